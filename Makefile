@@ -1,0 +1,39 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+# Threads that wait must not spin: on busy machines that costs factors, not percents.
+export OMP_WAIT_POLICY := PASSIVE
+# A make started by a program of another environment must not use that one's ROS libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+# More arguments, for example: make test ARGS='-k relocalize'
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench clean
+
+help:  ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+venv:  ## Set up .venv: this package, ROS 2 and all else it needs (PYTHON=... chooses a Python).
+	@sh tools/set_up.sh
+
+demo: venv  ## Render a world, replay it through the live node, write demo/report.html.
+	@$(BIN)/geo_perception demo --output demo $(ARGS)
+
+test: venv  ## Run the whole test suite.
+	@$(BIN)/python -m pytest test $(ARGS)
+
+lint: venv  ## Check style and types.
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -m pytest -q -m linter test
+
+bench: venv  ## Run every benchmark and print its table.
+	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS); done
+
+clean:  ## Remove everything the other targets made.
+	rm -rf .venv demo build install log geo_perception.egg-info
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The command line: one program, a verb for each job."""
+
+import logging
+import sys
+
+from geo_perception.errors import GeoPerceptionError
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(args=None):
+    """
+    Run one verb.
+
+    Errors that a person can mend are one sentence on standard error, without a traceback.
+
+    Parameters
+    ----------
+    args : list of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 on success, 1 on failure, 2 on wrong usage, 130 when interrupted.
+
+    """
+    arguments = sys.argv[1:] if args is None else args
+    logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
+    logging.captureWarnings(True)
+    try:
+        _run(arguments)
+    except GeoPerceptionError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_FAILURE
+    except BrokenPipeError:
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _run(arguments):
+    """Build the parser from the functions' signatures and docstrings, and call the chosen one."""
+    if arguments[:2] == ['train', 'relocalization']:
+        # Lightning's own command line: --config, --data.*, --model.*, --trainer.*.
+        from geo_perception.commands import train
+
+        train.run(arguments[1:])
+        return
+    from jsonargparse import ArgumentParser, auto_cli
+
+    class Parser(ArgumentParser):
+        """Takes ``--flag`` for ``--flag true``."""
+
+        def add_argument(self, *names, **options):
+            if options.get('type') is bool:
+                options.update(nargs='?', const=True)
+            return super().add_argument(*names, **options)
+
+    from geo_perception.commands import demo, evaluate, export, infer, replay, sample, train
+
+    auto_cli(
+        {'sample': sample.sample, 'train': train.train, 'export': export.export,
+         'infer': infer.infer,
+         'evaluate': {'_help': 'Measure a model on a recording with known truth.',
+                      'relocalization': evaluate.relocalization},
+         'replay': replay.replay, 'demo': demo.demo},
+        args=arguments, prog='geo_perception', parser_class=Parser,
+        description='Where am I, how far is everything, how am I moving, and what else is moving.')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,70 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``geo_perception export``: turn a training checkpoint into a model file."""
+
+
+def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: bool = False):
+    """
+    Write the model file that nodes and all other verbs run.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Checkpoint of a training run (.ckpt).
+    output : str
+        Model file to write (.safetensors).
+    half : bool
+        Store the weights with 16 bits: half the size, computed in 32 bits all the same.
+    align_gravity : bool
+        Turn the world so that z points up, where the labels have another axis up (7-Scenes,
+        some of Cambridge); the direction is estimated from the training poses.
+
+    Returns
+    -------
+    dict
+        ``output`` and its size in megabytes.
+
+    """
+    import pickle
+    from dataclasses import replace
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+    from geo_perception.datasets.pose_checks import estimate_gravity
+    from geo_perception.errors import ModelFileError, PoseError
+    from geo_perception.geometry.se3 import make_transform, rotation_between
+    from geo_perception.model_file import metadata_from_dict, save_model_file
+    from geo_perception.networks.relocalization import ARCHITECTURES
+
+    try:
+        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+        ours = content['geo_perception']
+    except OSError as error:
+        raise ModelFileError(f'cannot read checkpoint {checkpoint}: {error.strerror}') from error
+    except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f'{checkpoint} is not a checkpoint of "geo_perception train": it is damaged, or of '
+            'another program') from error
+    extra = {name: value.numpy() for name, value in ours['tensors'].items()}
+    mean_image = extra.pop('preprocessing.mean_image', None)
+    metadata = metadata_from_dict(ours['metadata'], mean_image, checkpoint)
+    if align_gravity:
+        gravity = estimate_gravity(extra['retrieval.poses'])
+        if gravity is None:
+            raise PoseError('the training cameras do not stand upright, so gravity cannot be '
+                            'estimated from their poses; export without --align_gravity')
+        R = rotation_between(gravity, np.array([0.0, 0.0, -1.0]))
+        metadata = replace(metadata, T_map_world=make_transform(R, np.zeros(3)).tolist())
+    unused = ARCHITECTURES[metadata.architecture].training_only
+    tensors = {}
+    for name, value in content['state_dict'].items():
+        scope, _, layer = name.partition('.')
+        if scope == 'network' and not layer.startswith(unused):
+            tensors[name] = value.numpy().astype(np.float16 if half else np.float32)
+    save_model_file(output, metadata, {**tensors, **extra})
+    megabytes = Path(output).stat().st_size / 1e6
+    print(f'wrote {output} ({megabytes:.1f} MB)')
+    return {'output': output, 'megabytes': megabytes}

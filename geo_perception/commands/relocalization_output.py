@@ -1,0 +1,87 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the verbs that measure a relocalizer leave behind: a table, JSON, CSV and a report."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from geo_perception.environment import command_line, describe_machine
+from geo_perception.evaluation.relocalization import score, write_metrics
+from geo_perception.evaluation.relocalization_report import write_relocalization_report
+from geo_perception.evaluation.relocalization_summary import summary_table, verdict
+
+
+def present(result, sequence, retrieval, model, recording, json=None, report=None, output=None):
+    """
+    Print the result and write the files that were asked for.
+
+    Parameters
+    ----------
+    result : RelocalizationResult
+        What happened.
+    sequence : Sequence
+        The frames of the result.
+    retrieval : Retrieval
+        The baseline.
+    model : ModelFile
+        What was measured.
+    recording : str
+        As the user named it.
+    json : str, optional
+        File for the metrics.
+    report : str, optional
+        Folder for ``report.html`` and ``frames.csv``.
+    output : str, optional
+        File for the per-frame table, CSV.
+
+    Returns
+    -------
+    dict
+        The metrics, see :func:`geo_perception.evaluation.relocalization.score`.
+
+    """
+    metrics = score(result)
+    console = Console()
+    console.print(verdict(metrics), highlight=False)
+    if metrics['position_median_m'] is not None:
+        columns, rows = summary_table(result, metrics)
+        _print_table(console, columns, rows)
+    console.print(_frames_sentence(metrics, result.mode), highlight=False)
+    written = []
+    if json:
+        write_metrics(json, metrics, recording=str(recording), model=model.path,
+                      model_sha256=model.sha256, run=result.mode, command=command_line(),
+                      machine=describe_machine())
+        written.append(json)
+    if report:
+        written += [str(Path(report) / name) for name in ('report.html', 'frames.csv')]
+        write_relocalization_report(written[-2], result, sequence, retrieval, model, recording)
+        result.to_csv(written[-1])
+    if output:
+        result.to_csv(output)
+        written.append(output)
+    for path in written:
+        console.print(f'wrote {path}', highlight=False, soft_wrap=True)
+    return metrics
+
+
+def _print_table(console, columns, rows):
+    table = Table(box=None, pad_edge=False, header_style='dim')
+    table.add_column('')
+    for column in columns:
+        table.add_column(column, justify='right')
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+def _frames_sentence(metrics, mode):
+    sentence = (f"{metrics['frames_in']} images, {metrics['frames_processed']} processed, "
+                f"{metrics['frames_dropped']} dropped, {metrics['frames_withheld']} refused")
+    if metrics['delay_p50_ms'] is None:
+        return f'{sentence} ({mode})'
+    return (f"{sentence}; delay {metrics['delay_p50_ms']:.1f} ms, 95th percentile "
+            f"{metrics['delay_p95_ms']:.1f} ms ({mode})")

@@ -1,0 +1,281 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""ROS 1 and ROS 2 bags as sequences: images, calibration, depth and interpolated poses."""
+
+from dataclasses import dataclass, field
+import logging
+
+import numpy as np
+
+from geo_perception.datasets.bag_file import BagFile
+from geo_perception.datasets.bag_poses import in_order, PoseReader, stamp_of
+from geo_perception.datasets.bag_topics import choose_camera_info_topic, choose_depth_topic
+from geo_perception.datasets.bag_topics import choose_image_topic, choose_right_topic
+from geo_perception.datasets.frame import Frame
+from geo_perception.errors import ImageError, RecordingError
+from geo_perception.geometry.camera import Camera
+from geo_perception.image_codec import decode_depth, decode_rgb
+
+# Images of one instant: depth of another camera of the device, and the other eye of a stereo pair.
+_DEPTH_REACH_NS = 20_000_000
+_STEREO_REACH_NS = 1_000_000
+
+_logger = logging.getLogger(__name__)
+
+
+class BagSequence:
+    """
+    The frames of one camera in a bag, ordered by header stamp.
+
+    Opening reads every message of the needed topics once; a frame is then read by itself. Poses
+    are interpolated to the image stamps (linear, slerp) and never extrapolated; frames without a
+    pose within reach are left out with one warning. A PoseStamped or PoseWithCovarianceStamped
+    does not say whose pose it is: it is taken as that of the camera's optical frame unless
+    ``pose_frame`` names another; an Odometry gives the pose of its ``child_frame_id``. Poses of a
+    body are moved to the camera through the bag's TF.
+
+    Depth comes from the one depth topic that has the camera's frame, the right image and the
+    baseline from a stereo pair that is rectified.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of a ROS 2 bag, or a ``.bag``, ``.mcap`` or ``.db3`` file.
+    image_topic, pose_topic, camera_info_topic : str, optional
+        Topics; None chooses where exactly one fits. ``pose_topic='/tf'`` takes the pose of the
+        camera in ``map``, ``world`` or ``odom`` from TF.
+    pose_frame : str, optional
+        Frame whose pose the pose topic gives, e.g. ``base_link``.
+    with_poses : bool
+        False keeps all frames and reads no poses.
+    image_only : bool
+        True leaves depth and right image out.
+
+    Attributes
+    ----------
+    path : Path
+        The bag.
+    world_frame : str
+        Frame of the poses, empty without poses.
+    image_topic, pose_topic : str
+        The chosen topics; the latter None without poses.
+
+    Raises
+    ------
+    RecordingError
+        When the bag is damaged or empty, a topic is missing or ambiguous, time goes back, or no
+        image has a pose.
+
+    """
+
+    def __init__(self, path, image_topic=None, pose_topic=None, camera_info_topic=None,
+                 pose_frame=None, with_poses=True, image_only=False):
+        self._bag = bag = BagFile(path)
+        self.path = bag.path
+        self.image_topic = choose_image_topic(bag, image_topic)
+        first = bag.first(self.image_topic)
+        if first is None:
+            raise RecordingError(f'the image topic {self.image_topic} of {path} holds no messages')
+        self._frame_id = first.header.frame_id
+        info_topic = choose_camera_info_topic(bag, self.image_topic, self._frame_id,
+                                              camera_info_topic)
+        self._depth_topic = None if image_only else choose_depth_topic(bag, self._frame_id)
+        self._right_topic = None if image_only else choose_right_topic(bag, self.image_topic)
+        reader = PoseReader(bag, pose_topic, pose_frame) if with_poses else None
+
+        images = {t: _ImageIndex() for t in (self.image_topic, self._depth_topic,
+                                             self._right_topic) if t}
+        calibrations = _Calibrations('rect' in self.image_topic.rpartition('/')[2])
+        for topic, position, message in bag.messages(
+                {*images, *([info_topic] if info_topic else []),
+                 *(reader.topics if reader else [])}):
+            if topic in images:
+                images[topic].add(stamp_of(message, position[0]), position)
+            elif topic == info_topic:
+                calibrations.add(stamp_of(message, position[0]), message)
+            else:
+                reader.add(topic, position[0], message)
+        self._images = {topic: index.sorted(topic, path) for topic, index in images.items()}
+        self._calibrations = calibrations
+        self._check_calibration(decode_rgb(first), info_topic, bool(camera_info_topic))
+        self._baseline = self._find_baseline()
+        self._positions = self._images[self.image_topic].positions
+        self._stamps = self._images[self.image_topic].stamps
+        self._poses, self.world_frame, self.pose_topic = None, '', None
+        if reader:
+            poses, valid, self.world_frame, self.pose_topic = reader.camera_poses(
+                self._stamps, self._frame_id)
+            self._poses = poses[valid]
+            self._stamps, self._positions = self._stamps[valid], self._positions[valid]
+            _logger.info('%s: %d images of %s with poses of %s in %s', path, len(self),
+                         self.image_topic, self.pose_topic, self.world_frame)
+
+    def __len__(self):
+        """Return the number of frames."""
+        return len(self._stamps)
+
+    def __getitem__(self, index):
+        """Read one frame."""
+        index = range(len(self))[index]
+        stamp = int(self._stamps[index])
+        name = f'{self.image_topic}@{stamp}'
+        try:
+            image = decode_rgb(self._bag.read(self.image_topic, self._positions[index]))
+        except ImageError as error:
+            raise ImageError(f'frame {name} of {self._bag.path}: {error}') from None
+        depth = self._read_beside(self._depth_topic, stamp, _DEPTH_REACH_NS, decode_depth)
+        right = self._read_beside(self._right_topic, stamp, _STEREO_REACH_NS, decode_rgb) \
+            if self._baseline else None
+        return Frame(
+            stamp=stamp, image=image, name=name,
+            camera=self._calibrations.at(stamp, image.shape[1], image.shape[0], self._frame_id),
+            T_world_camera=None if self._poses is None else self._poses[index].copy(),
+            depth=depth, right=right, baseline=None if right is None else self._baseline)
+
+    @property
+    def stamps(self):
+        """Stamps of all frames, int64 nanoseconds, shape (N,)."""
+        return self._stamps
+
+    @property
+    def poses(self):
+        """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
+        return self._poses
+
+    def _read_beside(self, topic, stamp, reach, decode):
+        """Return the image of another topic nearest in time, or None out of reach."""
+        if topic is None:
+            return None
+        stamps = self._images[topic].stamps
+        nearest = int(np.argmin(np.abs(stamps - stamp)))
+        if abs(int(stamps[nearest]) - stamp) > reach:
+            return None
+        return decode(self._bag.read(topic, self._images[topic].positions[nearest]))
+
+    def _check_calibration(self, image, topic, requested):
+        if topic is None:
+            return
+        height, width = image.shape[:2]
+        problem = self._calibrations.problem(width, height, self._frame_id)
+        if problem and requested:
+            raise RecordingError(f'{topic} of {self._bag.path} does not fit {self.image_topic}: '
+                                 f'{problem}')
+        if problem:
+            _logger.warning('frames of %s have no intrinsics: %s %s', self._bag.path, topic,
+                            problem)
+
+    def _find_baseline(self):
+        """Return metres to the right camera, or None unless the pair is rectified."""
+        if self._right_topic is None:
+            return None
+        right = self._bag.first(self._right_topic)
+        topic = right and choose_camera_info_topic(self._bag, self._right_topic,
+                                                   right.header.frame_id)
+        info = topic and self._bag.first(topic)
+        if info is None:
+            return None
+        P, D = _field(info, 'p'), _field(info, 'd')
+        rectified = 'rect' in self._right_topic.rpartition('/')[2] or not np.any(D)
+        return float(-P[3] / P[0]) if rectified and P[0] > 0 and P[3] < 0 else None
+
+
+@dataclass
+class _ImageIndex:
+    """Where the images of one topic are."""
+
+    stamps: list = field(default_factory=list)
+    positions: list = field(default_factory=list)
+
+    def add(self, stamp, position):
+        self.stamps.append(stamp)
+        self.positions.append(position)
+
+    def sorted(self, topic, path):
+        stamps = np.array(self.stamps, np.int64)
+        positions = np.array(self.positions, np.int64).reshape(-1, 2)
+        order = in_order(stamps, topic, path)
+        return _ImageIndex(stamps[order], positions[order])
+
+
+class _Calibrations:
+    """The CameraInfo messages of one camera: kept where they change, looked up by time."""
+
+    def __init__(self, rectified):
+        self._rectified = rectified
+        self._stamps = []
+        self._cameras = []
+
+    def add(self, stamp, info):
+        camera = camera_from_info(info, self._rectified)
+        if not self._cameras or not _same(camera, self._cameras[-1]):
+            self._stamps.append(stamp)
+            self._cameras.append(camera)
+
+    def at(self, stamp, width, height, frame_id):
+        """Return the last calibration before the stamp, or the first; None if it does not fit."""
+        if not self._cameras:
+            return None
+        i = max(int(np.searchsorted(self._stamps, stamp, 'right')) - 1, 0)
+        camera = self._cameras[i]
+        return None if _misfit(camera, width, height, frame_id) else camera
+
+    def problem(self, width, height, frame_id):
+        """Return why the first calibration does not belong to the images, or None."""
+        if not self._cameras:
+            return 'holds no messages'
+        return _misfit(self._cameras[0], width, height, frame_id)
+
+
+def camera_from_info(info, rectified):
+    """
+    Return the intrinsics of an image from its CameraInfo (ros2_conventions.md section 4).
+
+    Parameters
+    ----------
+    info : sensor_msgs/CameraInfo
+        Of ROS 1 or ROS 2; binning and region of interest are applied.
+    rectified : bool
+        Whether the image is rectified: then P holds its intrinsics, else K and the distortion.
+
+    Returns
+    -------
+    Camera
+
+    """
+    K, D, P = (_field(info, name) for name in 'kdp')
+    K, P = K.reshape(3, 3), P.reshape(3, 4)
+    rectified = rectified and P[0, 0] > 0
+    camera = Camera(K=P[:, :3] if rectified else K, width=int(info.width), height=int(info.height),
+                    distortion=np.zeros(0) if rectified else D,
+                    distortion_model=info.distortion_model or 'plumb_bob',
+                    frame_id=info.header.frame_id.lstrip('/'))
+    roi = info.roi
+    if roi.width and roi.height:
+        camera = camera.cropped(int(roi.x_offset), int(roi.y_offset), int(roi.width),
+                                int(roi.height))
+    if max(info.binning_x, info.binning_y) > 1:
+        camera = camera.resized(camera.width // max(int(info.binning_x), 1),
+                                camera.height // max(int(info.binning_y), 1))
+    return camera
+
+
+def _field(info, name):
+    """Return numbers of a CameraInfo, whose names are capitals in ROS 1."""
+    return np.array(getattr(info, name if hasattr(info, name) else name.upper()), float)
+
+
+def _same(a, b):
+    return a.width == b.width and a.height == b.height and np.array_equal(a.K, b.K) \
+        and np.array_equal(a.distortion, b.distortion)
+
+
+def _misfit(camera, width, height, frame_id):
+    """Return why a calibration does not belong to an image, or None."""
+    if not np.all(np.isfinite(camera.K)) or camera.K[0, 0] <= 0:
+        return 'is not calibrated (K[0] is 0)'
+    if (camera.width, camera.height) != (width, height):
+        return (f'is for {camera.width}x{camera.height} pixels, the image has {width}x{height}')
+    if camera.frame_id and camera.frame_id != frame_id.lstrip('/'):
+        return f"is for the frame '{camera.frame_id}', the image has '{frame_id}'"
+    return None

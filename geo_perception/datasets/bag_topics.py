@@ -1,0 +1,280 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which topics of a bag hold the image, its calibration and the poses, if nobody says."""
+
+import re
+
+from geo_perception.errors import RecordingError
+
+IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+POSES = ('geometry_msgs/msg/PoseStamped', 'geometry_msgs/msg/PoseWithCovarianceStamped',
+         'nav_msgs/msg/Odometry')
+TF = 'tf2_msgs/msg/TFMessage'
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+
+_DEPTH_ENCODINGS = ('32FC1', '16UC1', '32FC', '16UC')
+_NOT_A_PICTURE = {'depth', 'disparity', 'mask', 'flow', 'label', 'labels', 'segmentation',
+                  'confidence', 'right', 'infra2', 'thermal', 'overlay', 'debug', 'theora'}
+_MAIN = {'left', 'color', 'colour', 'rgb', 'infra1'}
+# Poses that somebody wished for, not ones that were measured.
+_NOT_MEASURED = {'goal', 'initialpose', 'target', 'setpoint', 'desired', 'cmd', 'command'}
+_TRUTH = {'groundtruth', 'gt', 'truth', 'mocap', 'vicon', 'optitrack', 'vrpn'}
+
+
+def words(topic):
+    """
+    Return the words that a topic name is made of.
+
+    Parameters
+    ----------
+    topic : str
+        Such as ``/camera/depth/image_raw``.
+
+    Returns
+    -------
+    set of str
+
+    """
+    return set(re.split(r'[/_]', topic.lower())) - {''}
+
+
+def choose_image_topic(bag, requested=None):
+    """
+    Return the topic of the main camera.
+
+    A requested topic must exist. Otherwise depth images, masks, right-hand cameras and other
+    pictures that are no view of a main camera are put aside by name and encoding; of one camera,
+    raw is preferred to compressed; then colour to grey, then names such as ``left`` and ``color``,
+    then ``image_raw``. Exactly one must remain.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    requested : str, optional
+        Topic name.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    RecordingError
+        When none or several fit; it lists the bag's image topics.
+
+    """
+    topics = bag.of_type(*IMAGES)
+    if requested:
+        return _requested(bag, requested, topics, 'image', 'image_topic')
+    if not topics:
+        raise RecordingError(f'the bag {bag.path} holds no images (no topic of type '
+                             f'{" or ".join(IMAGES)}); its topics are {_listed(bag.topics)}')
+    candidates = {}
+    for topic in topics:
+        message = None if words(topic) & _NOT_A_PICTURE else bag.first(topic)
+        if message is None or not _is_picture(message):
+            continue
+        colour = 'mono' not in _encoding(message) and _encoding(message) != '8UC1'
+        candidates[topic] = (colour, bool(words(topic) & _MAIN), 'image_raw' in topic)
+    for topic in list(candidates):
+        if topic.endswith('/compressed') and topic[:-len('/compressed')] in candidates:
+            del candidates[topic]
+    best = [t for t in candidates if candidates[t] == max(candidates.values())]
+    if len(best) == 1:
+        return best[0]
+    what = 'holds several cameras' if best else 'holds no picture of a main camera'
+    raise RecordingError(f'the bag {bag.path} {what}; set image_topic to one of '
+                         f'{_listed(topics)}')
+
+
+def choose_camera_info_topic(bag, image_topic, frame_id, requested=None):
+    """
+    Return the calibration topic of an image topic: the requested one, else ``camera_info``.
+
+    ``camera_info`` beside the image is taken, as in image_transport, else the only calibration in
+    the bag with the image's frame.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    image_topic, frame_id : str
+        The image and its optical frame.
+    requested : str, optional
+        Topic name.
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    RecordingError
+        When a requested topic does not exist.
+
+    """
+    topics = bag.of_type(CAMERA_INFO)
+    if requested:
+        return _requested(bag, requested, topics, 'calibration', 'camera_info_topic')
+    sibling = _base(image_topic).rpartition('/')[0] + '/camera_info'
+    if sibling in topics:
+        return sibling
+    same_frame = [t for t in topics if (message := bag.first(t)) is not None
+                  and message.header.frame_id == frame_id]
+    return same_frame[0] if len(same_frame) == 1 else None
+
+
+def choose_depth_topic(bag, frame_id):
+    """
+    Return the only depth topic that is registered to a camera: one with the camera's frame.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    frame_id : str
+        Optical frame of the image.
+
+    Returns
+    -------
+    str or None
+
+    """
+    found = []
+    for topic in bag.of_type(*IMAGES):
+        message = bag.first(topic) if 'depth' in words(topic) else None
+        if message is None or message.header.frame_id != frame_id:
+            continue
+        if _encoding(message) in _DEPTH_ENCODINGS:
+            found.append(topic)
+    raw = [topic for topic in found if not topic.endswith('/compressedDepth')] or found
+    return raw[0] if len(raw) == 1 else None
+
+
+def choose_right_topic(bag, image_topic):
+    """
+    Return the image topic of the right-hand camera of a stereo pair.
+
+    It has the type and the last name of the left topic and the word ``right``.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    image_topic : str
+        The left image.
+
+    Returns
+    -------
+    str or None
+
+    """
+    base = _base(image_topic)
+    found = [topic for topic in bag.of_type(bag.topics[image_topic])
+             if 'right' in words(topic) and 'right' not in words(image_topic)
+             and _base(topic).rpartition('/')[2] == base.rpartition('/')[2]]
+    return found[0] if len(found) == 1 else None
+
+
+def tf_topics(bag, pose_topic=None):
+    """
+    Return the transform topics of one robot, ``/tf`` and ``/tf_static``.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    pose_topic : str, optional
+        A ``tf`` topic whose namespace is meant.
+
+    Returns
+    -------
+    list of str
+        Empty without any.
+
+    """
+    topics = bag.of_type(TF)
+    prefixes = {topic.rpartition('/')[0] for topic in topics}
+    prefix = pose_topic.rpartition('/')[0] if pose_topic in topics else ''
+    if prefix not in prefixes and len(prefixes) == 1:
+        prefix = prefixes.pop()
+    return [topic for topic in topics if topic.rpartition('/')[0] == prefix]
+
+
+def choose_pose_topic(bag, tf_knows_map, requested=None):
+    """
+    Return the topic that says where the camera was.
+
+    A requested topic must exist. Otherwise, in this order and if exactly one fits: a topic named
+    as ground truth; a PoseStamped topic, or TF where it connects ``map`` or ``world`` with the
+    camera; a PoseWithCovarianceStamped topic; an Odometry topic. Goals are never taken.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    tf_knows_map : bool
+        Whether TF connects a global frame with the camera.
+    requested : str, optional
+        Topic name.
+
+    Returns
+    -------
+    str or None
+        None when there is nothing but perhaps TF from another frame than ``map`` or ``world``.
+
+    Raises
+    ------
+    RecordingError
+        When several fit, or the requested topic does not exist; it lists what there is.
+
+    """
+    topics = bag.of_type(*POSES, TF)
+    if requested:
+        return _requested(bag, requested, topics, 'pose', 'pose_topic')
+    measured = [t for t in bag.of_type(*POSES) if not words(t) & _NOT_MEASURED]
+    stamped, uncertain, odometry = (
+        [t for t in measured if bag.topics[t] == msgtype] for msgtype in POSES)
+    truth = [t for t in measured if words(t) & _TRUTH or {'ground', 'truth'} <= words(t)]
+    tf = tf_topics(bag)[:1] if tf_knows_map else []
+    for candidates in (truth, stamped + tf, uncertain, odometry):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise RecordingError(f'the bag {bag.path} holds several sources of poses; set '
+                                 f'pose_topic to one of {_listed(topics)}')
+    return None
+
+
+def _requested(bag, topic, fitting, kind, option):
+    if topic in fitting:
+        return topic
+    problem = f'has type {bag.topics[topic]}' if topic in bag.topics else 'is not in it'
+    there = f'set {option} to one of {_listed(fitting)}' if fitting \
+        else f'it has no {kind} topics, only {_listed(bag.topics)}'
+    raise RecordingError(f'the {kind} topic {topic} of the bag {bag.path} {problem}; {there}')
+
+
+def _listed(topics):
+    return ', '.join(sorted(topics)) or 'none'
+
+
+def _base(topic):
+    """Return the name without image_transport's suffix."""
+    for suffix in ('/compressed', '/compressedDepth'):
+        if topic.endswith(suffix):
+            return topic[:-len(suffix)]
+    return topic
+
+
+def _encoding(message):
+    """Return the encoding of an image, or of what a compressed image was."""
+    return getattr(message, 'encoding', None) or message.format.partition(';')[0]
+
+
+def _is_picture(message):
+    encoding = _encoding(message)
+    return not (encoding.startswith(('32', '64', '16UC', '16SC'))
+                or 'compressedDepth' in getattr(message, 'format', ''))

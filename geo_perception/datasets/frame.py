@@ -1,0 +1,111 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Frame and Sequence: what every recording format is turned into."""
+
+from dataclasses import dataclass
+from typing import Optional, Protocol
+
+import numpy as np
+
+from geo_perception.geometry.camera import Camera
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    One camera image and everything the recording knows about that instant.
+
+    Attributes
+    ----------
+    stamp : int
+        Acquisition time, nanoseconds.
+    image : np.ndarray
+        (H, W, 3) uint8 RGB.
+    name : str
+        Where it came from, for messages and result files (a file name or ``topic@stamp``).
+    camera : Camera, optional
+        Intrinsics of ``image``.
+    T_world_camera : np.ndarray, optional
+        4x4 float64, optical frame to world, metres.
+    depth : np.ndarray, optional
+        (H, W) float32 metres along the optical axis, NaN where unknown. It may have a size of
+        its own; it is registered to ``image`` unless the reader's documentation says otherwise.
+    right : np.ndarray, optional
+        Right image of a rectified stereo pair, (H, W, 3) uint8 RGB.
+    baseline : float, optional
+        Metres from left to right camera, positive.
+
+    """
+
+    stamp: int
+    image: np.ndarray
+    name: str = ''
+    camera: Optional[Camera] = None
+    T_world_camera: Optional[np.ndarray] = None
+    depth: Optional[np.ndarray] = None
+    right: Optional[np.ndarray] = None
+    baseline: Optional[float] = None
+
+
+class Sequence(Protocol):
+    """
+    An indexable, picklable list of frames that reads lazily.
+
+    ``stamps`` and ``poses`` answer without decoding an image, so that splits, statistics and
+    checks are cheap.
+    """
+
+    world_frame: str   # name of the frame that poses are given in, e.g. 'map'
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read one frame; negative indices count from the end, IndexError past it."""
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """Stamps of all frames, int64 nanoseconds, shape (N,)."""
+
+    @property
+    def poses(self) -> Optional[np.ndarray]:
+        """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
+
+
+class SlicedSequence:
+    """
+    A view of some frames of a sequence.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        The whole.
+    indices : np.ndarray
+        Which frames, in order.
+
+    """
+
+    def __init__(self, sequence, indices):
+        self._sequence = sequence
+        self._indices = np.asarray(indices, int)
+        self.world_frame = sequence.world_frame
+
+    def __len__(self):
+        """Return the number of frames."""
+        return len(self._indices)
+
+    def __getitem__(self, index):
+        """Read one frame."""
+        return self._sequence[int(self._indices[index])]
+
+    @property
+    def stamps(self):
+        """Stamps of all frames, int64 nanoseconds, shape (N,)."""
+        return self._sequence.stamps[self._indices]
+
+    @property
+    def poses(self):
+        """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
+        poses = self._sequence.poses
+        return None if poses is None else poses[self._indices]

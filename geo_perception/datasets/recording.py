@@ -1,0 +1,180 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Open a recording of any known format by its path, and part of it by a slice."""
+
+from pathlib import Path
+
+import numpy as np
+
+from geo_perception.datasets.cambridge import open_cambridge
+from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.image_files import open_image_files
+from geo_perception.datasets.kitti_odometry import open_kitti_odometry
+from geo_perception.datasets.seven_scenes import open_seven_scenes
+from geo_perception.datasets.tum import open_tum
+from geo_perception.datasets.video import is_video, VideoSequence
+from geo_perception.errors import RecordingError
+
+
+def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=None,
+                   quaternion=None, pose_frame=None):
+    """
+    Return a recording with poses; its format is known by its content.
+
+    Formats: ROS 2 bag (folder, ``.mcap`` or ``.db3``), ROS 1 ``.bag``, TUM RGB-D, 7-Scenes
+    (folder or ``TrainSplit.txt``/``TestSplit.txt``), Cambridge Landmarks (``dataset_train.txt`` or
+    ``dataset_test.txt``), KITTI odometry.
+
+    Parameters
+    ----------
+    spec : str or Path
+        Path, with slices after it if wanted: ``run[0:500]``, ``run[::10]``,
+        ``run[0:80,160:240]``, ``run[0:500][::10]``. They select frames as in Python.
+    image_topic, pose_topic, camera_info_topic : str, optional
+        Topics of a bag where the choice is not clear; ``pose_topic`` may be ``/tf``.
+    quaternion : str, optional
+        ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
+    pose_frame : str, optional
+        Frame whose pose the pose topic of a bag gives, e.g. ``base_link``; see ``BagSequence``.
+
+    Returns
+    -------
+    Sequence
+        Every frame has ``T_world_camera``.
+
+    Raises
+    ------
+    RecordingError
+        When nothing fits or the recording is damaged; it says what was looked for.
+
+    """
+    path, slices = _split(spec)
+    topics = {'image_topic': image_topic, 'pose_topic': pose_topic,
+              'camera_info_topic': camera_info_topic, 'pose_frame': pose_frame}
+    return _sliced(_open_posed(path, topics, quaternion), slices, spec)
+
+
+def open_images(spec, image_topic=None, camera_info_topic=None):
+    """
+    Return the images of anything: an image file, a folder of them, a video, or a recording.
+
+    Of a bag all images are returned, without poses, so that none is left out for want of one.
+
+    Parameters
+    ----------
+    spec : str or Path
+        Path, with slices after it if wanted, as for ``open_recording``.
+    image_topic, camera_info_topic : str, optional
+        Topics of a bag where the choice is not clear.
+
+    Returns
+    -------
+    Sequence
+        ``poses`` is None except for datasets that come with them.
+
+    Raises
+    ------
+    RecordingError
+        When nothing fits or the recording is damaged; it says what was looked for.
+
+    """
+    path, slices = _split(spec)
+    topics = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
+              'with_poses': False, 'image_only': True}
+    try:
+        sequence = _open_posed(path, topics, None)
+    except RecordingError as error:
+        # A folder of images may look like a dataset of which the poses are missing.
+        sequence = _open_unposed(path) if path.exists() else None
+        if sequence is None and isinstance(error, _NothingFits):
+            raise RecordingError(f'{path} is neither an image, a folder of images or a video, nor '
+                                 'a bag, TUM, 7-Scenes, Cambridge or KITTI odometry recording') \
+                from None
+        if sequence is None:
+            raise
+    return _sliced(sequence, slices, spec)
+
+
+def _open_unposed(path):
+    return VideoSequence(path) if is_video(path) else open_image_files(path)
+
+
+class _NothingFits(RecordingError):
+    """No format with poses fits."""
+
+
+def _open_posed(path, topics, quaternion):
+    # rosbags takes a while to import, which other formats need not wait for.
+    from geo_perception.datasets.bag import BagSequence
+    from geo_perception.datasets.bag_file import is_bag
+
+    if not path.exists():
+        raise RecordingError(f'the recording {path} does not exist')
+    if is_bag(path):
+        _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
+        return BagSequence(path, **topics)
+    sequence = open_tum(path) or open_seven_scenes(path) or open_kitti_odometry(path)
+    if sequence is not None:
+        _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
+    else:
+        sequence = open_cambridge(path, quaternion)
+    if sequence is None:
+        raise _NothingFits(
+            f'{path} is no recording with poses: looked for a ROS bag (metadata.yaml, .mcap, '
+            '.db3, .bag), TUM RGB-D (rgb.txt, groundtruth.txt), 7-Scenes (frame-000000.color.png '
+            'and .pose.txt), KITTI odometry (image_0 or image_2, and poses) and Cambridge '
+            'Landmarks (dataset_train.txt)')
+    _refuse({name: value for name, value in topics.items() if isinstance(value, str)},
+            'a bag', path)
+    return sequence
+
+
+def _refuse(options, kind, path):
+    for name, value in options.items():
+        if value is not None:
+            raise RecordingError(f"{name} '{value}' belongs to {kind}, which {path} is not; "
+                                 'leave it out')
+
+
+def _split(spec):
+    """Return (path, slices), each slice a list of slice objects and integers."""
+    text = str(spec)
+    path, slices = text, []
+    while path.endswith(']') and not Path(path).expanduser().exists():
+        head, bracket, inside = path[:-1].rpartition('[')
+        if not bracket:
+            break
+        path = head
+        slices.insert(0, [_parse_part(part, text) for part in inside.split(',')])
+    return Path(path).expanduser(), slices
+
+
+def _parse_part(part, text):
+    words = [word.strip() for word in part.split(':')]
+    try:
+        numbers = [int(word) if word else None for word in words]
+        if len(numbers) == 1 and numbers[0] is not None:
+            return numbers[0]
+        if 2 <= len(numbers) <= 3 and numbers[2:] != [0]:
+            return slice(*numbers)
+    except ValueError:
+        pass
+    raise RecordingError(f"the slice '{part}' in '{text}' is not understood; write first:end, "
+                         'first:end:step, ::step, a frame number, or several of them with commas')
+
+
+def _sliced(sequence, slices, spec):
+    if not slices:
+        return sequence
+    indices = np.arange(len(sequence))
+    for parts in slices:
+        chosen = []
+        for part in parts:
+            if isinstance(part, int) and not -len(indices) <= part < len(indices):
+                raise RecordingError(f"'{spec}' asks for frame {part} of {len(indices)}")
+            chosen.append(np.atleast_1d(indices[part]))
+        indices = np.concatenate(chosen)
+    if not len(indices):
+        raise RecordingError(f"'{spec}' selects none of {len(sequence)} frames")
+    return SlicedSequence(sequence, indices)

@@ -1,0 +1,121 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One look for all charts of a report: small vector pictures that can be put into a page."""
+
+import base64
+from contextlib import contextmanager
+import io
+
+import matplotlib
+from matplotlib.figure import Figure
+
+INK, MUTED, FAINT, RULE = '#1f2933', '#66727f', '#bcc5cd', '#dfe4e8'
+OURS, BASELINE, BOUND, REFUSED = '#1f6091', '#c9822e', '#8d98a4', '#b23a48'
+_FONTS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# Above this many points a chart embeds them as pixels: a page of long drives stays small.
+_MANY = 2000
+
+_STYLE = {
+    'svg.fonttype': 'none', 'svg.hashsalt': 'geo_perception', 'font.family': 'DejaVu Sans',
+    'font.size': 9.5, 'axes.labelsize': 9.5, 'axes.titlesize': 10, 'legend.fontsize': 9,
+    'xtick.labelsize': 9, 'ytick.labelsize': 9, 'text.color': INK, 'axes.labelcolor': INK,
+    'xtick.color': MUTED, 'ytick.color': MUTED, 'axes.edgecolor': RULE, 'axes.linewidth': 0.8,
+    'axes.grid': True, 'grid.color': RULE, 'grid.linewidth': 0.6, 'axes.axisbelow': True,
+    'axes.spines.top': False, 'axes.spines.right': False, 'xtick.major.size': 0,
+    'ytick.major.size': 0, 'legend.frameon': False, 'lines.linewidth': 1.5,
+    'legend.handlelength': 1.6, 'axes.formatter.useoffset': False}
+
+
+class Chart:
+    """A picture that is ready for an ``img`` element."""
+
+    def __init__(self):
+        self.src = ''
+
+
+@contextmanager
+def chart(width=5.2, height=3.3, **subplot):
+    """
+    Give axes to draw on, and afterwards the picture.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches; half the width of the page by default.
+    **subplot
+        For ``Figure.add_subplot``.
+
+    Yields
+    ------
+    axes : matplotlib.axes.Axes
+        To draw on.
+    picture : Chart
+        Its ``src`` is a data URI once the block has ended.
+
+    """
+    picture = Chart()
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout='constrained')
+        yield figure.add_subplot(**subplot), picture
+        svg = io.StringIO()
+        figure.savefig(svg, format='svg', dpi=200, metadata={'Date': None, 'Creator': None})
+    # Matplotlib lays out with its own font; the page's fonts are narrower, so they fit.
+    text = svg.getvalue().replace("'DejaVu Sans'", _FONTS)
+    picture.src = 'data:image/svg+xml;base64,' + base64.b64encode(text.encode()).decode()
+
+
+def many(points):
+    """
+    Tell whether so many points should be drawn as pixels (``rasterized=``).
+
+    Parameters
+    ----------
+    points : sized
+        What is drawn.
+
+    Returns
+    -------
+    bool
+
+    """
+    return len(points) > _MANY
+
+
+def legend_below(axes, columns):
+    """
+    Put the legend under the chart, where it covers nothing.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        From :func:`chart`.
+    columns : int
+        Entries a row.
+
+    """
+    axes.figure.legend(loc='outside lower center', ncols=columns, markerscale=2,
+                       columnspacing=1.2, handletextpad=0.4)
+
+
+def jpeg_source(rgb, quality=80):
+    """
+    Return an image as a data URI.
+
+    Parameters
+    ----------
+    rgb : np.ndarray
+        (H, W, 3) or (H, W) uint8.
+    quality : int
+        JPEG quality, 0..100.
+
+    Returns
+    -------
+    str
+
+    """
+    import cv2
+
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if rgb.ndim == 3 else rgb
+    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()

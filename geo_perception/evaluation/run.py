@@ -1,0 +1,94 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Offline evaluation: a recording through the same pipeline object that the node runs."""
+
+from dataclasses import replace
+import time
+
+import numpy as np
+
+from geo_perception.evaluation.relocalization import nearest_poses
+from geo_perception.evaluation.relocalization_result import RelocalizationResult
+from geo_perception.progress import track
+
+
+def evaluate_relocalizer(relocalizer, sequence):
+    """
+    Relocalize every frame of a recording.
+
+    Parameters
+    ----------
+    relocalizer : Relocalizer
+        The pipeline.
+    sequence : Sequence
+        Frames, with or without poses; the world of its poses is that of the training labels.
+
+    Returns
+    -------
+    RelocalizationResult
+        Refused frames keep their estimate. ``delay_ms`` is the time of the pipeline alone.
+
+    """
+    result = unanswered_result(sequence, relocalizer.T_map_world, relocalizer.world_frame,
+                               mode='offline')
+    for i in track(range(len(sequence)), 'Relocalizing', total=len(sequence)):
+        frame = sequence[i]
+        started = time.perf_counter()
+        fix = relocalizer(frame.image)
+        result.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+        result.T_estimate[i], result.covariance[i] = fix.T_world_camera, fix.covariance
+        result.score[i], result.accepted[i] = fix.score, fix.accepted
+        result.reasons[i], result.names[i] = fix.reason, frame.name
+        result.processed[i] = True
+    return with_baselines(result, sequence, relocalizer.retrieval)
+
+
+def unanswered_result(sequence, T_map_world, world_frame, mode):
+    """
+    Return the result of a run that has not begun.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames to come.
+    T_map_world : np.ndarray
+        From the world of the recorded poses to the frame that answers are in, 4x4.
+    world_frame : str
+        Name of the frame that answers are in.
+    mode : str
+        How the frames will be fed.
+
+    Returns
+    -------
+    RelocalizationResult
+
+    """
+    poses = sequence.poses
+    return RelocalizationResult.unanswered(
+        sequence.stamps, [''] * len(sequence), None if poses is None else T_map_world @ poses,
+        world_frame=world_frame, mode=mode)
+
+
+def with_baselines(result, sequence, retrieval):
+    """
+    Return the result together with what retrieval would have answered.
+
+    Parameters
+    ----------
+    result : RelocalizationResult
+        Of this sequence.
+    sequence : Sequence
+        Its frames.
+    retrieval : Retrieval
+        The baseline.
+
+    Returns
+    -------
+    RelocalizationResult
+
+    """
+    T_retrieval = np.stack([retrieval(sequence[i].image) for i in
+                            track(range(len(sequence)), 'Retrieving', total=len(sequence))])
+    return replace(result, T_retrieval=T_retrieval,
+                   T_nearest=nearest_poses(retrieval.poses, result.T_truth))

@@ -1,0 +1,109 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The pinhole camera. Integer pixel coordinates are pixel centres."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Camera:
+    """
+    Intrinsics of one image.
+
+    Attributes
+    ----------
+    K : np.ndarray
+        3x3 pinhole matrix in pixels; the centre of the top left pixel is (0, 0).
+    width, height : int
+        Size of the image that K belongs to, pixels.
+    distortion : np.ndarray
+        Coefficients in OpenCV's order; empty for a rectified image.
+    distortion_model : str
+        ROS name: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
+    frame_id : str
+        Name of the optical frame (x right, y down, z forward), empty if unknown.
+
+    """
+
+    K: np.ndarray
+    width: int
+    height: int
+    distortion: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    distortion_model: str = 'plumb_bob'
+    frame_id: str = ''
+
+    def resized(self, width, height):
+        """
+        Return the camera of the same image resampled to another size.
+
+        Resamplers keep the outer edges of the image, so pixel centres move by half a pixel:
+        ``x' + 0.5 = (x + 0.5) * width' / width``.
+
+        Parameters
+        ----------
+        width, height : int
+            New size, pixels.
+
+        Returns
+        -------
+        Camera
+
+        """
+        sx, sy = width / self.width, height / self.height
+        A = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
+        return replace(self, K=A @ self.K, width=width, height=height)
+
+    def cropped(self, left, top, width, height):
+        """
+        Return the camera of a crop.
+
+        Parameters
+        ----------
+        left, top : int
+            First column and row kept, pixels.
+        width, height : int
+            Size of the crop, pixels.
+
+        Returns
+        -------
+        Camera
+
+        """
+        K = self.K.copy()
+        K[:2, 2] -= left, top
+        return replace(self, K=K, width=width, height=height)
+
+    def rays(self):
+        """
+        Return for each pixel the point at depth 1 that it sees, undistorted image assumed.
+
+        Returns
+        -------
+        np.ndarray
+            Shape (H, W, 3), z = 1: multiplied by depth it is the point in the optical frame.
+
+        """
+        v, u = np.mgrid[:self.height, :self.width].astype(float)
+        pixels = np.stack([u, v, np.ones_like(u)], -1)
+        return pixels @ np.linalg.inv(self.K).T
+
+    def project(self, points):
+        """
+        Return pixel coordinates of points, undistorted image assumed.
+
+        Parameters
+        ----------
+        points : np.ndarray
+            In the optical frame, metres, shape (..., 3).
+
+        Returns
+        -------
+        np.ndarray
+            (u, v) pixels, shape (..., 2); NaN for points at or behind the camera plane.
+
+        """
+        z = np.where(points[..., 2:] > 1e-9, points[..., 2:], np.nan)
+        return (points / z) @ self.K[:2].T

@@ -1,0 +1,135 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Seeing known surfaces from another pose, in NumPy and OpenCV."""
+
+import cv2
+import numpy as np
+
+from geo_perception.geometry.se3 import inverse_transform
+
+NEAREST_DEPTH_M = 0.2
+# A pixel this much farther than its neighbours is background seen through the gaps of a cloud.
+SEE_THROUGH = 1.15
+
+
+def splat_depth(points, camera, T_world_camera):
+    """
+    Return the depth image of a point cloud: the nearest point in each pixel.
+
+    Parameters
+    ----------
+    points : np.ndarray
+        World points, metres, shape (N, 3), float32.
+    camera : Camera
+        Intrinsics and size of the result.
+    T_world_camera : np.ndarray
+        Where the camera is, 4x4.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W) float32 metres, NaN where no point falls.
+
+    """
+    T = inverse_transform(T_world_camera).astype(np.float32)
+    p = points @ T[:3, :3].T + T[:3, 3]
+    p = p[p[:, 2] > NEAREST_DEPTH_M]
+    u, v = np.rint(camera.project(p).T).astype(int)
+    inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    depth = np.full(camera.height * camera.width, np.inf, np.float32)
+    np.minimum.at(depth, v[inside] * camera.width + u[inside], p[inside, 2])
+    depth[np.isinf(depth)] = np.nan
+    return depth.reshape(camera.height, camera.width)
+
+
+def close_surfaces(depth):
+    """
+    Return a splatted depth image without gaps.
+
+    Points of a far surface that show between points of a near one are removed, then gaps take
+    the mean of what surrounds them, over ever larger windows.
+
+    Parameters
+    ----------
+    depth : np.ndarray
+        (H, W) float32 metres, NaN in gaps.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W) float32 metres; NaN only if the input has nothing but NaN.
+
+    """
+    nearest = cv2.erode(np.where(np.isnan(depth), np.float32(1e6), depth), np.ones((5, 5)))
+    known = depth <= nearest * SEE_THROUGH
+    total = np.where(known, depth, 0).astype(np.float32)
+    weight = known.astype(np.float32)
+    filled = np.where(known, depth, np.nan)
+    window = 3
+    while np.isnan(filled).any() and window < 2 * max(depth.shape):
+        near_total = cv2.blur(total, (window, window))
+        near_weight = cv2.blur(weight, (window, window))
+        mean = near_total / np.maximum(near_weight, 1e-6)
+        filled = np.where(np.isnan(filled) & (near_weight > 1e-6), mean, filled)
+        window = 2 * window - 1
+    return filled.astype(np.float32)
+
+
+def warp_image(image, camera, T_world_source, depth, T_world_target):
+    """
+    Return what the target camera sees, taken from the source image.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        Source image, (H, W, 3) uint8.
+    camera : Camera
+        Of both images.
+    T_world_source : np.ndarray
+        Where the source image was taken, 4x4.
+    depth : np.ndarray
+        Of the target, (H, W) float32 metres.
+    T_world_target : np.ndarray
+        Where the target camera is, 4x4.
+
+    Returns
+    -------
+    warped : np.ndarray
+        (H, W, 3) uint8; the border of the source is repeated beyond it.
+    inside : np.ndarray
+        (H, W) bool, True where the source sees the point's direction.
+
+    """
+    T = inverse_transform(T_world_source) @ T_world_target
+    points = (camera.rays() * depth[..., None]) @ T[:3, :3].T + T[:3, 3]
+    pixels = camera.project(points).astype(np.float32)
+    limit = np.array([camera.width - 1, camera.height - 1])
+    inside = ((pixels >= 0) & (pixels <= limit)).all(-1)
+    pixels = np.nan_to_num(pixels, nan=-1.0)
+    warped = cv2.remap(image, pixels[..., 0], pixels[..., 1], cv2.INTER_LINEAR,
+                       borderMode=cv2.BORDER_REPLICATE)
+    return warped, inside
+
+
+def register_depth(depth, camera_depth, camera_colour, T_colour_depth):
+    """
+    Return a depth image as the colour camera would have measured it.
+
+    Parameters
+    ----------
+    depth : np.ndarray
+        (H, W) float32 metres of the depth camera, NaN where unknown.
+    camera_depth, camera_colour : Camera
+        Intrinsics; sizes equal the images'.
+    T_colour_depth : np.ndarray
+        From the depth to the colour camera, 4x4.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W) float32 metres of the colour camera, NaN where unknown.
+
+    """
+    points = (camera_depth.rays() * depth[..., None])[np.isfinite(depth)].astype(np.float32)
+    return splat_depth(points, camera_colour, inverse_transform(T_colour_depth))

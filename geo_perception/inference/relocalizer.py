@@ -1,0 +1,258 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The relocalization pipeline: one camera image in, one pose with its trustworthiness out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from geo_perception.errors import ConfigurationError, ImageError, ModelFileError
+from geo_perception.geometry.se3 import make_transform, rotate_pose_covariance
+from geo_perception.inference.engine import Engine
+from geo_perception.inference.retrieval import Retrieval
+from geo_perception.inference.uncertainty import Calibration, summarise_samples
+from geo_perception.model_file import load_model_file
+from geo_perception.networks.relocalization import build_regressor
+from geo_perception.networks.rotation import decode_rotation
+
+JOB = 'relocalization'
+# Rows x columns of dense crops on a landscape image (posenet.md section 6.3).
+DENSE_GRID = (8, 16)
+
+
+@dataclass(frozen=True)
+class Relocalization:
+    """
+    The answer for one image.
+
+    Attributes
+    ----------
+    T_world_camera : np.ndarray
+        4x4, optical frame in the model's published world frame, metres.
+    covariance : np.ndarray
+        6x6, order (x, y, z, rot X, rot Y, rot Z), fixed world axes, SI units squared.
+    score : float
+        0..1; 1 for a frame like 95 % of the validation frames, 0.5 for one twice as uncertain
+        or half as familiar.
+    accepted : bool
+        Whether the score reaches the gate.
+    reason : str
+        Why not, one sentence; empty when accepted.
+
+    """
+
+    T_world_camera: np.ndarray
+    covariance: np.ndarray
+    score: float
+    accepted: bool
+    reason: str
+
+
+class _Features(nn.Module):
+    """From uint8 crops to the features before the first dropout layer."""
+
+    def __init__(self, network, preprocessing):
+        super().__init__()
+        self.network, self._preprocessing = network, preprocessing
+
+    def forward(self, crops):
+        """Return features of uint8 crops, shape (1, h, w, 3)."""
+        return self.network.features(self._preprocessing.normalise(crops))
+
+
+class Relocalizer:
+    """
+    PoseNet with Monte-Carlo dropout, behind a confidence gate.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for relocalization.
+    device, precision, threads
+        As in `Engine`.
+    samples : int
+        Monte-Carlo samples; 0 gives the deterministic pose and the calibrated floor only.
+    gate : float
+        Smallest score that is accepted, 0..1.
+
+    Attributes
+    ----------
+    model : ModelFile
+        What it was made from.
+    world_frame : str
+        Name of the frame that poses are given in.
+    T_map_world : np.ndarray
+        From the frame of the training labels to that frame, 4x4.
+    retrieval : Retrieval
+        The baseline over the training images, poses in that frame.
+
+    Raises
+    ------
+    ModelFileError
+        When weights are missing or of the wrong shape.
+    ConfigurationError
+        When an option is out of range.
+
+    """
+
+    def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5):
+        if samples < 0 or samples == 1:
+            raise ConfigurationError(f'samples is {samples}; set 0 or at least 2')
+        metadata = model.metadata
+        self.model = model
+        self.world_frame = metadata.world_frame
+        self.gate = gate
+        self._preprocessing = metadata.preprocessing
+        self._network = _load_network(model)
+        self._calibration = Calibration(**metadata.calibration)
+        self.T_map_world = np.array(metadata.T_map_world)
+        self.retrieval = Retrieval(model.tensors['retrieval.thumbnails'],
+                                   self.T_map_world @ model.tensors['retrieval.poses'])
+        generator = torch.Generator().manual_seed(0)
+        # The same masks for every frame: equal images give equal poses.
+        self._masks = self._network.draw_masks(samples, generator) if samples else None
+        example = np.zeros((1, *self._preprocessing.crop, 3), np.uint8)
+        self._engine = Engine(_Features(self._network, self._preprocessing), example, device,
+                              precision, threads)
+
+    @classmethod
+    def load(cls, path, **options):
+        """
+        Load a pipeline from a model file.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            The model file.
+        **options
+            As in the constructor.
+
+        Returns
+        -------
+        Relocalizer
+
+        """
+        return cls(load_model_file(path, JOB), **options)
+
+    def describe(self):
+        """
+        Return device, library and precision in words.
+
+        Returns
+        -------
+        str
+
+        """
+        return self._engine.describe()
+
+    def __call__(self, image):
+        """
+        Relocalize one image.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB, any size.
+
+        Returns
+        -------
+        Relocalization
+
+        Raises
+        ------
+        ImageError
+            When the array is no such image.
+
+        """
+        resized = self._resize(image)
+        crop = np.ascontiguousarray(self._preprocessing.centre_crop(resized))
+        features = self._engine(crop[None])
+        with torch.inference_mode():
+            position, rotation = self._network.regress(features, self._masks)
+        return self._answer(image, position, rotation)
+
+    def dense(self, image):
+        """
+        Relocalize one image from 128 crops, raw outputs averaged (posenet.md section 6.3).
+
+        Slow: every crop is a trunk pass, in PyTorch.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+
+        Returns
+        -------
+        Relocalization
+            Its covariance is the spread over crops.
+
+        """
+        resized = self._resize(image)
+        height, width = self._preprocessing.crop
+        rows, columns = DENSE_GRID if resized.shape[1] >= resized.shape[0] else DENSE_GRID[::-1]
+        tops = np.round(np.linspace(0, resized.shape[0] - height, rows)).astype(int)
+        lefts = np.round(np.linspace(0, resized.shape[1] - width, columns)).astype(int)
+        outputs = []
+        with torch.inference_mode():
+            for top in tops:
+                for left in lefts:
+                    crop = torch.from_numpy(resized[None, top:top + height, left:left + width])
+                    outputs.append(self._network(self._preprocessing.normalise(crop, left, top)))
+        return self._answer(image, *map(torch.cat, zip(*outputs)))
+
+    def _resize(self, image):
+        """Return the resized image, or say what is wrong with it."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ImageError(f'expected an RGB image (H, W, 3) of uint8, got {image.shape} '
+                             f'of {image.dtype}')
+        return self._preprocessing.resize(image)
+
+    def _answer(self, image, position, rotation):
+        """Turn network outputs, one row a sample, into the answer."""
+        rotations = decode_rotation(rotation, self.model.metadata.rotation)
+        position, R, covariance = summarise_samples(position.double().numpy(),
+                                                    rotations.double().numpy())
+        covariance = self._calibration.covariance(covariance)
+        spread_score, similarity_score = self._calibration.scores(
+            self._calibration.spread(covariance), self.retrieval.similarity(image))
+        score = min(spread_score, similarity_score)
+        T = self.T_map_world @ make_transform(R, position)
+        covariance = rotate_pose_covariance(covariance, self.T_map_world[:3, :3])
+        return Relocalization(T, covariance, score, score >= self.gate,
+                              self._refusal(score, spread_score, covariance))
+
+    def _refusal(self, score, spread_score, covariance):
+        """Return why a score does not pass the gate, empty if it does."""
+        if score >= self.gate:
+            return ''
+        if spread_score > score:
+            return (f'the image looks like no training image (score {score:.2f}, '
+                    f'gate {self.gate:.2f})')
+        sigma = np.sqrt(np.diag(covariance))
+        return (f'the network is unsure: {np.linalg.norm(sigma[:3]):.2f} m, '
+                f'{np.rad2deg(np.linalg.norm(sigma[3:])):.1f} deg (score {score:.2f}, '
+                f'gate {self.gate:.2f})')
+
+
+def _load_network(model):
+    """Return the network of a model file with its weights."""
+    metadata = model.metadata
+    try:
+        network = build_regressor(metadata.architecture, metadata.arguments)
+    except ConfigurationError as error:
+        raise ModelFileError(f'model file {model.path} cannot be used: {error}') from error
+    weights = model.weights()
+    for name, parameter in network.state_dict().items():
+        found = weights[name].shape if name in weights else None
+        optional = found is None and name.startswith(network.training_only)
+        if not optional and found != tuple(parameter.shape):
+            raise ModelFileError(
+                f'model file {model.path} does not fit architecture {metadata.architecture}: '
+                f'weight {name} should be {tuple(parameter.shape)}, found {found}')
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()},
+                            strict=False)
+    return network.eval()

@@ -1,0 +1,315 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Model files: safetensors with everything in the header that a node needs to run.
+
+Loading reads JSON and numbers and executes nothing; pickles are recognised and refused.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Dict, Optional, Tuple
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from geo_perception.errors import ModelFileError
+from geo_perception.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+HEADER_KEY = 'geo_perception'
+LARGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class TrainingCamera:
+    """
+    The camera whose images the network was trained on, before any resizing.
+
+    Attributes
+    ----------
+    width, height : int
+        Pixels.
+    fx, fy, cx, cy : float
+        Pinhole intrinsics, pixels.
+
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    @property
+    def horizontal_field_of_view(self):
+        """Angle between the left and the right image border, radians."""
+        return 2.0 * np.arctan(0.5 * self.width / self.fx)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """
+    What a model file says about itself.
+
+    Attributes
+    ----------
+    job : str
+        ``relocalization`` (others come with their pipelines).
+    architecture : str
+        Name of the network.
+    arguments : dict
+        Arguments that build it.
+    preprocessing : Preprocessing
+        From camera image to network input.
+    rotation : str
+        Parametrisation of the rotation output, see `geo_perception.networks.rotation`.
+    world_frame : str
+        Name of the frame that poses are given in.
+    T_map_world : tuple of tuple of float
+        4x4; applied to the network's poses so that z points up in the published frame.
+    training_camera : TrainingCamera, optional
+        Unknown for recordings without intrinsics.
+    calibration : dict
+        Scales, floors and quantiles that turn the spread of samples into a covariance and a
+        score, see `geo_perception.inference.uncertainty`.
+    data : dict
+        Summary of the training data.
+    metrics : dict
+        Validation metrics at export.
+    versions : dict
+        Software that trained it.
+
+    """
+
+    job: str
+    architecture: str
+    arguments: Dict
+    preprocessing: Preprocessing
+    rotation: str
+    world_frame: str
+    T_map_world: Tuple = tuple(map(tuple, np.eye(4).tolist()))
+    training_camera: Optional[TrainingCamera] = None
+    calibration: Dict = field(default_factory=dict)
+    data: Dict = field(default_factory=dict)
+    metrics: Dict = field(default_factory=dict)
+    versions: Dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """
+    A loaded model file.
+
+    Attributes
+    ----------
+    metadata : Metadata
+        The header.
+    tensors : dict of str to np.ndarray
+        Network weights under ``network.``, and whatever else the job keeps.
+    sha256 : str
+        Hash of the file, to tell models apart in logs.
+    path : str
+        Where it was read from.
+
+    """
+
+    metadata: Metadata
+    tensors: Dict[str, np.ndarray]
+    sha256: str
+    path: str
+
+    def weights(self):
+        """
+        Return the network weights by parameter name, float32.
+
+        Returns
+        -------
+        dict of str to np.ndarray
+
+        """
+        prefix = 'network.'
+        return {name[len(prefix):]: value.astype(np.float32)
+                for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def write_atomically(path, data):
+    """
+    Write a file so that at no instant a partial one stands under its name.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Destination; its folder is created.
+    data : bytes
+        Content.
+
+    Raises
+    ------
+    ModelFileError
+        When the file cannot be written (no permission, disk full).
+
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=path.name + '.', dir=path.parent)
+        with os.fdopen(descriptor, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise ModelFileError(f'cannot write {path}: {error.strerror}') from error
+
+
+def save_model_file(path, metadata, tensors):
+    """
+    Write a model file, atomically.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Destination.
+    metadata : Metadata
+        The header.
+    tensors : dict of str to np.ndarray
+        Arrays to keep.
+
+    Raises
+    ------
+    ModelFileError
+        When the file cannot be written.
+
+    """
+    header = asdict(metadata)
+    mean_image = header['preprocessing'].pop('mean_image')
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    if mean_image is not None:
+        tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
+    header['format_version'] = FORMAT_VERSION
+    write_atomically(path, save_safetensors(tensors, {HEADER_KEY: json.dumps(header)}))
+
+
+def load_model_file(path, job=None):
+    """
+    Read a model file.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+    job : str, optional
+        What it must be for.
+
+    Returns
+    -------
+    ModelFile
+
+    Raises
+    ------
+    ModelFileError
+        When the file is missing, damaged, not ours, newer than this package, or for another
+        job.
+
+    """
+    path = str(path)
+    if not path:
+        raise ModelFileError('no model file was given; set the model to a .safetensors file '
+                             'made by "geo_perception export"')
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ModelFileError(f'cannot read model file {path}: {error.strerror}') from error
+    header = _read_header(path, data)
+    try:
+        tensors = load_safetensors(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelFileError(f'model file {path} is damaged: {error}') from error
+    metadata = _parse_metadata(path, header, tensors.pop('preprocessing.mean_image', None))
+    if job is not None and metadata.job != job:
+        raise ModelFileError(f'model file {path} is for {metadata.job}, not for {job}')
+    return ModelFile(metadata, tensors, hashlib.sha256(data).hexdigest(), path)
+
+
+def _read_header(path, data):
+    """Return our part of the safetensors header, after telling apart what else it may be."""
+    foreign = f'{path} is not a geo_perception model file'
+    mend = 'make one with "geo_perception export"'
+    if data[:2] == b'PK' or data[:1] == b'\x80':
+        raise ModelFileError(f'{foreign} but a pickle (a PyTorch checkpoint?), which is never '
+                             f'loaded because it can run code; {mend}')
+    if len(data) < 8:
+        raise ModelFileError(f'{foreign}: it has only {len(data)} bytes; {mend}')
+    size = struct.unpack('<Q', data[:8])[0]
+    if data[8:9] != b'{' or size > LARGEST_HEADER:
+        raise ModelFileError(f'{foreign}: it does not begin with a safetensors header; {mend}')
+    if size > len(data) - 8:
+        raise ModelFileError(f'model file {path} is truncated: its header says {size} bytes, '
+                             f'{len(data) - 8} are left; copy it again')
+    try:
+        text = json.loads(data[8:8 + size]).get('__metadata__', {}).get(HEADER_KEY)
+        header = json.loads(text) if text is not None else None
+    except (ValueError, AttributeError) as error:
+        raise ModelFileError(f'model file {path} has a damaged header: {error}') from error
+    if header is None:
+        raise ModelFileError(f'{foreign}: its header lacks the key "{HEADER_KEY}"; {mend}')
+    return header
+
+
+def _parse_metadata(path, header, mean_image):
+    """Return the header of this format version as dataclasses."""
+    version = header.pop('format_version', None)
+    if version != FORMAT_VERSION:
+        raise ModelFileError(f'model file {path} has format version {version}, this package '
+                             f'reads version {FORMAT_VERSION}; update geo_perception')
+    return metadata_from_dict(header, mean_image, path)
+
+
+def metadata_from_dict(header, mean_image, path):
+    """
+    Return metadata from what `dataclasses.asdict` made of it.
+
+    Parameters
+    ----------
+    header : dict
+        Plain numbers, strings, lists and dictionaries.
+    mean_image : np.ndarray or None
+        The mean image, which is kept apart.
+    path : str
+        Where it was read from, for messages.
+
+    Returns
+    -------
+    Metadata
+
+    Raises
+    ------
+    ModelFileError
+        When an entry is missing or unknown.
+
+    """
+    header = dict(header)
+    try:
+        preprocessing = dict(header.pop('preprocessing'), mean_image=mean_image)
+        for name in ('crop', 'mean', 'std'):
+            preprocessing[name] = tuple(preprocessing[name])
+        camera = header.pop('training_camera')
+        return Metadata(preprocessing=Preprocessing(**preprocessing),
+                        training_camera=None if camera is None else TrainingCamera(**camera),
+                        **header)
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(f'the header of {path} is incomplete or unknown: {error}') from error

@@ -1,0 +1,41 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The absolute pose regressors by name."""
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.networks.posenet import PoseNet
+from geo_perception.networks.posenet_lite import PoseNetLite
+
+ARCHITECTURES = {'posenet': PoseNet, 'posenet_lite': PoseNetLite}
+
+
+def build_regressor(architecture, arguments):
+    """
+    Return a network by name, freshly initialised.
+
+    Parameters
+    ----------
+    architecture : str
+        ``posenet`` or ``posenet_lite``.
+    arguments : dict
+        Its arguments.
+
+    Returns
+    -------
+    PoseRegressor
+
+    Raises
+    ------
+    ConfigurationError
+        When the name or an argument is unknown.
+
+    """
+    if architecture not in ARCHITECTURES:
+        raise ConfigurationError(f'architecture "{architecture}" is unknown; choose one of '
+                                 f'{", ".join(ARCHITECTURES)}')
+    try:
+        return ARCHITECTURES[architecture](**arguments)
+    except TypeError as error:
+        raise ConfigurationError(
+            f'architecture "{architecture}" does not take these arguments: {error}') from error

@@ -1,0 +1,4 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One thin lifecycle node a file."""

@@ -1,0 +1,220 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Where am I: a pose in the map from each camera image.
+
+    python -m geo_perception.nodes.relocalize --ros-args -p model:=X -r image:=/camera/image_raw
+"""
+
+from dataclasses import dataclass
+import sys
+
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+import numpy as np
+
+from geo_perception.errors import ConfigurationError, TransformError
+from geo_perception.ros.calibration import CalibrationCheck
+from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
+from geo_perception.ros.messages import pose_stamped, pose_with_covariance_stamped
+from geo_perception.ros.node import PerceptionNode, PerceptionParameters, Rejection
+from geo_perception.ros.parameters import parameter
+from geo_perception.ros.run import run_node
+from geo_perception.ros.transforms import TransformListener
+
+# What filters take for "not measured" (rtabmap's value for a lost pose), m^2 and rad^2.
+_LOST_COVARIANCE = np.diag(np.full(6, 9999.0))
+
+
+@dataclass(frozen=True)
+class RelocalizeParameters(PerceptionParameters):
+    """The parameters of the node ``relocalize``."""
+
+    samples: int = parameter(
+        40, 'Monte-Carlo dropout samples for the covariance; 0 gives the calibrated least one.',
+        minimum=0, maximum=1000)
+    gate: str = parameter(
+        'withhold', 'What to do with a pose of low confidence: withhold publishes nothing, '
+        'inflate publishes it with a covariance that says "not measured" (9999).',
+        choices=('withhold', 'inflate'))
+    gate_threshold: float = parameter(
+        -1.0, 'Score (0 to 1) that a pose needs; negative takes the threshold of the model file.',
+        minimum=-1.0, maximum=1.0)
+    map_frame: str = parameter(
+        '', "Frame of the poses; empty takes the model's world frame.")
+    base_frame: str = parameter(
+        '', 'Robot frame whose pose is published, through TF from the camera frame; empty '
+        'publishes the pose of the camera (optical frame). AMCL calls it base_footprint.')
+    camera_frame: str = parameter(
+        '', "Optical frame of the camera; empty takes the image's frame_id.")
+    odom_frame: str = parameter(
+        'odom', 'Odometry frame, for publish_tf.')
+    publish_tf: bool = parameter(
+        False, 'Broadcast map_frame -> odom_frame; needs base_frame. Only when no AMCL or SLAM '
+        'does so.')
+    two_d: bool = parameter(
+        False, 'The robot moves in a plane: reduce the broadcast correction to x, y and yaw.')
+    transform_tolerance_s: float = parameter(
+        1.0, 'The broadcast transform is stamped this much after the image, so that others can '
+        'use it until the next.', unit='s', minimum=0.0, maximum=60.0)
+    tf_timeout_s: float = parameter(
+        0.2, 'How long to wait for a transform at the stamp of the image.', unit='s',
+        minimum=0.0, maximum=10.0)
+
+    def __post_init__(self):
+        """Check what concerns more than one parameter."""
+        super().__post_init__()
+        if self.publish_tf and not self.base_frame:
+            raise ConfigurationError("publish_tf needs 'base_frame', the frame that odometry "
+                                     'moves, e.g. base_link')
+        for name in ('map_frame', 'base_frame', 'camera_frame', 'odom_frame'):
+            if getattr(self, name).startswith('/'):
+                raise ConfigurationError(f"parameter '{name}' is {getattr(self, name)!r}; "
+                                         'frame names have no leading slash')
+
+
+class RelocalizeNode(PerceptionNode):
+    """Publishes ``~/pose`` and ``~/pose_with_covariance`` and, if asked, ``map -> odom``."""
+
+    parameters_class = RelocalizeParameters
+    subsystem = 'relocalization'
+
+    def __init__(self, **options):
+        self._listener = self._correction = self._calibration = None
+        self._forget()
+        super().__init__('relocalize', **options)
+
+    def load_pipeline(self):
+        """Load the relocalizer; nothing heavy is imported before."""
+        from geo_perception.inference.relocalizer import Relocalizer
+
+        return Relocalizer.load(
+            self.parameters.model, device=self.parameters.device,
+            precision=self.parameters.precision, samples=self.parameters.samples,
+            threads=self.parameters.threads)
+
+    def open_outputs(self):
+        """Create publishers and, where asked for, the TF side."""
+        self._map_frame = self.parameters.map_frame or self.pipeline.world_frame
+        self.verb = f"Relocalizing {self.parameters.base_frame or 'the camera'}"
+        self._pose = self.add_output(PoseStamped, '~/pose')
+        self._pose_with_covariance = self.add_output(
+            PoseWithCovarianceStamped, '~/pose_with_covariance')
+        if self.parameters.base_frame:
+            self._listener = TransformListener(self)
+        if self.parameters.publish_tf:
+            self._correction = OdometryCorrection(
+                self, self._map_frame, self.parameters.odom_frame,
+                self.parameters.transform_tolerance_s, self.parameters.two_d)
+
+    def close_outputs(self):
+        """Destroy what ``open_outputs`` made."""
+        for entity in (self._listener, self._correction):
+            if entity is not None:
+                entity.close()
+        self._listener = self._correction = None
+        super().close_outputs()
+
+    def activate(self):
+        """Subscribe to images and calibration."""
+        self._forget()
+        super().activate()
+        self._calibration = CalibrationCheck(self, self._input.info_topic)
+
+    def deactivate(self):
+        """Unsubscribe."""
+        super().deactivate()
+        if self._calibration is not None:
+            self._calibration.close()
+            self._calibration = None
+
+    def is_wanted(self):
+        """Work for subscribers and for TF."""
+        return self.parameters.publish_tf or super().is_wanted()
+
+    def process(self, stamp, frame_id, image):
+        """Relocalize one image and publish the pose."""
+        self._camera_frame = self.parameters.camera_frame or frame_id
+        fix = self.pipeline(image)
+        trusted, reason = self._judge(fix)
+        if not trusted and self.parameters.gate == 'withhold':
+            raise Rejection('gate', reason)
+        T, covariance = fix.T_world_camera, fix.covariance
+        if self.parameters.base_frame:
+            T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
+            T, covariance = move_pose_to_base(T, covariance, T_base_camera)
+        self._pose.publish(pose_stamped(stamp, self._map_frame, T))
+        self._pose_with_covariance.publish(pose_with_covariance_stamped(
+            stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE))
+        if trusted:
+            self._last_fix = stamp, fix.score
+            if self._correction is not None:
+                self._correct_odometry(stamp, T)
+
+    def on_arrival(self, stamp):
+        """Keep ``map -> odom`` alive with each image, also when it gives no new fix."""
+        if self._correction is not None:
+            self._correction.send(stamp)
+
+    def reset(self):
+        """Forget motion from before a jump in time."""
+        self._forget()
+        for entity in (self._listener, self._correction):
+            if entity is not None:
+                entity.reset()
+
+    def describe(self):
+        """Say what is published, from which model, and how old the last fix is."""
+        values = {'model': self.parameters.model}
+        if self.pipeline is not None:
+            values['engine'] = self.pipeline.describe()
+            values['model sha256'] = self.pipeline.model.sha256
+            values['pose of'] = self.parameters.base_frame or f'{self._camera_frame} (camera)'
+            values['map frame'] = self._map_frame
+        now = self.get_clock().now().nanoseconds
+        if self._last_fix is not None:
+            values['last fix age [s]'] = f'{1e-9 * (now - self._last_fix[0]):.2f}'
+            values['last fix score'] = f'{self._last_fix[1]:.2f}'
+        warning = self._tf_problem
+        if self._calibration is not None and not warning:
+            warning = self._calibration.problem(
+                self._camera_frame, self.pipeline.model.metadata.training_camera)
+        return values, self._camera_frame, warning
+
+    def _forget(self):
+        self._camera_frame = self._tf_problem = ''
+        self._last_fix = None
+
+    def _judge(self, fix):
+        """Return whether a fix is trusted, and why not."""
+        threshold = self.parameters.gate_threshold
+        if threshold < 0:
+            return fix.accepted, fix.reason
+        return fix.score >= threshold, (f'the score {fix.score:.2f} is below gate_threshold '
+                                        f'{threshold:.2f}')
+
+    def _look_up(self, target, source, stamp):
+        try:
+            return self._listener.lookup(target, source, stamp, self.parameters.tf_timeout_s)
+        except TransformError as error:
+            raise Rejection('transform', f'waiting for TF: {error}') from error
+
+    def _correct_odometry(self, stamp, T_map_base):
+        """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3)."""
+        try:
+            T_odom_base = self._look_up(self.parameters.odom_frame, self.parameters.base_frame,
+                                        stamp)
+        except Rejection as rejection:
+            self._tf_problem = f'{self._map_frame} -> odom is not corrected: {rejection}.'
+            return
+        self._tf_problem = ''
+        self._correction.update(stamp, T_map_base, T_odom_base)
+
+
+def main(args=None):
+    """Run the node; the console script."""
+    sys.exit(run_node(RelocalizeNode, args))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,118 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""An image topic, raw or compressed, that can say why nothing comes out of it."""
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, qos_check_compatible
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+_TYPES = {'raw': (Image, 'sensor_msgs/msg/Image'),
+          'compressed': (CompressedImage, 'sensor_msgs/msg/CompressedImage')}
+
+
+class ImageInput:
+    """
+    A subscription to one image topic.
+
+    The base topic is the remapped name; ``compressed`` listens on ``<base>/compressed`` as
+    image_transport publishes it.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Owner.
+    name : str
+        Relative topic name, e.g. ``image``.
+    transport : str
+        ``raw`` or ``compressed``.
+    reliable : bool
+        Ask for reliable delivery; then a best-effort camera is not heard at all.
+    depth : int
+        Number of images the middleware keeps.
+    callback : callable
+        Called with each message.
+
+    Attributes
+    ----------
+    topic : str
+        Full name of the topic listened on.
+    info_topic : str
+        Full name of the calibration topic: ``camera_info`` where that is remapped, else the one
+        beside the image, as image_transport has it.
+
+    """
+
+    def __init__(self, node, name, transport, reliable, depth, callback):
+        self._node = node
+        self._name = name
+        self._transport = transport
+        message_class, self._type = _TYPES[transport]
+        base = node.resolve_topic_name(name)
+        if transport == 'compressed' and not base.endswith('/compressed'):
+            self.topic = base + '/compressed'
+        else:
+            self.topic = base
+        self.info_topic = node.resolve_topic_name('camera_info')
+        if self.info_topic == node.resolve_topic_name('camera_info', only_expand=True):
+            self.info_topic = base.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+        self._qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=depth, durability=DurabilityPolicy.VOLATILE,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
+        self._subscription = node.create_subscription(
+            message_class, self.topic, callback, self._qos)
+
+    def close(self):
+        """End the subscription."""
+        self._node.destroy_subscription(self._subscription)
+
+    def why_silent(self):
+        """
+        Return the most likely reason that no image arrives, and the mend.
+
+        Returns
+        -------
+        str
+            One sentence without a full stop.
+
+        """
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        ours = [info for info in publishers if info.topic_type == self._type]
+        if not publishers:
+            return f'nobody publishes {self.topic}; {self._suggestion()}'
+        if not ours:
+            return (f'{_names(publishers)} publishes {self.topic} as '
+                    f'{publishers[0].topic_type}, but {self._type} is expected; '
+                    f'{self._suggestion()}')
+        refused = [info for info in ours if qos_check_compatible(
+            info.qos_profile, self._qos)[0] == QoSCompatibility.ERROR]
+        if len(refused) == len(ours):
+            return (f'{_names(refused)} publishes {self.topic} best effort, but reliable is '
+                    'asked for; set image_reliability:=best_effort')
+        return (f'{_names(ours)} publishes {self.topic}, but nothing arrives: it is idle, or '
+                'its images are too large for the shared memory of the middleware (start it '
+                'with FASTRTPS_DEFAULT_PROFILES_FILE=fastdds_large_images.xml)')
+
+    def _suggestion(self):
+        """Return what to set, from the image topics that do exist."""
+        found = {'raw': set(), 'compressed': set()}
+        for topic, types in self._node.get_topic_names_and_types():
+            for transport, (_, type_name) in _TYPES.items():
+                if type_name in types and self._node.count_publishers(topic):
+                    found[transport].add(topic.removesuffix('/compressed'))
+        other = 'compressed' if self._transport == 'raw' else 'raw'
+        if self.topic.removesuffix('/compressed') in found[other]:
+            return f'set image_transport:={other}'
+        remap = f"remap '{self._name}' to one of: "
+        if found[self._transport]:
+            return remap + ', '.join(sorted(found[self._transport]))
+        if found[other]:
+            return f'set image_transport:={other} and {remap}' + ', '.join(sorted(found[other]))
+        return 'no image topic is published at all; is the camera running, is ROS_DOMAIN_ID right?'
+
+
+def _names(publishers):
+    # Right after discovery the node behind an endpoint is not known yet.
+    return ', '.join(sorted({
+        'somebody' if 'UNKNOWN' in info.node_name
+        else f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in publishers}))

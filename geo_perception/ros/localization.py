@@ -1,0 +1,138 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From the pose of a camera in the map to what a robot needs: its base, and ``map -> odom``."""
+
+import numpy as np
+
+from geo_perception.geometry import se3
+from geo_perception.ros.transforms import TransformBroadcaster
+
+
+class OdometryCorrection:
+    """
+    The broadcast ``map -> odom`` of a localizer (REP 105, ros2_conventions.md section 3).
+
+    It is sent again with every image, stamped ahead of it, because a stale correction is better
+    for the robot than a hole in TF.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Owner.
+    map_frame, odom_frame : str
+        Parent and child.
+    tolerance : float
+        Seconds that the stamp is ahead of the image.
+    two_d : bool
+        See :func:`correction_of_odometry`.
+
+    Raises
+    ------
+    ConfigurationError
+        When tf2_msgs is not installed.
+
+    """
+
+    def __init__(self, node, map_frame, odom_frame, tolerance, two_d):
+        self._broadcaster = TransformBroadcaster(node)
+        self._frames = map_frame, odom_frame
+        self._tolerance_ns = round(1e9 * tolerance)
+        self._two_d = two_d
+        self._T_map_odom = None
+
+    def close(self):
+        """End the broadcast."""
+        self._broadcaster.close()
+
+    def reset(self):
+        """Broadcast nothing until the next fix."""
+        self._T_map_odom = None
+
+    def update(self, stamp, T_map_base, T_odom_base):
+        """
+        Take over a fix; it goes out with the next image, the first one at once.
+
+        Parameters
+        ----------
+        stamp : int
+            Nanoseconds, of the image of the fix.
+        T_map_base, T_odom_base : np.ndarray
+            4x4, at that stamp.
+
+        """
+        first = self._T_map_odom is None
+        self._T_map_odom = correction_of_odometry(T_map_base, T_odom_base, self._two_d)
+        if first:
+            self.send(stamp)
+
+    def send(self, stamp):
+        """
+        Broadcast the last correction, if there is one.
+
+        Parameters
+        ----------
+        stamp : int
+            Nanoseconds, of the newest image. Sending twice for one image would make tf2 warn.
+
+        """
+        T_map_odom = self._T_map_odom   # the other thread may reset it
+        if T_map_odom is not None:
+            self._broadcaster.send(stamp + self._tolerance_ns, *self._frames, T_map_odom)
+
+
+def move_pose_to_base(T_map_camera, covariance, T_base_camera):
+    """
+    Return pose and covariance of the base from those of the camera it carries.
+
+    The lever arm turns uncertain orientation into uncertain position (posenet.md sections 8.1
+    and 12.4).
+
+    Parameters
+    ----------
+    T_map_camera : np.ndarray
+        4x4, camera in the optical frame.
+    covariance : np.ndarray
+        6x6 of the camera, order (x, y, z, rot X, rot Y, rot Z), fixed axes of the map.
+    T_base_camera : np.ndarray
+        4x4, where the camera sits on the base.
+
+    Returns
+    -------
+    T_map_base : np.ndarray
+        4x4.
+    covariance : np.ndarray
+        6x6 of the base, same order and axes.
+
+    """
+    T_map_base = T_map_camera @ se3.inverse_transform(T_base_camera)
+    lever_arm = T_map_base[:3, 3] - T_map_camera[:3, 3]
+    return T_map_base, se3.move_pose_covariance(covariance, lever_arm)
+
+
+def correction_of_odometry(T_map_base, T_odom_base, two_d):
+    """
+    Return ``T_map_odom``, what a localizer broadcasts (REP 105).
+
+    Parameters
+    ----------
+    T_map_base, T_odom_base : np.ndarray
+        4x4, of the same instant.
+    two_d : bool
+        Keep x, y and yaw of both only, so that roll and pitch noise does not tilt the world.
+
+    Returns
+    -------
+    np.ndarray
+        4x4.
+
+    """
+    if two_d:
+        T_map_base, T_odom_base = _planar(T_map_base), _planar(T_odom_base)
+    return T_map_base @ se3.inverse_transform(T_odom_base)
+
+
+def _planar(T):
+    yaw = np.arctan2(T[1, 0], T[0, 0])
+    R = se3.matrix_from_rotation_vector([0.0, 0.0, yaw])
+    return se3.make_transform(R, [T[0, 3], T[1, 3], 0.0])

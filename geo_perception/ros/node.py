@@ -1,0 +1,376 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The base of the nodes: images in, newest one worked on in one thread, everything reported."""
+
+from dataclasses import dataclass
+import time
+import traceback
+
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from geo_perception.errors import ConfigurationError, GeoPerceptionError
+from geo_perception.image_codec import decode_rgb
+from geo_perception.ros.diagnostics import DiagnosticsPublisher, ERROR, FrameStatistics, OK
+from geo_perception.ros.diagnostics import Outcome, summarize, WARN
+from geo_perception.ros.image_input import ImageInput
+from geo_perception.ros.lifecycle import GuardedLifecycleNode
+from geo_perception.ros.messages import stamp_to_ns
+from geo_perception.ros.parameters import declare_parameters, NodeParameters, parameter
+from geo_perception.ros.parameters import read_parameters
+from geo_perception.ros.worker import LatestFrameWorker
+
+# In lock step the player waits for results; this many images may wait in between.
+_LOCK_STEP_CAPACITY = 32
+_STOP_TIMEOUT = 10.0   # s; an inference on a slow and busy machine
+
+
+@dataclass(frozen=True)
+class PerceptionParameters(NodeParameters):
+    """The parameters that every node of this package has."""
+
+    model: str = parameter(
+        '', 'Model file (.safetensors). Must be given.')
+    device: str = parameter(
+        'auto', 'Where the network runs: cpu, cuda or cuda:1; auto takes the first GPU if there '
+        'is one.')
+    precision: str = parameter(
+        'auto', 'Number format of the network; auto takes the fastest that keeps the accuracy.',
+        choices=('auto', 'fp32', 'fp16', 'bf16'))
+    threads: int = parameter(
+        0, 'CPU threads of the network; 0 leaves it to the engine.', minimum=0, maximum=256)
+    image_transport: str = parameter(
+        'raw', 'compressed listens on <image>/compressed.', choices=('raw', 'compressed'))
+    image_reliability: str = parameter(
+        'best_effort', 'best_effort hears every camera; reliable loses nothing, but hears only '
+        'reliable publishers (bag replay).', choices=('best_effort', 'reliable'))
+    queue: str = parameter(
+        'newest', 'newest drops images that come too fast; lock_step works on every image in '
+        'order, asks for reliable delivery, and is for a player that waits for the results.',
+        choices=('newest', 'lock_step'))
+    watchdog_s: float = parameter(
+        5.0, 'Without an image for this long the diagnostics say why.', unit='s',
+        minimum=0.1, maximum=3600.0)
+    autostart: bool = parameter(
+        True, 'Configure and activate at start; false leaves that to a lifecycle manager.',
+        read_only=True)
+
+
+class Rejection(Exception):
+    """
+    A result that was computed and is withheld.
+
+    Parameters
+    ----------
+    category : str
+        One word, counted in the diagnostics.
+    sentence : str
+        Why.
+
+    """
+
+    def __init__(self, category, sentence):
+        super().__init__(sentence)
+        self.category = category
+
+
+class PerceptionNode(GuardedLifecycleNode):
+    """
+    A lifecycle node that turns images of one topic into results.
+
+    A subclass gives ``parameters_class``, ``subsystem`` and ``verb`` and fills in
+    :meth:`load_pipeline`, :meth:`open_outputs`, :meth:`process` and, where there is something
+    to do, the other methods of the second half. The pipeline is loaded and run in one and the
+    same worker thread.
+
+    Parameters
+    ----------
+    name : str
+        Node name.
+    **options
+        For ``rclpy.node.Node``.
+
+    Attributes
+    ----------
+    parameters : PerceptionParameters
+        As they were when the node was configured.
+    pipeline : object
+        What ``load_pipeline`` returned; None while unconfigured.
+    statistics : FrameStatistics
+        Of the images since activation.
+    diagnostics : DiagnosticsPublisher
+        Publishes every second.
+
+    Raises
+    ------
+    ConfigurationError
+        When a parameter is unknown, of the wrong type or out of range.
+
+    """
+
+    parameters_class = PerceptionParameters
+    subsystem = 'perception'
+    verb = 'Working'
+
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
+        self.pipeline = None
+        self._worker = None
+        self._input = None
+        self._outputs = []
+        self._last_stamp = self._last_size = None
+        self._last_clock = None
+        self._last_level = OK
+        try:
+            declare_parameters(self, self.parameters_class)
+        except ConfigurationError:
+            self.destroy_node()
+            raise
+        self.parameters = read_parameters(self, self.parameters_class)
+        self.statistics = FrameStatistics(self.parameters.watchdog_s)
+        self.diagnostics = DiagnosticsPublisher(self, self.subsystem, self._report)
+
+    # Lifecycle
+
+    def configure(self):
+        """Load the pipeline in the worker thread and create the publishers."""
+        self.parameters = read_parameters(self, self.parameters_class)
+        capacity = _LOCK_STEP_CAPACITY if self._lock_step else 1
+        self._worker = LatestFrameWorker(self._work, self._on_unexpected, capacity)
+        self.pipeline = self._worker.call(self.load_pipeline)
+        self.open_outputs()
+        self.get_logger().info(f'configured with {self.parameters}')
+
+    def activate(self):
+        """Subscribe to the images."""
+        self.statistics = FrameStatistics(self.parameters.watchdog_s)
+        self._last_stamp = self._last_size = None
+        self._input = ImageInput(
+            self, 'image', self.parameters.image_transport,
+            self._lock_step or self.parameters.image_reliability == 'reliable',
+            _LOCK_STEP_CAPACITY if self._lock_step else 1, self._on_image)
+        self.get_logger().info(f'listening on {self._input.topic}')
+
+    def deactivate(self):
+        """Unsubscribe, drop what waits and let the image in work finish."""
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+        if self._worker is not None and not self._worker.clear(_STOP_TIMEOUT):
+            self.get_logger().warning('the image in work takes very long; its result is dropped')
+
+    def cleanup(self):
+        """Release pipeline, publishers and worker."""
+        if self._worker is not None:
+            self._worker.stop(_STOP_TIMEOUT)
+            self._worker = None
+        self.close_outputs()
+        self.pipeline = None
+
+    def destroy_node(self):
+        """Stop the worker before the publishers go, then destroy the node."""
+        self._release()
+        super().destroy_node()
+
+    # For subclasses
+
+    def load_pipeline(self):
+        """
+        Return the pipeline for ``self.parameters``; runs in the worker thread.
+
+        Returns
+        -------
+        object
+
+        """
+        raise NotImplementedError
+
+    def open_outputs(self):
+        """Create the publishers."""
+
+    def close_outputs(self):
+        """Destroy the publishers made by :meth:`add_output`."""
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = []
+
+    def process(self, stamp, frame_id, image):
+        """
+        Work on one image in the worker thread and publish the result.
+
+        Parameters
+        ----------
+        stamp : int
+            Nanoseconds, of the image.
+        frame_id : str
+            Of the image.
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+
+        Raises
+        ------
+        Rejection
+            When there is a result, but it is not to be published.
+        GeoPerceptionError
+            When there is no result.
+
+        """
+        raise NotImplementedError
+
+    def is_wanted(self):
+        """
+        Tell whether anybody wants a result.
+
+        Returns
+        -------
+        bool
+
+        """
+        return any(publisher.get_subscription_count() for publisher in self._outputs)
+
+    def on_arrival(self, stamp):
+        """
+        Do what must be done for each image that arrives, in the executor's thread; be quick.
+
+        Parameters
+        ----------
+        stamp : int
+            Nanoseconds.
+
+        """
+
+    def reset(self):
+        """Forget what depends on earlier images, in the worker thread."""
+
+    def describe(self):
+        """
+        Return what the diagnostics should say beside the counters.
+
+        Returns
+        -------
+        values : dict
+            Text by name.
+        hardware_id : str
+            E.g. the camera frame.
+        warning : str
+            One sentence, empty if all is well.
+
+        """
+        return {}, '', ''
+
+    def add_output(self, message_class, topic, depth=5):
+        """
+        Create a reliable lifecycle publisher whose QoS users may override by parameters.
+
+        Parameters
+        ----------
+        message_class : type
+            Message.
+        topic : str
+            Name.
+        depth : int
+            Number of messages kept for a slow reader.
+
+        Returns
+        -------
+        rclpy.lifecycle.LifecyclePublisher
+
+        """
+        publisher = self.create_lifecycle_publisher(
+            message_class, topic, QoSProfile(depth=depth),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self._outputs.append(publisher)
+        return publisher
+
+    # The way of an image
+
+    @property
+    def _lock_step(self):
+        return self.parameters.queue == 'lock_step'
+
+    def _on_image(self, message):
+        """Store the image for the worker; nothing that takes time (executor's thread)."""
+        self.on_arrival(stamp_to_ns(message.header.stamp))
+        if self.is_wanted():
+            self.statistics.received(dropped=self._worker.put(message))
+        else:
+            self.statistics.received(skipped=True)
+
+    def _work(self, message):
+        """Turn one message into a result and count what became of it (worker's thread)."""
+        started = time.perf_counter()
+        stamp = stamp_to_ns(message.header.stamp)
+        delay, outcome, category, sentence = 0.0, Outcome.PUBLISHED, '', ''
+        try:
+            image = decode_rgb(message)
+            self._check_continuity(stamp, image.shape[1::-1])
+            self.process(stamp, message.header.frame_id, image)
+            delay = 1e-9 * (self.get_clock().now().nanoseconds - stamp)
+        except Rejection as rejection:
+            outcome, category, sentence = Outcome.REJECTED, rejection.category, str(rejection)
+        except GeoPerceptionError as error:
+            outcome, category, sentence = Outcome.FAILED, type(error).__name__, str(error)
+            self.get_logger().warning(sentence, throttle_duration_sec=5.0)
+        self.statistics.finished(outcome, category, sentence,
+                                 time.perf_counter() - started, delay)
+
+    def _on_unexpected(self, error):
+        """Survive an error of our own (worker's thread)."""
+        if not self.context.ok():
+            return   # a signal ended the context; publishing into it fails
+        self.statistics.finished(Outcome.FAILED, 'internal error', f'internal error: {error!r}')
+        trace = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
+        self.get_logger().error(f'internal error on an image:\n{trace}',
+                                throttle_duration_sec=5.0)
+
+    def _check_continuity(self, stamp, size):
+        """Reset on a jump back in time and on a change of size; one line of log for each."""
+        why = ''
+        if self._last_stamp is not None and stamp < self._last_stamp:
+            why = f'time jumped back by {1e-9 * (self._last_stamp - stamp):.3f} s'
+        elif self._last_size is not None and size != self._last_size:
+            why = 'image size changed from {}x{} to {}x{}'.format(*self._last_size, *size)
+        self._last_stamp, self._last_size = stamp, size
+        if why:
+            self.get_logger().warning(f'{why}; starting anew')
+            self.reset()
+
+    # Diagnostics
+
+    def _report(self):
+        values, hardware_id, warning = self.describe()
+        level, sentence = self._condition()
+        if warning and level == OK:
+            level, sentence = WARN, warning
+        if level != self._last_level and self.phase == 'active':
+            # Two lines: rclpy ties the severity to the place of the call.
+            if level == OK:
+                self.get_logger().info(sentence)
+            else:
+                self.get_logger().warning(sentence)
+        self._last_level = level
+        values = {'state': self.phase, **values, **self.statistics.values()}
+        return level, sentence, values, hardware_id
+
+    def _condition(self):
+        """Return level and sentence: the first thing that keeps results from coming out."""
+        clock = self.get_clock().now().nanoseconds
+        stands_still, self._last_clock = clock == self._last_clock, clock
+        if self.last_failure:
+            return ERROR, (f'The node is {self.phase} because the last transition failed: '
+                           f'{self.last_failure}.')
+        if self.phase != 'active':
+            return OK, f'The node is {self.phase}; it does nothing until activated.'
+        if self.statistics.silence() > self.parameters.watchdog_s:
+            if clock == 0:
+                return ERROR, (
+                    'use_sim_time is true, but nobody publishes /clock; play the bag with '
+                    '--clock or set use_sim_time:=false.')
+            if stands_still:
+                return OK, '/clock stands still: the playback is paused or over.'
+            silence = f'No image for {self.statistics.silence():.1f} s: '
+            return ERROR, silence + self._input.why_silent() + '.'
+        if not self.is_wanted():
+            return OK, 'Nobody subscribes to a result, so nothing is computed.'
+        return summarize(self.statistics, self.verb)

@@ -1,0 +1,181 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Plays the images of a ROS 2 bag, and what belongs to them, byte for byte as recorded."""
+
+from dataclasses import dataclass
+import importlib
+from pathlib import Path
+import struct
+from typing import Optional
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.rosbag2 import Reader
+from rosgraph_msgs.msg import Clock
+
+from geo_perception.errors import RecordingError
+
+_TF_TOPICS = ('/tf', '/tf_static')
+_COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """
+    One message of a bag.
+
+    Attributes
+    ----------
+    topic : str
+        Name.
+    time : int
+        When it was recorded, nanoseconds.
+    stamp : int, optional
+        Stamp of an image, nanoseconds; None for all other messages.
+    data : bytes
+        Serialised (CDR).
+
+    """
+
+    topic: str
+    time: int
+    stamp: Optional[int]
+    data: bytes
+
+
+class BagPlayer:
+    """
+    Publisher of one image topic of a bag, with its camera_info, ``/tf`` and ``/tf_static``.
+
+    Everything is offered reliable. Messages whose type this ROS installation lacks are left out.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Owner of the publishers.
+    path : str or Path
+        Folder of a ROS 2 bag.
+    image_topic : str
+        ``sensor_msgs/Image`` or ``CompressedImage``.
+    stamps : iterable of int
+        Stamps of the images to play, nanoseconds; others are left out.
+
+    Attributes
+    ----------
+    transport : str
+        ``raw`` or ``compressed``.
+    info_topic : str
+        Where the camera_info of the image is, played or not.
+
+    Raises
+    ------
+    RecordingError
+        When it is not a ROS 2 bag or has no such topic.
+
+    """
+
+    def __init__(self, node, path, image_topic, stamps):
+        self._path = Path(path)
+        self._stamps = {int(stamp) for stamp in stamps}
+        if self._path.suffix == '.bag':
+            raise RecordingError(f'{path} is a ROS 1 bag; convert it once with: rosbags-convert '
+                                 f'--src {path} --dst {self._path.with_suffix("")}')
+        with Reader(self._path) as reader:
+            types = {connection.topic: connection.msgtype for connection in reader.connections}
+        if image_topic not in types:
+            raise RecordingError(f"{path} has no topic '{image_topic}'; it has: "
+                                 f"{', '.join(sorted(types))}")
+        self._image_topic = image_topic
+        self.transport = 'compressed' if types[image_topic] == _COMPRESSED else 'raw'
+        camera = image_topic.removesuffix('/compressed').rpartition('/')[0]
+        self.info_topic = f'{camera}/camera_info'
+        self._publishers = {}
+        for topic in (image_topic, self.info_topic, *_TF_TOPICS):
+            message_class = _message_class(types.get(topic))
+            if message_class is not None:
+                self._publishers[topic] = node.create_publisher(
+                    message_class, topic, _qos(latched=topic == '/tf_static'))
+        self._clock = node.create_publisher(Clock, '/clock', 10)
+
+    def is_heard(self):
+        """
+        Tell whether somebody subscribes to the images.
+
+        Returns
+        -------
+        bool
+
+        """
+        return self._publishers[self._image_topic].get_subscription_count() > 0
+
+    def messages(self):
+        """
+        Yield what is to be published, in the order of recording.
+
+        Yields
+        ------
+        BagMessage
+
+        """
+        wanted = set(self._stamps)
+        with Reader(self._path) as reader:
+            played = [connection for connection in reader.connections
+                      if connection.topic in self._publishers]
+            for connection, time, data in reader.messages(connections=played):
+                stamp = None
+                if connection.topic == self._image_topic:
+                    stamp = _header_stamp(data)
+                    if stamp not in wanted:
+                        continue
+                    wanted.remove(stamp)   # of two images with one stamp the first is played
+                yield BagMessage(connection.topic, time, stamp, bytes(data))
+
+    def publish(self, message):
+        """
+        Publish a message, and its time on ``/clock`` before it.
+
+        Parameters
+        ----------
+        message : BagMessage
+            From :meth:`messages`.
+
+        """
+        self.set_clock(message.time)
+        self._publishers[message.topic].publish(message.data)
+
+    def set_clock(self, time):
+        """
+        Publish ``/clock``.
+
+        Parameters
+        ----------
+        time : int
+            Nanoseconds.
+
+        """
+        clock = Clock()
+        clock.clock.sec, clock.clock.nanosec = divmod(int(time), 10**9)
+        self._clock.publish(clock)
+
+
+def _header_stamp(data):
+    """Read the stamp from serialised bytes: encapsulation (4 bytes), then the header."""
+    sec, nanosec = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    return sec * 10**9 + nanosec
+
+
+def _message_class(type_name):
+    """Return the class of a message type, or None where the installation lacks it."""
+    if type_name is None:
+        return None
+    package, _, name = type_name.partition('/msg/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), name)
+    except ImportError:
+        return None
+
+
+def _qos(latched):
+    return QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE,
+                      durability=DurabilityPolicy.TRANSIENT_LOCAL if latched
+                      else DurabilityPolicy.VOLATILE)

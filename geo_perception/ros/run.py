@@ -1,0 +1,82 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From command line to clean end of a node process."""
+
+import signal
+import sys
+import traceback
+
+import rclpy
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from geo_perception.errors import ConfigurationError
+
+
+def run_node(node_class, args=None):
+    """
+    Run one node until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    node_class : callable
+        Makes a `PerceptionNode`.
+    args : list of str, optional
+        Command line; ``sys.argv`` by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after a signal, 2 when parameters or ROS arguments are wrong.
+
+    """
+    node = None
+    try:
+        _init(args)
+        node = node_class()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if node.parameters.autostart:
+            node.start()
+        _spin(executor, node.get_logger())
+    except KeyboardInterrupt:
+        pass
+    except ConfigurationError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except RCLError:
+        if rclpy.ok():
+            raise
+        # A signal came while the node was being made.
+    finally:
+        # A second Ctrl-C must not break the clean-up.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _init(args):
+    """Initialise ROS, or say in one sentence what is wrong with the command line."""
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:   # rclpy has several classes for this, all of them of this kind
+        reason = str(error).split(', at /')[0]
+        raise ConfigurationError(f'wrong ROS arguments: {reason}') from error
+
+
+def _spin(executor, logger):
+    """Spin until shutdown; an exception in a callback is logged and not the end of the node."""
+    while executor.context.ok():
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            return
+        except Exception:
+            if not executor.context.ok():
+                return   # a signal ended the context while a callback was publishing
+            logger.error(f'internal error in a callback:\n{traceback.format_exc()}',
+                         throttle_duration_sec=5.0)

@@ -1,0 +1,50 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a training run tells about itself."""
+
+import time
+
+import lightning
+
+
+class DataWait(lightning.Callback):
+    """
+    Measure the share of training time spent waiting for the next batch.
+
+    Attributes
+    ----------
+    share : float
+        Between 0 and 1, over all training steps so far.
+
+    """
+
+    def __init__(self):
+        self._waited, self._worked = 0.0, 0.0
+        self._mark = None
+
+    @property
+    def share(self):
+        """Waiting time over waiting and working time."""
+        total = self._waited + self._worked
+        return self._waited / total if total else 0.0
+
+    def on_train_epoch_start(self, trainer, module):
+        """Begin to wait for the first batch."""
+        self._mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index):
+        """Stop waiting, begin to work."""
+        now = time.perf_counter()
+        self._waited += now - self._mark
+        self._mark = now
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+        """Stop working, begin to wait."""
+        now = time.perf_counter()
+        self._worked += now - self._mark
+        self._mark = now
+
+    def on_train_epoch_end(self, trainer, module):
+        """Log the share."""
+        module.log('train/data_wait_share', self.share)

@@ -1,0 +1,169 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Images of a recorded place from poses where no image was taken.
+
+A regressor learns little about position from one path: every image it sees lies on it. Where the
+recording has depth, its surfaces are known, and frames can be warped to poses beside the path.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.se3 import (
+    matrix_from_rotation_vector, rotation_angle, transform_points)
+from geo_perception.geometry.warp import close_surfaces, splat_depth, warp_image
+from geo_perception.progress import track
+
+VOXEL_M = 0.02
+LARGEST_CLOUD = 400_000
+# A metre of distance costs as much as this many radians when the next best frame is chosen.
+RADIANS_PER_METRE = 0.8
+# The first frame warped is one of this many nearest; the holes are filled from farther ones.
+SOURCES = ((0, 6), (10, 20), (30, 50), (60, 80))
+SMALLEST_COVERAGE = 0.6
+
+
+@dataclass(frozen=True)
+class NovelViews:
+    """
+    How many views to render, and how far from the path.
+
+    Attributes
+    ----------
+    count : int
+        Views; 0 renders none.
+    position_m : float
+        Standard deviation of the distance from a recorded pose along each axis, metres.
+    rotation_deg : float
+        The same about each axis, degrees.
+
+    """
+
+    count: int = 0
+    position_m: float = 0.15
+    rotation_deg: float = 9.0
+
+
+def fuse_depth(sequence):
+    """
+    Return the surfaces of a recording as one point cloud.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames with poses and intrinsics, at least some with registered depth.
+
+    Returns
+    -------
+    np.ndarray
+        World points, metres, shape (N, 3), float32, one a 2 cm cell.
+
+    Raises
+    ------
+    ConfigurationError
+        When no frame has depth.
+
+    """
+    points = np.zeros((0, 3), np.float32)
+    for i in track(range(len(sequence)), 'Fusing depth'):
+        frame = sequence[i]
+        if frame.depth is None or frame.camera is None:
+            continue
+        camera = frame.camera.resized(frame.depth.shape[1], frame.depth.shape[0])
+        # Every other row and column: neighbours fall into one cell anyway.
+        seen = (camera.rays() * frame.depth[..., None])[::2, ::2].reshape(-1, 3)
+        seen = seen[np.isfinite(seen).all(1)]
+        seen = transform_points(frame.T_world_camera, seen).astype(np.float32)
+        points = _thin(np.concatenate([points, seen]))
+    if not len(points):
+        raise ConfigurationError('novel views need depth and intrinsics in the recording, and '
+                                 'this one has none; set data.novel_views.count to 0')
+    if len(points) > LARGEST_CLOUD:
+        points = points[np.random.default_rng(0).permutation(len(points))[:LARGEST_CLOUD]]
+    return points
+
+
+def _thin(points):
+    """Return one point of each cell."""
+    cells = np.floor(points / VOXEL_M).astype(np.int64)
+    key = (cells[:, 0] * 2_000_003 + cells[:, 1]) * 2_000_003 + cells[:, 2]
+    return points[np.unique(key, return_index=True)[1]]
+
+
+class NovelViewRenderer:
+    """
+    Draws random views around a recorded path.
+
+    Parameters
+    ----------
+    images : np.ndarray
+        Resized frames, uint8, shape (N, H, W, 3).
+    poses : np.ndarray
+        Their ``T_world_camera``, shape (N, 4, 4).
+    camera : Camera
+        Intrinsics of the resized frames.
+    points : np.ndarray
+        From `fuse_depth`.
+    options : NovelViews
+        How far views lie from the path.
+
+    """
+
+    def __init__(self, images, poses, camera, points, options):
+        self._images, self._poses, self._camera = images, poses, camera
+        self._points, self._options = points, options
+        # Depth is smooth: half the size is enough, at a quarter of the time.
+        self._coarse = camera.resized(camera.width // 2, camera.height // 2)
+
+    def draw(self, random):
+        """
+        Return one view.
+
+        Parameters
+        ----------
+        random : np.random.Generator
+            Source of chance.
+
+        Returns
+        -------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+        T_world_camera : np.ndarray
+            4x4.
+
+        """
+        while True:
+            T = self._poses[random.integers(len(self._poses))].copy()
+            reach = random.uniform()
+            T[:3, 3] += random.normal(size=3) * self._options.position_m * reach
+            turn = random.normal(size=3) * np.deg2rad(self._options.rotation_deg) * reach
+            T[:3, :3] = T[:3, :3] @ matrix_from_rotation_vector(turn)
+            image, coverage = self._render(T, random)
+            if coverage >= SMALLEST_COVERAGE:
+                return image, T
+
+    def _render(self, T, random):
+        """Return the view from a pose, and the share of it that was really seen."""
+        depth = close_surfaces(splat_depth(self._points, self._coarse, T))
+        if np.isnan(depth).any():
+            return None, 0.0
+        rows = np.arange(self._camera.height) * depth.shape[0] // self._camera.height
+        columns = np.arange(self._camera.width) * depth.shape[1] // self._camera.width
+        depth = depth[rows][:, columns]
+        cost = rotation_angle(self._poses[:, :3, :3], T[:3, :3]) + RADIANS_PER_METRE * (
+            np.linalg.norm(self._poses[:, :3, 3] - T[:3, 3], axis=1))
+        nearest = np.argsort(cost)
+        view, seen = None, np.zeros(depth.shape, bool)
+        for first, last in SOURCES:
+            if first >= len(nearest):
+                break
+            source = nearest[random.integers(first, min(last, len(nearest)))]
+            warped, inside = warp_image(self._images[source], self._camera, self._poses[source],
+                                        depth, T)
+            view = warped if view is None else np.where((inside & ~seen)[..., None], warped, view)
+            seen |= inside
+        return view, seen.mean()

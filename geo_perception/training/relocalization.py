@@ -1,0 +1,278 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Training of absolute pose regressors (posenet.md sections 5 and 6)."""
+
+from dataclasses import asdict, replace
+from typing import Dict, Literal, Optional, Tuple
+
+import lightning
+import numpy as np
+import torch
+
+from geo_perception.environment import describe_machine
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.se3 import (
+    canonical_quaternion, quaternion_from_matrix, rotation_angle, rotation_vector_from_matrix)
+from geo_perception.inference.uncertainty import fit_calibration, summarise_samples
+from geo_perception.losses.pose import PoseLoss
+from geo_perception.model_file import Metadata
+from geo_perception.networks.relocalization import build_regressor
+from geo_perception.networks.rotation import decode_rotation, encode_rotation, WIDTHS
+from geo_perception.preprocessing import Preprocessing
+from geo_perception.training.augmentation import augment, Augmentation
+from geo_perception.training.relocalization_data import LARGEST_RETRIEVAL
+
+MONTE_CARLO_SAMPLES = 40
+# Calibration looks at this many validation frames at most, spread evenly.
+LARGEST_CALIBRATION = 500
+
+
+class RelocalizationModule(lightning.LightningModule):
+    """
+    A pose regressor, its loss and its optimiser.
+
+    Parameters
+    ----------
+    architecture : str
+        ``posenet`` (Kendall 2015) or ``posenet_lite`` (a light pretrained trunk).
+    arguments : dict
+        Further arguments of the architecture.
+    rotation : str
+        ``quaternion`` (2015), ``log_quaternion`` (MapNet) or ``matrix``.
+    loss : str
+        ``learned`` (2017), ``weighted`` (2015, eq. 2), ``caffe`` (released 2015 code) or
+        ``reprojection`` (2017, for fine-tuning).
+    beta : float
+        Weight of rotation in ``weighted`` and ``caffe``.
+    sign_invariant : bool
+        Let q and -q count as equal.
+    preprocessing : Preprocessing
+        From camera image to network input.
+    mean : str
+        ``fixed``: the one in ``preprocessing``; ``pixel`` or ``image``: mean of the training
+        frames, as published.
+    augmentation : Augmentation
+        What training images go through.
+    optimizer : str
+        ``adam`` (AdamW), ``adagrad`` (the released Caffe solver) or ``sgd`` (momentum 0.9).
+    learning_rate : float
+        Step size, at its highest.
+    weight_decay : float
+        On weights, never on biases or loss weights.
+    bias_learning_rate : float
+        Factor on the learning rate of biases; 2 in the Caffe solver.
+    schedule : str
+        ``one_cycle`` or ``constant``.
+    seed : int
+        Of everything random.
+
+    """
+
+    def __init__(self, architecture: str = 'posenet_lite', arguments: Optional[Dict] = None,
+                 rotation: Literal['quaternion', 'log_quaternion', 'matrix'] = 'matrix',
+                 loss: Literal['learned', 'weighted', 'caffe', 'reprojection'] = 'learned',
+                 beta: float = 500.0, sign_invariant: bool = False,
+                 preprocessing: Preprocessing = Preprocessing(),
+                 mean: Literal['fixed', 'pixel', 'image'] = 'fixed',
+                 augmentation: Augmentation = Augmentation(),
+                 optimizer: Literal['adam', 'adagrad', 'sgd'] = 'adam',
+                 learning_rate: float = 1e-3, weight_decay: float = 1e-2,
+                 bias_learning_rate: float = 1.0,
+                 schedule: Literal['one_cycle', 'constant'] = 'one_cycle', seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        arguments = {**(arguments or {}), 'rotation_width': WIDTHS[rotation]}
+        if architecture == 'posenet_lite':
+            arguments['input_size'] = list(preprocessing.crop)
+        self.network = build_regressor(architecture, arguments)
+        if self.network.input_size not in (None, tuple(preprocessing.crop)):
+            raise ConfigurationError(
+                f'{architecture} takes {self.network.input_size[0]}x{self.network.input_size[1]} '
+                f'inputs, preprocessing.crop is {preprocessing.crop}')
+        self.network.load_pretrained()
+        self.loss = PoseLoss(loss, beta, self.network.head_weights, rotation, sign_invariant)
+        self.preprocessing, self.augmentation, self.seed = preprocessing, augmentation, seed
+        self._architecture, self._arguments, self._rotation = architecture, arguments, rotation
+        self._mean, self._optimizer, self._schedule = mean, optimizer, schedule
+        self._learning_rate, self._weight_decay = learning_rate, weight_decay
+        self._bias_learning_rate = bias_learning_rate
+        self._frames, self._summary, self._calibration = None, None, None
+        self._metrics, self._outputs = {}, []
+        self._resumed = False
+
+    def fit_to_scene(self, frames, summary):
+        """
+        Take from the training frames what is not learned: mean, output biases, camera.
+
+        Parameters
+        ----------
+        frames : PosedImages
+            Training frames.
+        summary : dict
+            Description of the data for the model file.
+
+        """
+        self._frames, self._summary = frames, summary
+        if self._mean != 'fixed':
+            images = frames.images
+            mean = np.zeros(images.shape[1:])
+            for image in images:
+                mean += image
+            mean /= len(images)
+            if self.preprocessing.channel_order == 'bgr':
+                mean = mean[..., ::-1]
+            if self._mean == 'image':
+                self.preprocessing = replace(self.preprocessing,
+                                             mean_image=mean.astype(np.float32))
+            else:
+                self.preprocessing = replace(self.preprocessing,
+                                             mean=tuple(mean.mean((0, 1)).tolist()))
+        if self._resumed:
+            return
+        position, rotation = self._targets(torch.from_numpy(frames.poses))
+        torch.manual_seed(self.seed)
+        extent = position.amax(0) - position.amin(0)
+        self.network.initialise_outputs(position.mean(0), extent.clamp_min(1e-3),
+                                        rotation.mean(0))
+
+    def _targets(self, poses):
+        """Return position and rotation targets of poses, shape (B, 4, 4)."""
+        R = poses[:, :3, :3]
+        quaternion = quaternion_from_matrix(R.cpu().numpy())
+        quaternion = torch.from_numpy(canonical_quaternion(quaternion)).to(poses.device)
+        return (poses[:, :3, 3].float(),
+                encode_rotation(quaternion, self._rotation).float())
+
+    def training_step(self, batch, batch_index):
+        """Return the loss of one batch."""
+        # Chance depends on seed, step and rank alone, so a resumed run goes on as it was.
+        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)))
+        inputs, poses = batch['input'], batch['pose']
+        if inputs.dtype == torch.uint8:
+            K = self._frames.K
+            inputs, R = augment(inputs, poses[:, :3, :3].float(),
+                                None if K is None else K.to(inputs.device),
+                                self.preprocessing.crop, self.augmentation)
+            poses = poses.clone()
+            poses[:, :3, :3] = R
+            inputs = self.network.frozen(self.preprocessing.normalise(inputs))
+        heads = self.network.heads(inputs.float())
+        loss = self.loss(heads, *self._targets(poses), batch.get('points'))
+        if not torch.isfinite(loss):
+            raise ConfigurationError(
+                f'the loss became {loss.item()} at step {self.global_step}; lower '
+                '--model.learning_rate, and check beta if the loss is "weighted" or "caffe"')
+        self.log('train/loss', loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch, batch_index):
+        """Collect the answers for one batch."""
+        inputs = batch['input']
+        if inputs.dtype == torch.uint8:
+            crops = torch.stack([torch.from_numpy(self.preprocessing.centre_crop(image))
+                                 for image in inputs.cpu().numpy()]).to(inputs.device)
+            inputs = self.network.frozen(self.preprocessing.normalise(crops))
+        features = self.network.upper(inputs.float())
+        position, rotation = self.network.regress(features)
+        self._outputs.append((features, position, decode_rotation(rotation, self._rotation),
+                              batch['pose']))
+
+    def on_validation_epoch_end(self):
+        """Score the answers, and calibrate the covariance on them."""
+        features, position, R, poses = (torch.cat(column) for column in zip(*self._outputs))
+        self._outputs.clear()
+        every = max(1, -(-len(poses) // LARGEST_CALIBRATION))
+        errors, covariances = self._sample(features[::every], poses[::every])
+        gathered = [self.all_gather(x.to(self.device)).flatten(0, 1) if self.trainer.world_size > 1
+                    else x for x in (position, R, poses, errors, covariances)]
+        position, R, poses, errors, covariances = (x.double().cpu().numpy() for x in gathered)
+        position_error = np.linalg.norm(position - poses[:, :3, 3], axis=1)
+        rotation_error = np.rad2deg(rotation_angle(R, poses[:, :3, :3]))
+        self._metrics = {'position_median_m': float(np.median(position_error)),
+                         'orientation_median_deg': float(np.median(rotation_error))}
+        self._calibration = fit_calibration(errors, covariances, self._similarities())
+        for name, value in self._metrics.items():
+            self.log(f'val/{name}', value, prog_bar=True)
+        # The geometric mean weighs a per cent of position like a per cent of orientation.
+        self.log('val/error', np.sqrt(np.prod(list(self._metrics.values()))))
+
+    def _sample(self, features, poses):
+        """Return pose errors (N, 6) of Monte-Carlo means, and sample covariances (N, 6, 6)."""
+        masks = [m.to(features.device) for m in self.network.draw_masks(
+            MONTE_CARLO_SAMPLES, torch.Generator().manual_seed(0))]
+        errors, covariances = [], []
+        for feature, pose in zip(features, poses.double().cpu().numpy()):
+            position, rotation = self.network.regress(feature[None], masks)
+            R = decode_rotation(rotation, self._rotation)
+            x, R, covariance = summarise_samples(position.double().cpu().numpy(),
+                                                 R.double().cpu().numpy())
+            errors.append(np.concatenate([
+                pose[:3, 3] - x, rotation_vector_from_matrix(pose[:3, :3] @ R.T)]))
+            covariances.append(covariance)
+        return torch.from_numpy(np.stack(errors)), torch.from_numpy(np.stack(covariances))
+
+    def _similarities(self):
+        """Return how alike each validation frame is to its nearest training frame."""
+        thumbnails, _ = self._retrieval()
+        val = self.trainer.datamodule.val.thumbnails
+        return (val.reshape(len(val), -1) @ thumbnails.reshape(len(thumbnails), -1).T).max(1)
+
+    def _retrieval(self):
+        """Return thumbnails and poses that the model file keeps."""
+        every = max(1, -(-len(self._frames.poses) // LARGEST_RETRIEVAL))
+        return self._frames.thumbnails[::every], self._frames.poses[::every]
+
+    def configure_optimizers(self):
+        """Return the optimiser, decay on weights only, and its schedule."""
+        weights, biases = [], []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                (biases if name.endswith('bias') else weights).append(parameter)
+        rate = self._learning_rate
+        groups = [{'params': weights, 'lr': rate, 'weight_decay': self._weight_decay},
+                  {'params': biases, 'lr': rate * self._bias_learning_rate, 'weight_decay': 0.0}]
+        if self.loss.log_variance.requires_grad:
+            groups.append({'params': [self.loss.log_variance], 'lr': 10 * rate,
+                           'weight_decay': 0.0})
+        optimizer = {'adam': torch.optim.AdamW,
+                     'adagrad': lambda g: torch.optim.Adagrad(g, eps=1e-8),
+                     'sgd': lambda g: torch.optim.SGD(g, lr=rate, momentum=0.9),
+                     }[self._optimizer](groups)
+        if self._schedule == 'constant':
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [group['lr'] for group in groups],
+            total_steps=max(int(self.trainer.estimated_stepping_batches), 2),
+            cycle_momentum=False)
+        return {'optimizer': optimizer,
+                'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def on_load_checkpoint(self, checkpoint):
+        """Remember that output layers are trained already."""
+        self._resumed = True
+
+    def on_save_checkpoint(self, checkpoint):
+        """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
+        metadata, tensors = self._export()
+        header = asdict(metadata)
+        mean_image = header['preprocessing'].pop('mean_image')
+        if mean_image is not None:
+            tensors['preprocessing.mean_image'] = mean_image
+        checkpoint['geo_perception'] = {
+            'metadata': header,
+            'tensors': {name: torch.from_numpy(np.ascontiguousarray(value))
+                        for name, value in tensors.items()}}
+
+    def _export(self):
+        """Return metadata and extra tensors of the model file."""
+        thumbnails, poses = self._retrieval()
+        return Metadata(
+            job='relocalization', architecture=self._architecture, arguments=self._arguments,
+            preprocessing=self.preprocessing, rotation=self._rotation,
+            world_frame=self._frames.world_frame, training_camera=self._frames.recorded_camera,
+            calibration={} if self._calibration is None else asdict(self._calibration),
+            data={**self._summary, 'epochs': self.current_epoch + 1,
+                  'steps': self.global_step, 'seed': self.seed},
+            metrics=self._metrics, versions=describe_machine(),
+        ), {'retrieval.thumbnails': thumbnails.astype(np.float16), 'retrieval.poses': poses}

@@ -1,0 +1,299 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Posed images for training a relocalizer.
+
+Frames are decoded and resized once, into a memory-mapped file; where a network has a frozen
+part, that part too runs once a view, in the inference engine. A training step then waits for
+nothing (speed.md section 4).
+"""
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.pose_checks import check_poses
+from geo_perception.datasets.recording import open_recording
+from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.geometry.camera import Camera
+from geo_perception.inference.retrieval import thumbnail
+from geo_perception.model_file import TrainingCamera
+from geo_perception.progress import track
+from geo_perception.training.frozen_features import FrozenFeatures
+from geo_perception.training.novel_views import fuse_depth, NovelViewRenderer, NovelViews
+
+log = logging.getLogger(__name__)
+
+# Held out where no validation recording is given: every tenth stretch of this many frames.
+HELD_OUT_BLOCK = 10
+LARGEST_RETRIEVAL = 2000
+POINTS_PER_IMAGE = 200
+
+
+@dataclass
+class PosedImages:
+    """
+    A recording, decoded and resized.
+
+    Attributes
+    ----------
+    images : np.ndarray
+        uint8 RGB, shape (N, H, W, 3), memory-mapped.
+    poses : np.ndarray
+        ``T_world_camera``, shape (N, 4, 4).
+    thumbnails : np.ndarray
+        For retrieval, shape (N, 24, 32).
+    camera : Camera or None
+        Intrinsics of the resized images.
+    recorded_camera : TrainingCamera or None
+        Intrinsics of the recorded images.
+    points : np.ndarray or None
+        World points seen in each image, shape (N, G, 3), NaN where unknown.
+    world_frame : str
+        Name of the frame of the poses.
+
+    """
+
+    images: np.ndarray
+    poses: np.ndarray
+    thumbnails: np.ndarray
+    camera: Optional[Camera]
+    recorded_camera: Optional[TrainingCamera]
+    points: Optional[np.ndarray]
+    world_frame: str
+
+    @property
+    def K(self):
+        """Intrinsics of the resized images, float64 (3, 3), or None."""
+        return None if self.camera is None else torch.from_numpy(self.camera.K)
+
+
+def load_posed_images(sequence, preprocessing, folder, with_points=False):
+    """
+    Decode and resize a recording once.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames with poses.
+    preprocessing : Preprocessing
+        Says the size.
+    folder : str or pathlib.Path
+        Where the memory-mapped file goes.
+    with_points : bool
+        Also sample world points from depth.
+
+    Returns
+    -------
+    PosedImages
+
+    Raises
+    ------
+    RecordingError
+        When there are no frames, no poses, or frames of different size.
+    ConfigurationError
+        When the cache does not fit the disk, or points are asked for without depth.
+
+    """
+    if not len(sequence) or sequence.poses is None:
+        raise RecordingError('training needs frames with poses, and this recording has '
+                             f'{len(sequence)} frames' + (' without poses' if len(sequence)
+                                                          else ''))
+    first = sequence[0]
+    width, height = preprocessing.resized_size(first.image.shape[1], first.image.shape[0])
+    descriptor, path = tempfile.mkstemp(suffix='.npy', dir=folder)
+    try:
+        images = np.lib.format.open_memmap(path, 'w+', np.uint8,
+                                           (len(sequence), height, width, 3))
+        thumbnails, points = [], []
+        random = np.random.default_rng(0)
+        for i in track(range(len(sequence)), 'Reading frames'):
+            frame = sequence[i]
+            if frame.image.shape != first.image.shape:
+                raise RecordingError(f'frame {frame.name} is {frame.image.shape[1]}x'
+                                     f'{frame.image.shape[0]}, the first is {first.image.shape[1]}'
+                                     f'x{first.image.shape[0]}; train on one size at a time')
+            images[i] = preprocessing.resize(frame.image)
+            thumbnails.append(thumbnail(frame.image))
+            if with_points:
+                points.append(_world_points(frame, random))
+        images.flush()
+    except OSError as error:
+        raise ConfigurationError(f'cannot cache resized frames in {folder}: {error.strerror}; '
+                                 'free space or set TMPDIR to another disk') from error
+    finally:
+        # The mapping keeps the data alive; without a name nothing is left behind by a crash.
+        Path(path).unlink()
+        open(descriptor, closefd=True).close()
+    camera, recorded = first.camera, None
+    if camera is not None:
+        recorded = TrainingCamera(camera.width, camera.height, *map(float, (
+            camera.K[0, 0], camera.K[1, 1], camera.K[0, 2], camera.K[1, 2])))
+        camera = camera.resized(width, height)
+    return PosedImages(images, sequence.poses, np.stack(thumbnails), camera, recorded,
+                       np.stack(points) if with_points else None, sequence.world_frame)
+
+
+def _world_points(frame, random):
+    """Return points on the surfaces that a frame sees, in the world, shape (G, 3)."""
+    if frame.depth is None or frame.camera is None:
+        raise ConfigurationError('the reprojection loss needs depth and intrinsics with every '
+                                 f'frame, and frame {frame.name} lacks them')
+    camera = frame.camera.resized(frame.depth.shape[1], frame.depth.shape[0])
+    rows, columns = np.nonzero(np.isfinite(frame.depth))
+    points = np.full((POINTS_PER_IMAGE, 3), np.nan)
+    if len(rows):
+        pick = random.integers(len(rows), size=POINTS_PER_IMAGE)
+        pixels = np.stack([columns[pick], rows[pick], np.ones(POINTS_PER_IMAGE)], 1)
+        points = (pixels @ np.linalg.inv(camera.K).T) * frame.depth[rows, columns][pick, None]
+        T = frame.T_world_camera
+        points = points @ T[:3, :3].T + T[:3, 3]
+    return points
+
+
+class _Batches(Dataset):
+    """Inputs (uint8 images or float16 features) with poses and points."""
+
+    def __init__(self, inputs, poses, points):
+        self._inputs, self._poses, self._points = inputs, poses, points
+
+    def __len__(self):
+        return len(self._poses)
+
+    def __getitem__(self, index):
+        item = {'input': np.array(self._inputs[index]), 'pose': self._poses[index]}
+        if self._points is not None:
+            item['points'] = self._points[index % len(self._points)].astype(np.float32)
+        return item
+
+
+class RelocalizationData(lightning.LightningDataModule):
+    """
+    Training and validation frames.
+
+    Parameters
+    ----------
+    train : str
+        Recording to learn from; slices as in ``bag[0:500]``.
+    val : str, optional
+        Recording that selects the checkpoint and calibrates the covariance; never the one that
+        results are reported on. Without it every tenth stretch of ten training frames is held
+        out.
+    batch_size : int
+        Frames a step, on each process.
+    views : int
+        Augmented views of every frame that pass through the frozen part of the network before
+        training; an epoch goes through all of them.
+    novel_views : NovelViews
+        Further views rendered beside the path, where the recording has depth.
+    image_topic : str, optional
+        Image topic of a bag, where it has several.
+    pose_topic : str, optional
+        Pose topic of a bag, where it has several.
+    camera_info_topic : str, optional
+        Calibration topic of a bag.
+    quaternion : str, optional
+        ``world_to_camera`` or ``camera_to_world``, for Cambridge-style text labels.
+
+    """
+
+    def __init__(self, train: str, val: Optional[str] = None, batch_size: int = 64,
+                 views: int = 16, novel_views: NovelViews = NovelViews(),
+                 image_topic: Optional[str] = None,
+                 pose_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+                 quaternion: Optional[str] = None):
+        super().__init__()
+        self._train_spec, self._val_spec = train, val
+        self._options = {'image_topic': image_topic, 'pose_topic': pose_topic,
+                         'camera_info_topic': camera_info_topic, 'quaternion': quaternion}
+        self.batch_size, self._views, self._novel_views = batch_size, views, novel_views
+        self._folder = tempfile.TemporaryDirectory(prefix='geo_perception_')
+        self.train, self.val = None, None
+
+    def setup(self, stage):
+        """Read both recordings and run the frozen part of the network over them."""
+        if self.train is not None:
+            return
+        model = self.trainer.lightning_module
+        train, val = self._open()
+        self.train = load_posed_images(train, model.preprocessing, self._folder.name,
+                                       model.loss.kind == 'reprojection')
+        self.val = load_posed_images(val, model.preprocessing, self._folder.name)
+        model.fit_to_scene(self.train, self._summary())
+        images, poses = self._with_novel_views(train, model.seed)
+        if not model.network.has_frozen_part:
+            self._train_set = _Batches(images, poses, self.train.points)
+            self._val_set = _Batches(self.val.images, self.val.poses, None)
+            return
+        features = FrozenFeatures(model, self._folder.name)
+        self._train_set = _Batches(*features(images, poses, self.train.K, self._views),
+                                   self.train.points)
+        self._val_set = _Batches(*features(self.val.images, self.val.poses, None, 1), None)
+
+    def _with_novel_views(self, sequence, seed):
+        """Return training images and poses, rendered ones after the recorded ones."""
+        count = self._novel_views.count
+        if count == 0:
+            return self.train.images, self.train.poses
+        if self.train.points is not None:
+            raise ConfigurationError('the reprojection loss knows the points of recorded images '
+                                     'only; set data.novel_views.count to 0')
+        renderer = NovelViewRenderer(self.train.images, self.train.poses, self.train.camera,
+                                     fuse_depth(sequence), self._novel_views)
+        random = np.random.default_rng(seed)
+        n = len(self.train.poses)
+        images = np.lib.format.open_memmap(Path(self._folder.name) / 'novel_views.npy', 'w+',
+                                           np.uint8, (n + count, *self.train.images.shape[1:]))
+        images[:n] = self.train.images
+        poses = np.concatenate([self.train.poses, np.zeros((count, 4, 4))])
+        for i in track(range(n, n + count), 'Rendering novel views'):
+            images[i], poses[i] = renderer.draw(random)
+        return images, poses
+
+    def _open(self):
+        """Return the training and the validation sequence."""
+        train = open_recording(self._train_spec, **self._options)
+        for finding in check_poses(train.poses).findings if train.poses is not None else ():
+            log.warning('%s: %s', self._train_spec, finding)
+        if self._val_spec is not None:
+            return train, open_recording(self._val_spec, **self._options)
+        held_out = np.arange(len(train)) // HELD_OUT_BLOCK % 10 == 9
+        if not held_out.any():
+            raise RecordingError(f'{self._train_spec} has only {len(train)} frames, too few to '
+                                 'hold some out; name a validation recording with --data.val')
+        return (SlicedSequence(train, np.flatnonzero(~held_out)),
+                SlicedSequence(train, np.flatnonzero(held_out)))
+
+    def _summary(self):
+        """Return what the model file says about its data."""
+        return {'train': Path(self._train_spec).name, 'train_frames': len(self.train.poses),
+                'val': 'held out of train' if self._val_spec is None
+                else Path(self._val_spec).name, 'val_frames': len(self.val.poses)}
+
+    def _loader(self, dataset, shuffle):
+        """Return a loader whose order depends on seed and epoch alone, so that runs resume."""
+        trainer = self.trainer
+        sampler = DistributedSampler(dataset, trainer.world_size, trainer.global_rank, shuffle,
+                                     trainer.lightning_module.seed)
+        return DataLoader(dataset, self.batch_size, sampler=sampler,
+                          pin_memory=torch.cuda.is_available())
+
+    def train_dataloader(self):
+        """Return shuffled training batches."""
+        return self._loader(self._train_set, True)
+
+    def val_dataloader(self):
+        """Return validation batches in order."""
+        return self._loader(self._val_set, False)
+
+

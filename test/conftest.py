@@ -1,0 +1,54 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What holds for every test; the environment must be set before torch or rclpy is imported."""
+
+import importlib.util
+import os
+from pathlib import Path
+import re
+import tempfile
+
+import pytest
+
+_LOGS = tempfile.TemporaryDirectory(prefix='geo_perception_ros_log_')
+os.environ.update(
+    OMP_WAIT_POLICY='PASSIVE',
+    ROS_AUTOMATIC_DISCOVERY_RANGE='OFF',
+    ROS_LOG_DIR=_LOGS.name,
+    ROS_PYTHON_CHECK_FIELDS='1',
+)
+os.environ.pop('ROS_LOCALHOST_ONLY', None)
+
+if importlib.util.find_spec('rclpy') is None:
+    collect_ignore = [path.name for path in Path(__file__).parent.glob('test_*.py')
+                      if re.search(r'ros_harness|geo_perception\.(ros|nodes)', path.read_text())]
+
+
+def pytest_report_header():
+    """Say which tests are left out."""
+    return [f'rclpy is not installed, left out: {name}'
+            for name in globals().get('collect_ignore', [])]
+
+
+@pytest.fixture
+def graph():
+    """Yield a ROS graph that nobody else sees, see `ros_harness.Graph`."""
+    from ros_harness import Graph
+
+    graph = Graph()
+    yield graph
+    graph.close()
+
+
+@pytest.fixture
+def two_graphs(monkeypatch):
+    """Yield two ROS graphs that see each other, and others in their domain on this machine."""
+    from ros_harness import DOMAIN, Graph
+
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(DOMAIN))
+    graphs = Graph(), Graph('other')
+    yield graphs
+    for graph in graphs:
+        graph.close()

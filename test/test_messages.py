@@ -1,0 +1,101 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Messages to arrays and back: order of quaternions, stamps, covariances."""
+
+from geometry_msgs.msg import Pose
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+import ros_harness
+from sensor_msgs.msg import CameraInfo, Image
+
+from geo_perception.errors import ConfigurationError, PoseError
+from geo_perception.geometry import se3
+from geo_perception.image_codec import decode_rgb
+from geo_perception.ros import messages
+
+
+def random_transform(rng):
+    """Return any rigid transform."""
+    return se3.make_transform(se3.matrix_from_rotation_vector(rng.normal(size=3)),
+                              rng.normal(size=3) * 10)
+
+
+@pytest.mark.parametrize('nanoseconds', [0, 1, 999_999_999, 10**9, 1_700_000_000_123456789])
+def test_stamps_keep_every_nanosecond(nanoseconds):
+    """A float would not."""
+    stamp = messages.ns_to_stamp(nanoseconds)
+    assert messages.stamp_to_ns(stamp) == nanoseconds
+    assert stamp.nanosec < 1_000_000_000
+
+
+def test_the_optical_frame_has_the_quaternion_of_the_specification():
+    """Is (x, y, z, w) = (-0.5, 0.5, -0.5, 0.5), posenet.md section 12.4."""
+    pose = messages.pose_from_matrix(se3.make_transform(se3.R_BODY_OPTICAL, [1.0, 2.0, 3.0]))
+    q = pose.orientation
+    assert np.allclose([q.x, q.y, q.z, q.w], [-0.5, 0.5, -0.5, 0.5])
+    assert [pose.position.x, pose.position.y, pose.position.z] == [1.0, 2.0, 3.0]
+
+
+def test_poses_and_transforms_survive_the_way_through_a_message():
+    """Round trip of random ones."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        T = random_transform(rng)
+        assert np.allclose(messages.matrix_from_pose(messages.pose_from_matrix(T)), T)
+        message = messages.transform_stamped(5, 'a', 'b', T)
+        assert np.allclose(messages.matrix_from_transform(message.transform), T)
+        assert (message.header.frame_id, message.child_frame_id) == ('a', 'b')
+
+
+@pytest.mark.parametrize('field, value', [('w', 2.0), ('w', 0.0), ('x', float('nan'))])
+def test_a_quaternion_that_is_none_is_refused(field, value):
+    """Also the all-zero one that an empty message has."""
+    pose = Pose()
+    setattr(pose.orientation, field, value)
+    with pytest.raises(PoseError, match='quaternion'):
+        messages.matrix_from_pose(pose)
+
+
+def test_a_covariance_is_row_major_and_exactly_symmetric():
+    """Element (row, column) is number 6 row + column."""
+    A = np.random.default_rng(1).normal(size=(6, 6))
+    covariance = A @ A.T + np.eye(6)
+    covariance[0, 1] *= 1 + 1e-9
+    message = messages.pose_with_covariance_stamped(7, 'map', np.eye(4), covariance)
+    assert (message.header.frame_id, message.header.stamp.nanosec) == ('map', 7)
+    assert np.isclose(message.pose.covariance[6 * 2 + 5], covariance[2, 5])
+    matrix = np.reshape(message.pose.covariance, (6, 6))
+    assert np.array_equal(matrix, matrix.T)
+
+
+@pytest.mark.parametrize('covariance', [
+    np.zeros((6, 6)), np.diag([1, 1, 1, 1, 1, -1e-3]), np.full((6, 6), np.nan), np.eye(3),
+    np.eye(6) + np.eye(6, k=1)])
+def test_a_covariance_that_filters_would_misread_is_refused(covariance):
+    """Zero, indefinite, NaN, of another size, asymmetric."""
+    with pytest.raises(PoseError, match='covariance'):
+        messages.covariance_to_row_major(covariance)
+
+
+def test_images_cross_the_wire():
+    """An image message serialises and decodes to the same picture."""
+    image = ros_harness.picture()
+    message = messages.image_message(3, 'camera', image, 'rgb8')
+    received = deserialize_message(serialize_message(message), Image)
+    assert np.array_equal(decode_rgb(received), image)
+    assert received.header.frame_id == 'camera'
+
+
+def test_calibration_is_that_of_the_raw_image():
+    """K and D, not P."""
+    info = CameraInfo(width=64, height=48, distortion_model='plumb_bob', d=[0.1, 0.0, 0.0, 0.0])
+    info.header.frame_id = 'camera'
+    info.k = np.array([50.0, 0, 32, 0, 51, 24, 0, 0, 1])
+    camera = messages.camera_from_info(info)
+    assert (camera.width, camera.height, camera.frame_id) == (64, 48, 'camera')
+    assert (camera.K[0, 0], camera.K[1, 1], camera.K[1, 2]) == (50, 51, 24)
+    assert camera.distortion[0] == 0.1
+    with pytest.raises(ConfigurationError, match='uncalibrated'):
+        messages.camera_from_info(CameraInfo(width=64, height=48))

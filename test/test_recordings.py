@@ -1,0 +1,496 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Synthetic trees in every format, and one camera that all of them must agree on."""
+
+import logging
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.recording import open_images, open_recording
+from geo_perception.datasets.trajectory import interpolate_poses, labels_from_matrices
+from geo_perception.datasets.trajectory import labels_from_quaternions
+from geo_perception.datasets.tum import associate
+from geo_perception.errors import ImageError, RecordingError
+from geo_perception.geometry.se3 import interpolate_transform, inverse_transform, make_transform
+from geo_perception.geometry.se3 import matrix_from_rotation_vector, quaternion_from_matrix
+
+N = 6
+HEADER = 'Visual Landmark Dataset V1\nImageFile, Camera Position [X Y Z W P Q R]\n\n'
+
+
+def pose(i):
+    """Return where the camera is; no axis is special."""
+    return make_transform(matrix_from_rotation_vector([0.3 + 0.1 * i, -1.1, 0.2 * i]),
+                          [1.0 + i, 2.0 - 0.5 * i, 0.3 * i])
+
+
+POSES = np.stack([pose(i) for i in range(N)])
+
+
+def picture(i):
+    """Return an RGB image that tells its number."""
+    return np.full((24, 32, 3), [10 * i, 100, 255 - 10 * i], np.uint8)
+
+
+def write_image(path, rgb):
+    """Write a colour or grey picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
+
+
+def label_line(name, T, world_to_camera=True, scale=1.0):
+    """Return a line in PoseNet's text format."""
+    R = T[:3, :3].T if world_to_camera else T[:3, :3]
+    numbers = [*T[:3, 3], *(scale * quaternion_from_matrix(R))]
+    return ' '.join([name, *(f'{x:.9f}' for x in numbers)])
+
+
+def write_seven_scenes(root, sequence='', count=N):
+    """Write frames of 7-Scenes."""
+    folder = root / sequence
+    for i in range(count):
+        write_image(folder / f'frame-{i:06d}.color.png', picture(i))
+        depth = np.full((24, 32), 1500, np.uint16)
+        depth[0, :2] = 0, 65535
+        write_image(folder / f'frame-{i:06d}.depth.png', depth)
+        rows = '\n'.join('\t'.join(f' {x:.10e}' for x in row) for row in pose(i))
+        (folder / f'frame-{i:06d}.pose.txt').write_text(rows + '\n')
+    return root
+
+
+def write_tum(root):
+    """Write a TUM RGB-D recording; ground truth at twice the rate, quaternion w last."""
+    root.mkdir()
+    rgb, depth, truth = ['# color images'], ['# depth maps'], ['# timestamp tx ty tz qx qy qz qw']
+    for i in range(N):
+        time = 1305031102.175304 + i / 30
+        write_image(root / f'rgb/{i}.png', picture(i))
+        write_image(root / f'depth/{i}.png', np.full((24, 32), 7500, np.uint16))
+        rgb.append(f'{time:.6f} rgb/{i}.png')
+        depth.append(f'{time + 0.004:.6f} depth/{i}.png')
+    for k in range(-1, 2 * N):
+        T = interpolate_transform(pose(k // 2), pose(k // 2 + 1), 0.5) if k % 2 else pose(k // 2)
+        w, x, y, z = quaternion_from_matrix(T[:3, :3])
+        numbers = [*T[:3, 3], x, y, z, w]
+        truth.append(f'{1305031102.175304 + k / 60:.6f} '
+                     + ' '.join(f'{value:.8f}' for value in numbers))
+    for name, lines in (('rgb', rgb), ('depth', depth), ('groundtruth', truth)):
+        (root / f'{name}.txt').write_text('\n'.join(lines) + '\n')
+    return root
+
+
+def write_cambridge(root, name='dataset_train.txt', lines=None, **how):
+    """Write a list and its images."""
+    lines = lines or [label_line(f'seq1/frame{i:05d}.png', pose(i), **how) for i in range(N)]
+    for line in lines:
+        if line.strip():
+            write_image(root / line.split()[0].lstrip('/'), picture(int(line.split()[0][-5])))
+    (root / name).write_text(HEADER + '\n'.join(lines) + '\n')
+    return root
+
+
+def write_kitti(root, colour=False):
+    """Write sequence 00 in KITTI's folders."""
+    folder = root / 'sequences' / '00'
+    left, right = ('image_2', 'image_3') if colour else ('image_0', 'image_1')
+    for i in range(N):
+        write_image(folder / left / f'{i:06d}.png', picture(i) if colour else picture(i)[..., 0])
+        write_image(folder / right / f'{i:06d}.png', 7 + (picture(i) if colour
+                                                          else picture(i)[..., 0]))
+    K = np.array([[20.0, 0, 16], [0, 20.0, 12], [0, 0, 1]])
+    offsets = {'P0': 0.0, 'P1': -0.54, 'P2': 0.06, 'P3': -0.48}
+    (folder / 'calib.txt').write_text('\n'.join(
+        f'{name}: ' + ' '.join(f'{x:.9e}' for x in (
+            K @ np.hstack([np.eye(3), [[b], [0], [0]]])).reshape(-1))
+        for name, b in offsets.items()) + '\n')
+    (folder / 'times.txt').write_text('\n'.join(f'{0.1037 * i:e}' for i in range(N)) + '\n')
+    (root / 'poses').mkdir()
+    (root / 'poses' / '00.txt').write_text('\n'.join(
+        ' '.join(f'{x:.9e}' for x in T[:3].reshape(-1)) for T in POSES))
+    return root
+
+
+def write_bag(path):
+    """Write a bag of images and poses."""
+    with BagWriter(path) as bag:
+        for i in range(N):
+            bag.image('/camera/image_raw', 10**9 * (i + 1), 'camera', picture(i), 'rgb8')
+            bag.pose('/pose', 10**9 * (i + 1), 'map', pose(i))
+    return path
+
+
+def warned(caplog):
+    """Return all warnings as one text."""
+    return ' | '.join(r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+
+
+def refused(words, spec, **options):
+    """Assert that a recording is refused in one sentence that holds all the words."""
+    with pytest.raises(RecordingError) as caught:
+        open_recording(spec, **options)
+    assert '\n' not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize('write', [write_seven_scenes, write_tum, write_cambridge, write_kitti,
+                                   write_bag])
+def test_every_format_gives_the_same_camera(tmp_path, write):
+    sequence = open_recording(str(write(tmp_path / 'data')))
+    assert len(sequence) == N and sequence.world_frame in ('map', 'world')
+    np.testing.assert_allclose(sequence.poses, POSES, atol=2e-6)
+    assert sequence.stamps.dtype == np.int64 and np.all(np.diff(sequence.stamps) > 0)
+    copy = pickle.loads(pickle.dumps(sequence))
+    for i in (0, N - 1, -2):
+        frame, again = sequence[i], copy[i]
+        expected = picture(i % N)
+        if write is write_kitti:
+            expected = np.repeat(expected[..., :1], 3, -1)
+        np.testing.assert_array_equal(frame.image, expected)
+        np.testing.assert_array_equal(frame.image, again.image)
+        np.testing.assert_array_equal(frame.T_world_camera, sequence.poses[i])
+        assert frame.stamp == sequence.stamps[i] and frame.name
+    with pytest.raises(IndexError):
+        sequence[N]
+
+
+# Test vectors of posenet.md sections 12.1 and 12.2.
+
+def test_cambridge_vectors(tmp_path):
+    root = write_cambridge(tmp_path, lines=[
+        'seq8/frame00001.png 33.175974 -22.801465 1.445929 0.721892 0.624014 0.169282 -0.246619',
+        'seq1/frame00001.png -0.157816 -10.413150 1.832074 0.712261 0.682691 -0.123193 0.106962'])
+    kings, shop = open_recording(root).poses
+    np.testing.assert_allclose(kings[:3, :3], [
+        [0.821045, -0.144796, -0.552195], [0.567334, 0.099570, 0.817446],
+        [-0.063381, -0.984439, 0.163899]], atol=1e-5)
+    np.testing.assert_allclose(kings[:3, 3], [33.175974, -22.801465, 1.445929])
+    np.testing.assert_allclose(inverse_transform(kings)[:3, 3], [-14.211284, 8.497525, 36.721577],
+                               atol=1e-4)
+    np.testing.assert_allclose(quaternion_from_matrix(kings[:3, :3]) * -1,
+                               [-0.721892, 0.624014, 0.169282, -0.246619], atol=1e-5)
+    np.testing.assert_allclose(shop[:3, 2], [0.321535, 0.946154, 0.037513], atol=1e-5)
+    np.testing.assert_allclose(shop[:3, 1], [-0.015836, 0.044984, -0.998862], atol=1e-5)
+
+
+def test_seven_scenes_vector(tmp_path):
+    write_seven_scenes(tmp_path, count=1)
+    (tmp_path / 'frame-000000.pose.txt').write_text(
+        '9.9935108e-001 -1.5576084e-002 3.1508941e-002 -1.2323361e-001\n'
+        '9.2375092e-003 9.8130137e-001 1.9211653e-001 -1.1206967e+000\n'
+        '-3.3912845e-002 -1.9170459e-001 9.8083067e-001 -9.8870575e-001\n0 0 0 1\n')
+    T, = open_recording(tmp_path).poses
+    np.testing.assert_allclose(T[:3, 3], [-0.1232336, -1.1206967, -0.9887058], atol=1e-6)
+    np.testing.assert_allclose(quaternion_from_matrix(T[:3, :3]),
+                               [0.995185, -0.096422, 0.016435, 0.006234], atol=1e-5)
+    np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-12)
+
+
+def test_seven_scenes_splits(tmp_path):
+    for name in ('seq-01', 'seq-02', 'seq-12'):
+        write_seven_scenes(tmp_path, name, 3)
+    assert len(open_recording(tmp_path)) == 9
+    (tmp_path / 'TrainSplit.txt').write_text('sequence1\r\n\r\n# comment\r\nsequence12\r\n')
+    (tmp_path / 'TestSplit.txt').write_text('sequence2\n')
+    train = open_recording(tmp_path / 'TrainSplit.txt')
+    assert len(train) == 6 and 'seq-12' in train[3].name
+    assert np.all(np.diff(train.stamps) > 0)
+    assert 'seq-02' in open_recording(tmp_path / 'TestSplit.txt[0]')[0].name
+    assert len(open_recording(tmp_path / 'seq-02')) == 3
+    refused(['TrainSplit.txt', 'TestSplit.txt', 'published split'], tmp_path)
+    (tmp_path / 'TestSplit.txt').write_text('sequence7\n')
+    refused(["'sequence7'", 'no such sequence'], tmp_path / 'TestSplit.txt')
+
+
+def test_seven_scenes_depth_and_nominal_stamps(tmp_path):
+    write_seven_scenes(tmp_path)
+    (tmp_path / 'frame-000001.depth.png').unlink()
+    (tmp_path / 'frame-000002.color.png').unlink()
+    sequence = open_recording(tmp_path)
+    np.testing.assert_array_equal(sequence.stamps, [0, 33333333, 10**8, 133333333, 166666667])
+    depth = sequence[0].depth
+    assert depth.dtype == np.float32 and np.isnan(depth[0, :2]).all()
+    np.testing.assert_allclose(depth[1:], 1.5)
+    assert sequence[1].depth is None
+    # f = 525 belongs to 640 columns.
+    assert sequence[0].camera.width == 32 and sequence[0].camera.K[0, 0] == pytest.approx(26.25)
+
+
+def test_seven_scenes_broken_poses_are_left_out(tmp_path, caplog):
+    write_seven_scenes(tmp_path)
+    (tmp_path / 'frame-000001.pose.txt').write_text(' '.join(['nan'] * 16))
+    (tmp_path / 'frame-000003.pose.txt').write_text('1 0 0 0  0 2 0 0  0 0 1 0  0 0 0 1')
+    (tmp_path / 'frame-000004.pose.txt').unlink()
+    sequence = open_recording(tmp_path)
+    np.testing.assert_allclose(sequence.poses, POSES[[0, 2, 5]], atol=1e-6)
+    np.testing.assert_array_equal(sequence[1].image, picture(2))
+    assert '3 of 6 poses' in warned(caplog) and 'frame-000001' in warned(caplog)
+    for i in (0, 2, 5):
+        (tmp_path / f'frame-{i:06d}.pose.txt').unlink()
+    refused(['no image with a pose', '6 of 6'], tmp_path)
+    # Their images are still images.
+    assert len(open_images(tmp_path)) > N
+
+
+def test_tum(tmp_path):
+    root = write_tum(tmp_path / 'rgbd_dataset_freiburg1_desk')
+    sequence = open_recording(root)
+    assert sequence.stamps[0] == 1305031102175304000
+    frame = sequence[1]
+    np.testing.assert_allclose(frame.depth, 1.5)
+    assert frame.camera.K[0, 0] == pytest.approx(517.3 * 32 / 640)
+    assert frame.camera.distortion[0] == 0.2624
+    lines = (root / 'groundtruth.txt').read_text().splitlines()
+    (root / 'groundtruth.txt').write_text('\n'.join(lines[:-2]))
+    assert len(open_recording(root)) == 5
+    (root / 'groundtruth.txt').write_text('\n'.join(lines + ['1305031103.0 1 2 3']))
+    refused(['groundtruth.txt', 'line', '4 columns'], root)
+    (root / 'groundtruth.txt').write_text('\n'.join(lines + ['soon 1 2 3 0 0 0 1']))
+    refused(['groundtruth.txt', "'soon 1 2 3"], root)
+    (root / 'groundtruth.txt').write_text('# nothing\n')
+    refused(['groundtruth.txt', 'no lines'], root)
+
+
+def test_tum_gap_in_the_ground_truth(tmp_path, caplog):
+    root = write_tum(tmp_path / 'data')
+    lines = (root / 'groundtruth.txt').read_text().splitlines()
+    # Poses at -1 ... 11 sixtieths of a second; 1 to 7 vanish.
+    (root / 'groundtruth.txt').write_text('\n'.join(lines[:3] + lines[10:]))
+    sequence = open_recording(root)
+    np.testing.assert_allclose(sequence.poses, POSES[[0, 4, 5]], atol=2e-6)
+    assert '3 of 6 images are left out' in warned(caplog)
+
+
+def test_association_uses_each_stamp_once_and_the_closest_first():
+    a, b = np.array([0, 10, 20, 100]), np.array([8, 12, 13, 60])
+    np.testing.assert_array_equal(associate(a, b, 10), [-1, 0, 2, -1])
+    # Dumb reference on random stamps.
+    rng = np.random.default_rng(0)
+    a, b = np.unique(rng.integers(0, 400, 40)), np.unique(rng.integers(0, 400, 50))
+    pairs = sorted((abs(x - y), i, j) for i, x in enumerate(a) for j, y in enumerate(b)
+                   if abs(x - y) <= 7)
+    expected, taken = np.full(len(a), -1), set()
+    for _, i, j in pairs:
+        if expected[i] < 0 and j not in taken:
+            expected[i] = j
+            taken.add(j)
+    np.testing.assert_array_equal(associate(a, b, 7), expected)
+
+
+def test_cambridge_untidy_list(tmp_path, caplog):
+    lines = [label_line(f'/seq1/frame{i:05d}.png', pose(i), scale=1.0 + 0.2 * (i == 2))
+             for i in range(N)]
+    root = write_cambridge(tmp_path, lines=lines)
+    content = (root / 'dataset_train.txt').read_text()
+    flipped = ' '.join([lines[3].split()[0], *lines[3].split()[1:4],
+                        *(str(-float(word)) for word in lines[3].split()[4:])])
+    broken = 'seq1/frame00001.png 1 2 3 0 0 0 0\nseq1/frame00001.png nan 2 3 1 0 0 0'
+    content = content.replace(lines[3], flipped) + broken + '\nseq1/gone.png 1 2 3 1 0 0 0\n\n'
+    (root / 'dataset_train.txt').write_bytes(content.replace('\n', '\r\n').encode())
+    sequence = open_recording(root)
+    np.testing.assert_allclose(sequence.poses, POSES, atol=1e-6)
+    text = warned(caplog)
+    assert 'unit norm (1.200)' in text and 'norm zero' in text and 'NaN' in text
+    assert '1 of 9 images are missing' in text and 'gone.png' in text
+
+
+def test_cambridge_outlier_is_kept_for_the_pose_check(tmp_path):
+    line = 'seq5/frame00297.png 3.1e9 0 0 1 0 0 0'
+    lines = [label_line('seq1/frame00000.png', pose(0)), line]
+    assert open_recording(write_cambridge(tmp_path, lines=lines)).poses[1, 0, 3] == 3.1e9
+
+
+def test_cambridge_conventions_and_lists(tmp_path):
+    root = write_cambridge(tmp_path, world_to_camera=False)
+    sequence = open_recording(root, quaternion='camera_to_world')
+    np.testing.assert_allclose(sequence.poses, POSES, atol=1e-6)
+    wrong = open_recording(root).poses
+    np.testing.assert_allclose(wrong[:, :3, :3], np.swapaxes(POSES[:, :3, :3], 1, 2), atol=1e-6)
+    refused(["'upwards'", 'camera_to_world'], root, quaternion='upwards')
+    (root / 'dataset_test.txt').write_text((root / 'dataset_train.txt').read_text())
+    refused(['dataset_train.txt', 'dataset_test.txt', 'give'], root)
+    assert len(open_recording(root / 'dataset_test.txt[:2]')) == 2
+    with (root / 'dataset_train.txt').open('a') as file:
+        file.write('seq1/frame00001.png 1 2 3\n')
+    refused(['line 10', 'dataset_train.txt', "'seq1/frame00001.png 1 2 3'"],
+            root / 'dataset_train.txt')
+
+
+def test_a_seven_scenes_list_must_say_its_convention(tmp_path):
+    write_seven_scenes(tmp_path, 'seq-01', 2)
+    lines = [label_line(f'/seq-01/frame-{i:06d}.color.png', pose(i), world_to_camera=False)
+             for i in range(2)]
+    (tmp_path / 'dataset_train.txt').write_text(HEADER + '\n'.join(lines))
+    spec = tmp_path / 'dataset_train.txt'
+    refused(['7-Scenes', 'camera_to_world', 'quaternion'], spec)
+    np.testing.assert_allclose(open_recording(spec, quaternion='camera_to_world').poses,
+                               open_recording(tmp_path / 'seq-01').poses, atol=1e-6)
+
+
+def test_kitti(tmp_path):
+    root = write_kitti(tmp_path)
+    sequence = open_recording(root / 'sequences' / '00')
+    frame = sequence[2]
+    assert frame.stamp == 207400000
+    assert frame.camera.K[0, 2] == 16 and frame.baseline == pytest.approx(0.54)
+    np.testing.assert_array_equal(frame.right, frame.image + 7)
+    (root / 'poses' / '00.txt').write_text('\n'.join(
+        (root / 'poses' / '00.txt').read_text().splitlines()[:4]))
+    assert len(open_recording(root)) == 4
+    (root / 'poses' / '00.txt').write_text('1 2 3\n')
+    refused(['line 1', '00.txt', '12 numbers'], root)
+    (root / 'poses' / '00.txt').unlink()
+    refused(['no poses', '00.txt'], root)
+
+
+def test_kitti_colour_camera_sits_beside_the_grey_one(tmp_path):
+    sequence = open_recording(write_kitti(tmp_path, colour=True))
+    T_grey_colour = inverse_transform(pose(3)) @ sequence.poses[3]
+    np.testing.assert_allclose(T_grey_colour, make_transform(np.eye(3), [-0.06, 0, 0]), atol=1e-6)
+    assert sequence[0].baseline == pytest.approx(0.54)
+
+
+def test_kitti_flat_layout_with_bare_calibration(tmp_path):
+    for i in range(3):
+        write_image(tmp_path / f'image_l/{i:06d}.png', picture(i)[..., 0])
+        write_image(tmp_path / f'image_r/{i:06d}.png', picture(i)[..., 0])
+    (tmp_path / 'calib.txt').write_text('20 0 16 0 0 20 12 0 0 0 1 0\n'
+                                        '20 0 16 -10 0 20 12 0 0 0 1 0\n')
+    (tmp_path / 'poses.txt').write_text('\n'.join(
+        ' '.join(str(x) for x in T[:3].reshape(-1)) for T in POSES[:3]))
+    sequence = open_recording(tmp_path)
+    np.testing.assert_allclose(sequence.poses, POSES[:3], atol=1e-9)
+    assert sequence[0].baseline == 0.5
+    np.testing.assert_array_equal(sequence.stamps, [0, 10**8, 2 * 10**8])
+    (tmp_path / 'calib.txt').unlink()
+    (tmp_path / 'K.txt').write_text('20 0 16\n0 20 12\n0 0 1\n\n')
+    frame = open_recording(tmp_path)[0]
+    assert frame.camera.K[1, 2] == 12 and frame.right is None and frame.baseline is None
+
+
+@pytest.mark.parametrize('slices, expected', [
+    ('', range(6)), ('[0:3]', [0, 1, 2]), ('[::2]', [0, 2, 4]), ('[-2:]', [4, 5]),
+    ('[0:2,4:6]', [0, 1, 4, 5]), ('[1:6][::2]', [1, 3, 5]), ('[3]', [3]), ('[-1, 0]', [5, 0]),
+    ('[ 1 : 3 ]', [1, 2]), ('[4:100]', [4, 5]), ('[::-1][0]', [5])])
+def test_slices(tmp_path, slices, expected):
+    sequence = open_recording(f'{write_seven_scenes(tmp_path / "run")}{slices}')
+    np.testing.assert_allclose(sequence.poses, POSES[list(expected)], atol=1e-6)
+    np.testing.assert_array_equal(sequence[0].image, picture(list(expected)[0]))
+    assert len(sequence) == len(sequence.stamps) == len(list(expected))
+    assert len(pickle.loads(pickle.dumps(sequence))) == len(sequence)
+
+
+@pytest.mark.parametrize('slices, words', [
+    ('[0:x]', ['0:x', 'first:end']), ('[]', ['first:end']), ('[1:2:0]', ['1:2:0']),
+    ('[1:2:3:4]', ['1:2:3:4']), ('[6]', ['frame 6 of 6']), ('[6:]', ['none of 6 frames']),
+    ('[0:2][5]', ['frame 5 of 2'])])
+def test_bad_slices(tmp_path, slices, words):
+    refused(words, f'{write_seven_scenes(tmp_path / "run")}{slices}')
+
+
+def test_a_path_that_holds_brackets(tmp_path):
+    root = write_seven_scenes(tmp_path / 'run[1]')
+    assert len(open_recording(root)) == N
+    assert len(open_recording(f'{root}[0:2]')) == 2
+
+
+def test_what_is_no_recording(tmp_path):
+    refused(['does not exist', 'nowhere'], tmp_path / 'nowhere')
+    write_image(tmp_path / 'a.png', picture(0))
+    for spec in (tmp_path, tmp_path / 'a.png'):
+        refused(['looked for', 'ROS bag', 'TUM', '7-Scenes', 'KITTI', 'Cambridge'], spec)
+    (tmp_path / 'notes.txt').write_text('buy milk\n')
+    refused(['looked for'], tmp_path / 'notes.txt')
+
+
+def test_options_of_another_format_are_refused(tmp_path):
+    root = write_seven_scenes(tmp_path / 'run')
+    refused(['pose_topic', '/pose', 'bag'], root, pose_topic='/pose')
+    refused(['quaternion', 'camera_to_world'], root, quaternion='camera_to_world')
+    refused(['quaternion'], write_bag(tmp_path / 'bag'), quaternion='camera_to_world')
+
+
+def test_damaged_image_is_named(tmp_path):
+    root = write_seven_scenes(tmp_path)
+    (root / 'frame-000002.color.png').write_bytes(b'no picture')
+    sequence = open_recording(root)
+    with pytest.raises(ImageError, match='frame-000002.color.png'):
+        sequence[2]
+    (root / 'frame-000003.color.png').unlink()
+    with pytest.raises(ImageError, match='does not exist'):
+        sequence[3]
+
+
+def test_images_without_poses(tmp_path):
+    for i in range(12):
+        write_image(tmp_path / f'image_{i}.jpg', picture(i % N))
+    folder = open_images(tmp_path)
+    assert len(folder) == 12 and folder.poses is None
+    assert [folder[i].name.rpartition('_')[2] for i in (1, 2, 10)] == ['1.jpg', '2.jpg', '10.jpg']
+    assert folder[0].T_world_camera is None and folder[0].camera is None
+    assert len(open_images(f'{tmp_path}[::4]')) == 3
+    one = open_images(tmp_path / 'image_3.jpg')
+    assert len(one) == 1 and one[0].image.shape == (24, 32, 3)
+    bag = open_images(write_bag(tmp_path / 'bag'))
+    assert len(bag) == N and bag.poses is None
+    assert open_images(write_seven_scenes(tmp_path / 'scene')).poses is not None
+    (tmp_path / 'empty').mkdir()
+    for spec, word in ((tmp_path / 'empty', 'neither an image'), (tmp_path / 'gone.jpg',
+                                                                  'does not exist')):
+        with pytest.raises(RecordingError, match=word):
+            open_images(spec)
+
+
+def test_video(tmp_path):
+    path = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 20.0, (64, 48))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no videos')
+    for i in range(10):
+        writer.write(np.full((48, 64, 3), [20 * i, 0, 0], np.uint8))
+    writer.release()
+    video = open_images(path)
+    assert len(video) == 10 and video.poses is None
+    np.testing.assert_array_equal(video.stamps[:3], [0, 50_000_000, 100_000_000])
+    for i in (7, 0, 1, 9):
+        blue = video[i].image[..., 2].astype(int)
+        assert np.abs(blue - 20 * i).max() <= 6
+    copy = pickle.loads(pickle.dumps(video))
+    np.testing.assert_array_equal(copy[4].image, video[4].image)
+    path.write_bytes(b'no video')
+    with pytest.raises(RecordingError, match='clip.avi'):
+        open_images(path)
+
+
+def test_interpolation_equals_one_pose_at_a_time():
+    stamps = np.array([0, 100, 200, 1000, 1100], np.int64)
+    query = np.array([-1, 0, 30, 100, 199, 500, 1000, 1099, 1100, 1101], np.int64)
+    poses, valid = interpolate_poses(stamps, POSES[:5], query, max_gap_ns=100)
+    np.testing.assert_array_equal(valid, [0, 1, 1, 1, 1, 0, 1, 1, 1, 0])
+    for q, T, ok in zip(query, poses, valid):
+        i = int(np.searchsorted(stamps, q, 'right')) - 1
+        if ok:
+            j = min(i + 1, 4)
+            alpha = (q - stamps[i]) / max(stamps[j] - stamps[i], 1)
+            np.testing.assert_allclose(T, interpolate_transform(POSES[i], POSES[j], alpha),
+                                       atol=1e-12)
+    assert not interpolate_poses(stamps[:0], POSES[:0], query, 100)[1].any()
+
+
+def test_labels_count_their_faults():
+    quaternions = np.array([[1.0, 0, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0], [np.inf, 0, 0, 0]])
+    labels = labels_from_quaternions(np.zeros((4, 3)), quaternions, list('abcd'))
+    np.testing.assert_array_equal(labels.valid, [True, False, True, False])
+    np.testing.assert_allclose(labels.poses[2, :3, :3], np.diag([1.0, -1, -1]))
+    assert [p for p in labels.problems if ' b ' in p and 'norm zero' in p]
+    assert [p for p in labels.problems if ' c ' in p and '2.000' in p]
+    assert [p for p in labels.problems if ' d ' in p and 'NaN' in p]
+    matrices = np.stack([np.eye(4), -np.eye(4), np.full((4, 4), np.nan)])
+    labels = labels_from_matrices(matrices, list('abc'))
+    np.testing.assert_array_equal(labels.valid, [True, False, False])
+    assert '2 of 3 poses' in labels.problems[0] and 'first: b' in labels.problems[0]

@@ -1,0 +1,613 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The node ``relocalize`` on a real ROS graph, with a stand-in for the network."""
+
+import os
+import signal
+import sys
+import threading
+
+import cv2
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from lifecycle_msgs.msg import Transition
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_harness import picture, picture_message, start_process, TIMEOUT
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from stand_in_relocalizer import COVARIANCE, StandInNode, T_MAP_CAMERA
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry import se3
+from geo_perception.model_file import Metadata, save_model_file
+from geo_perception.networks.relocalization import build_regressor
+from geo_perception.nodes.relocalize import RelocalizeNode
+from geo_perception.preprocessing import Preprocessing
+from geo_perception.ros.diagnostics import ERROR, OK, WARN
+from geo_perception.ros.messages import make_header, matrix_from_pose, transform_stamped
+from geo_perception.ros.messages import matrix_from_transform, stamp_to_ns
+
+SECOND = 1_000_000_000
+HERE = os.path.dirname(__file__)
+
+
+class Scene:
+    """A node under test with a camera before it and a listener behind it."""
+
+    def __init__(self, graph, *, listen=True, node_class=StandInNode, **parameters):
+        self.graph = graph
+        self.node = graph.make(node_class, **parameters)
+        self.message_class = (CompressedImage if parameters.get('image_transport') == 'compressed'
+                              else Image)
+        self.camera = None
+        self.poses, self.covariances = [], []
+        if listen:
+            self.poses = graph.listen(PoseStamped, '/relocalize/pose')
+            self.covariances = graph.listen(PoseWithCovarianceStamped,
+                                            '/relocalize/pose_with_covariance')
+        self.stamp = 100 * SECOND
+
+    def start(self, reliable=True):
+        """Bring the node up and connect a camera."""
+        assert self.node.start(), self.node.last_failure
+        topic = '/image' + ('/compressed' if self.message_class is CompressedImage else '')
+        self.camera = self.graph.advertise(self.message_class, topic, reliable)
+        self.graph.spin_until(lambda: self.camera.get_subscription_count() > 0, what='the match')
+        if self.poses is not None:
+            self.graph.spin_until(lambda: self.node.is_wanted() or not self._listening(),
+                                  what='the listener')
+        return self
+
+    def _listening(self):
+        return self.graph.peer.count_subscribers('/relocalize/pose') > 0
+
+    @property
+    def pipeline(self):
+        """The stand-in inside the node."""
+        return self.node.pipeline
+
+    def send(self, message=None, **how):
+        """Publish an image; return its stamp."""
+        self.stamp += SECOND // 10
+        self.camera.publish(message or picture_message(self.stamp, **how))
+        return self.stamp
+
+    def count(self, name):
+        """Return a counter of the node."""
+        return self.node.statistics.count(name)
+
+    def process(self, message=None, **how):
+        """Publish an image and wait until the node is done with it; return its stamp."""
+        done = self.count('processed')
+        stamp = self.send(message, **how)
+        self.graph.spin_until(lambda: self.count('processed') > done, what='the frame')
+        return stamp
+
+    def fix(self, **how):
+        """Publish an image and return the two messages that come of it."""
+        known = len(self.poses)
+        stamp = self.send(**how)
+        self.graph.spin_until(lambda: len(self.poses) > known
+                              and len(self.covariances) == len(self.poses), what='the pose')
+        assert stamp_to_ns(self.poses[-1].header.stamp) == stamp
+        assert self.covariances[-1].header == self.poses[-1].header
+        return self.poses[-1], self.covariances[-1]
+
+    def diagnosis(self, text):
+        """Wait for a diagnosis that holds a text; return the status."""
+        return self.graph.diagnosis(self.node, lambda status: text in status.message)
+
+
+def values_of(status):
+    """Return the key-values of a status."""
+    return {pair.key: pair.value for pair in status.values}
+
+
+# The normal way
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8'])
+def test_an_image_becomes_a_pose_of_the_camera(graph, encoding):
+    """Stamp of the image, frame of the model, pose and covariance of the pipeline, RGB inside."""
+    scene = Scene(graph).start()
+    pose, with_covariance = scene.fix(encoding=encoding)
+    assert pose.header.frame_id == 'office'
+    assert np.allclose(matrix_from_pose(pose.pose), T_MAP_CAMERA)
+    assert np.allclose(matrix_from_pose(with_covariance.pose.pose), T_MAP_CAMERA)
+    assert np.allclose(np.reshape(with_covariance.pose.covariance, (6, 6)), COVARIANCE)
+    expected = picture()
+    if encoding == 'mono8':
+        expected = np.repeat(expected[..., :1], 3, axis=2)
+    assert np.array_equal(scene.pipeline.images[0], expected)
+
+
+def test_a_compressed_image_becomes_a_pose(graph):
+    """On ``<image>/compressed``."""
+    scene = Scene(graph, image_transport='compressed').start()
+    image = picture()
+    message = CompressedImage(header=make_header(5 * SECOND, 'camera'), format='png')
+    message.data.frombytes(cv2.imencode('.png', image[..., ::-1])[1].tobytes())
+    scene.process(message)
+    graph.spin_until(lambda: scene.poses)
+    assert stamp_to_ns(scene.poses[0].header.stamp) == 5 * SECOND
+    assert np.array_equal(scene.pipeline.images[0], image)
+
+
+@pytest.mark.parametrize('image_reliable, listener_reliable',
+                         [(False, True), (False, False), (True, False)])
+def test_peers_of_either_reliability_are_served(graph, image_reliable, listener_reliable):
+    """A camera that is best effort is heard, and listeners of both kinds hear."""
+    scene = Scene(graph, listen=False)
+    poses = graph.listen(PoseStamped, '/relocalize/pose', reliable=listener_reliable)
+    scene.start(reliable=image_reliable)
+    graph.spin_until(scene.node.is_wanted)
+
+    def arrived():
+        scene.send()
+        graph.executor.spin_once(timeout_sec=0.05)
+        return poses
+
+    graph.spin_until(arrived, what='a pose')
+
+
+def test_inference_runs_in_one_thread_beside_the_executor(graph):
+    """Services stay alive meanwhile, and images that come too fast are dropped and counted."""
+    scene = Scene(graph).start()
+    scene.process()
+    scene.pipeline.gate.clear()
+    scene.send()
+    graph.spin_until(lambda: len(scene.pipeline.images) == 2, what='the second inference')
+    for number in range(3):
+        scene.send()
+        graph.spin_until(lambda: scene.count('received') == 3 + number)
+    newest = scene.stamp
+    scene.pipeline.gate.set()
+    graph.spin_until(lambda: scene.poses and
+                     stamp_to_ns(scene.poses[-1].header.stamp) == newest, what='the newest')
+    assert len(scene.poses) == 3 and scene.count('dropped') == 2
+    assert len(scene.pipeline.threads) == 1
+    assert scene.pipeline.threads != {threading.get_ident()}
+
+
+def test_in_lock_step_every_image_is_worked_on_in_order(graph):
+    """Also those that come while another is in work."""
+    scene = Scene(graph, queue='lock_step').start()
+    scene.pipeline.gate.clear()
+    stamps = []
+    for number in range(10):
+        stamps.append(scene.send())
+        graph.spin_until(lambda: scene.count('received') == number + 1)
+    scene.pipeline.gate.set()
+    graph.spin_until(lambda: len(scene.poses) == 10, what='all poses')
+    assert [stamp_to_ns(pose.header.stamp) for pose in scene.poses] == stamps
+    assert scene.count('dropped') == 0
+
+
+def test_nobody_listens_so_nothing_is_computed(graph):
+    """And the diagnostics say so; with a listener work begins."""
+    scene = Scene(graph, listen=False).start()
+    scene.send()
+    graph.spin_until(lambda: scene.count('skipped') == 1)
+    status = scene.diagnosis('Nobody subscribes')
+    assert status.level == OK and scene.pipeline.images == []
+    graph.listen(PoseStamped, '/relocalize/pose')
+    graph.spin_until(scene.node.is_wanted)
+    scene.process()
+    assert len(scene.pipeline.images) == 1
+
+
+# Bad input
+
+
+def test_images_that_cannot_be_decoded_are_counted_and_explained(graph):
+    """Unknown encoding, wrong step, zero size; then a good one."""
+    scene = Scene(graph).start()
+    for change in ({'encoding': 'rgb9'}, {'step': 1}, {'height': 0}, {'data': b''}):
+        message = picture_message(scene.stamp)
+        for field, value in change.items():
+            setattr(message, field, value)
+        scene.process(message)
+    status = scene.diagnosis('none can be used')
+    assert status.level == ERROR and '0 bytes' in status.message
+    assert values_of(status)['no result: ImageError'] == '4'
+    scene.fix()
+
+
+def test_an_error_inside_the_pipeline_does_not_end_the_node(graph):
+    """It is reported as ours."""
+    scene = Scene(graph).start()
+    scene.pipeline.error = RuntimeError('out of memory')
+    scene.process()
+    status = scene.diagnosis('internal error')
+    assert status.level == ERROR and 'out of memory' in status.message
+    scene.pipeline.error = None
+    scene.fix()
+
+
+@pytest.mark.parametrize('what', ['size', 'time'])
+def test_a_jump_in_time_or_size_starts_anew(graph, what):
+    """Once, and poses go on."""
+    resets = []
+
+    class Node(StandInNode):
+        def reset(self):
+            resets.append(True)
+            super().reset()
+
+    scene = Scene(graph, node_class=Node).start()
+    scene.fix()
+    scene.fix()
+    assert not resets
+    if what == 'time':
+        scene.stamp -= 50 * SECOND
+    how = {'height': 24, 'width': 32} if what == 'size' else {}
+    scene.fix(**how)
+    scene.fix(**how)
+    assert len(resets) == 1
+    assert scene.pipeline.images[-1].shape == ((24, 32, 3) if how else (48, 64, 3))
+
+
+# Lifecycle
+
+
+def test_the_lifecycle_can_be_walked_twice(graph):
+    """By a manager, with a fix each time, and memory is given back in between."""
+    scene = Scene(graph)
+    assert scene.node.pipeline is None
+    for _ in range(2):
+        assert graph.change_state(scene.node, Transition.TRANSITION_CONFIGURE)
+        assert graph.change_state(scene.node, Transition.TRANSITION_ACTIVATE)
+        scene.camera = graph.advertise(Image, '/image')
+        graph.spin_until(lambda: scene.camera.get_subscription_count() > 0)
+        graph.spin_until(scene.node.is_wanted)
+        scene.fix()
+        assert graph.change_state(scene.node, Transition.TRANSITION_DEACTIVATE)
+        assert scene.diagnosis('inactive').level == OK
+        assert graph.change_state(scene.node, Transition.TRANSITION_CLEANUP)
+        assert scene.node.pipeline is None
+        assert 'frame worker' not in [thread.name for thread in threading.enumerate()]
+        graph.peer.destroy_publisher(scene.camera)
+    assert graph.change_state(scene.node, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+
+
+def test_an_illegal_transition_is_refused_and_survived(graph):
+    """In rclpy 7.1 it would end the process."""
+    scene = Scene(graph)
+    assert not graph.change_state(scene.node, Transition.TRANSITION_ACTIVATE)
+    assert not graph.change_state(scene.node, 99)
+    scene.start().fix()
+    assert not graph.change_state(scene.node, Transition.TRANSITION_CONFIGURE)
+    scene.fix()
+
+
+def test_deactivating_waits_for_the_inference_and_silences_the_node(graph):
+    """No pose comes out after the transition, and none is lost to a crash."""
+    scene = Scene(graph).start()
+    scene.pipeline.gate.clear()
+    scene.send()
+    graph.spin_until(lambda: scene.pipeline.images)
+    scene.send()
+    graph.spin_until(lambda: scene.count('received') == 2)
+    threading.Timer(0.2, scene.pipeline.gate.set).start()
+    pipeline = scene.pipeline
+    assert graph.change_state(scene.node, Transition.TRANSITION_DEACTIVATE)
+    assert len(pipeline.images) == 1 and scene.count('processed') == 1
+    assert graph.change_state(scene.node, Transition.TRANSITION_ACTIVATE)
+    graph.spin_until(lambda: scene.camera.get_subscription_count() > 0)
+    scene.fix()
+
+
+@pytest.mark.parametrize('model, sentence', [
+    ('', 'no model file was given'), ('/no/such/model.safetensors', '/no/such/model')])
+def test_without_a_model_the_node_stays_unconfigured(graph, model, sentence):
+    """And can be mended without a restart."""
+    scene = Scene(graph, node_class=RelocalizeNode, model=model)
+    assert not graph.change_state(scene.node, Transition.TRANSITION_CONFIGURE)
+    assert scene.node.phase == 'unconfigured'
+    status = scene.diagnosis(sentence)
+    assert status.level == ERROR
+    change = [Parameter('model', value='other.safetensors')]
+    assert scene.node.set_parameters_atomically(change).successful
+
+
+def test_parameters_are_fixed_while_the_node_is_configured(graph):
+    """What ROS shows is what runs."""
+    scene = Scene(graph).start()
+    result = scene.node.set_parameters_atomically([Parameter('gate', value='inflate')])
+    assert not result.successful and 'unconfigured' in result.reason
+
+
+# Gate
+
+
+def test_the_gate_withholds_a_doubtful_pose_and_says_why(graph):
+    """Nothing on the pose topics."""
+    scene = Scene(graph).start()
+    scene.pipeline.accepted = False
+    scene.process()
+    status = scene.diagnosis('the place is unknown')
+    assert status.level == WARN and values_of(status)['no result: gate'] == '1'
+    assert scene.poses == [] and scene.covariances == []
+    scene.pipeline.accepted = True
+    scene.fix()
+    assert len(scene.poses) == 1
+
+
+def test_the_gate_can_inflate_instead(graph):
+    """The pose comes, with a covariance that no filter takes for a measurement."""
+    scene = Scene(graph, gate='inflate').start()
+    scene.pipeline.accepted = False
+    _, message = scene.fix()
+    assert np.allclose(np.reshape(message.pose.covariance, (6, 6)), 9999.0 * np.eye(6))
+
+
+@pytest.mark.parametrize('threshold, passes', [(0.39, True), (0.41, False)])
+def test_the_threshold_of_the_gate_can_be_set(graph, threshold, passes):
+    """The stand-in has a score of 0.4, whatever its own gate says."""
+    scene = Scene(graph, gate_threshold=threshold).start()
+    scene.pipeline.accepted = not passes
+    scene.process()
+    assert scene.count('published') == int(passes)
+    if not passes:
+        scene.diagnosis('score 0.40 is below gate_threshold 0.41')
+
+
+# The watchdog says why nothing comes
+
+
+def test_the_watchdog_names_the_topics_there_are(graph):
+    """Nobody publishes the one that is asked for."""
+    scene = Scene(graph, watchdog_s=0.1)
+    assert scene.node.start()
+    assert scene.diagnosis('nobody publishes /image;').level == ERROR
+    scene.diagnosis('no image topic is published at all')
+    graph.advertise(Image, '/front/image_raw')
+    scene.diagnosis("remap 'image' to one of: /front/image_raw")
+
+
+def test_the_watchdog_knows_the_other_transport(graph):
+    """The picture is there, but compressed."""
+    scene = Scene(graph, watchdog_s=0.1)
+    assert scene.node.start()
+    graph.advertise(CompressedImage, '/image/compressed')
+    scene.diagnosis('set image_transport:=compressed')
+
+
+def test_the_watchdog_sees_a_wrong_type(two_graphs):
+    """Somebody publishes something else under that name."""
+    graph, other = two_graphs
+    scene = Scene(graph, watchdog_s=0.1)
+    assert scene.node.start()
+    other.advertise(CompressedImage, '/image')
+    scene.diagnosis('/other publishes /image as sensor_msgs/msg/CompressedImage, but '
+                    'sensor_msgs/msg/Image is expected; set image_transport:=compressed')
+
+
+def test_the_watchdog_sees_unequal_reliability(graph):
+    """A best-effort camera does not reach a reliable subscriber."""
+    scene = Scene(graph, watchdog_s=0.1, image_reliability='reliable')
+    assert scene.node.start()
+    graph.advertise(Image, '/image', reliable=False)
+    scene.diagnosis('set image_reliability:=best_effort')
+
+
+def test_the_watchdog_sees_a_silent_camera(graph):
+    """Everything fits, but nothing comes."""
+    scene = Scene(graph, watchdog_s=0.1).start()
+    status = scene.diagnosis('/peer publishes /image, but nothing arrives')
+    assert status.level == ERROR
+
+
+def test_the_watchdog_misses_the_clock(graph):
+    """With use_sim_time and no /clock; a clock that stands still is a pause, not a fault."""
+    scene = Scene(graph, watchdog_s=0.1, use_sim_time=True)
+    assert scene.node.start()
+    assert scene.diagnosis('nobody publishes /clock').level == ERROR
+    clock = graph.advertise(Clock, '/clock')
+    graph.spin_until(lambda: clock.get_subscription_count() > 0)
+    message = Clock()
+    message.clock.sec = 7
+    clock.publish(message)
+    assert scene.diagnosis('/clock stands still').level == OK
+
+
+# Calibration
+
+
+@pytest.mark.parametrize('focal, frame_id, sentence', [
+    (60.0, 'camera', 'Relocalizing the camera at'),
+    (62.0, 'camera', 'Relocalizing the camera at'),
+    (40.0, 'camera', 'The field of view of this camera (62 deg) differs'),
+    (60.0, 'other', "camera_info is for 'other', but the image is of 'camera'"),
+    (0.0, 'camera', 'uncalibrated')])
+def test_a_camera_unlike_the_training_camera_is_reported(graph, focal, frame_id, sentence):
+    """The network has no intrinsics input; positions would be off."""
+    scene = Scene(graph).start()
+    info = CameraInfo(header=make_header(0, frame_id), width=64, height=48)
+    info.k = np.array([focal, 0, 32, 0, focal, 24, 0, 0, 1])
+    publisher = graph.advertise(CameraInfo, '/camera_info')
+    graph.spin_until(lambda: publisher.get_subscription_count() > 0)
+    publisher.publish(info)
+    scene.fix()
+    status = scene.diagnosis(sentence)
+    assert status.level == (OK if sentence.startswith('Relocalizing') else WARN)
+
+
+# TF
+
+
+T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
+T_ODOM_BASE = se3.make_transform(se3.matrix_from_rotation_vector([0, 0, 1.0]), [5.0, 6.0, 0.0])
+
+
+def test_tf_without_tf2_msgs_is_one_clear_error(graph, monkeypatch):
+    """At configure, not at import."""
+    monkeypatch.setitem(sys.modules, 'tf2_msgs.msg', None)
+    scene = Scene(graph, base_frame='base_link')
+    assert not scene.node.start()
+    assert 'tf2_msgs is not installed' in scene.node.last_failure
+    with pytest.raises(ConfigurationError):
+        Scene(graph, publish_tf=True)
+
+
+@pytest.fixture
+def tf(graph):
+    """Return a function that publishes transforms, where tf2_msgs is installed."""
+    TFMessage = pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is not installed').TFMessage
+    qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = graph.peer.create_publisher(TFMessage, '/tf_static', qos)
+    moving = graph.peer.create_publisher(TFMessage, '/tf', 10)
+
+    def publish(stamp, parent, child, T):
+        publisher = moving if stamp else static
+        publisher.publish(TFMessage(transforms=[transform_stamped(stamp, parent, child, T)]))
+
+    publish.message_class = TFMessage
+    return publish
+
+
+def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
+    """Nothing before, then the base; the lever arm moves the covariance."""
+    scene = Scene(graph, base_frame='base_link', map_frame='map', tf_timeout_s=0.0).start()
+    scene.process()
+    assert scene.diagnosis('waiting for TF').level == WARN
+    assert scene.poses == []
+    tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+
+    def arrived():
+        scene.process()
+        return scene.poses
+
+    graph.spin_until(arrived, what='the pose of the base')
+    pose, message = scene.fix()
+    assert pose.header.frame_id == 'map'
+    T_map_base = T_MAP_CAMERA @ se3.inverse_transform(T_BASE_CAMERA)
+    assert np.allclose(matrix_from_pose(pose.pose), T_map_base)
+    lever_arm = T_map_base[:3, 3] - T_MAP_CAMERA[:3, 3]
+    assert np.allclose(np.reshape(message.pose.covariance, (6, 6)),
+                       se3.move_pose_covariance(COVARIANCE, lever_arm))
+
+
+def test_the_correction_of_odometry_is_broadcast_and_kept_alive(graph, tf):
+    """Stamped ahead of the image, again with every image, without any subscriber to poses."""
+    scene = Scene(graph, listen=False, base_frame='base_link', publish_tf=True,
+                  transform_tolerance_s=0.5, tf_timeout_s=5.0)
+    heard = graph.listen(tf.message_class, '/tf')
+
+    def sent():
+        return [t for message in heard for t in message.transforms if t.child_frame_id == 'odom']
+
+    scene.start()
+    tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+    first = scene.send()
+    # The transform at the image's stamp comes late: the node waits for it.
+    graph.spin_until(lambda: scene.pipeline.images)
+    for stamp in (first - SECOND, first + SECOND):
+        tf(stamp, 'odom', 'base_link', T_ODOM_BASE)
+    graph.spin_until(sent, what='map -> odom')
+    scene.pipeline.accepted = False
+    second = scene.process()
+    graph.spin_until(lambda: len(sent()) == 2, what='map -> odom again')
+    assert [stamp_to_ns(t.header.stamp) for t in sent()] == [
+        first + SECOND // 2, second + SECOND // 2]
+    assert sent()[0].header.frame_id == 'office'
+    T_map_odom = matrix_from_transform(sent()[1].transform)
+    assert np.allclose(T_map_odom @ T_ODOM_BASE @ T_BASE_CAMERA, T_MAP_CAMERA)
+
+
+def test_missing_odometry_is_reported_and_the_pose_still_published(graph, tf):
+    """The transform is not invented."""
+    scene = Scene(graph, base_frame='base_link', publish_tf=True, tf_timeout_s=0.0).start()
+    tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+
+    def arrived():
+        scene.process()
+        return scene.poses
+
+    graph.spin_until(arrived, what='the pose of the base')
+    status = scene.diagnosis('odom is not corrected')
+    assert status.level == WARN and 'odom' in status.message
+
+
+# The real pipeline
+
+
+@pytest.fixture(scope='module')
+def model_file(tmp_path_factory):
+    """Return the path of a small model that has learnt nothing."""
+    network = build_regressor('posenet_lite', {'input_size': (64, 96), 'hidden': 16})
+    tensors = {f'network.{name}': value.numpy() for name, value in network.state_dict().items()}
+    rng = np.random.default_rng(0)
+    tensors['retrieval.thumbnails'] = rng.normal(size=(4, 24, 32)).astype(np.float32)
+    tensors['retrieval.poses'] = np.tile(np.eye(4), (4, 1, 1))
+    metadata = Metadata(
+        job='relocalization', architecture='posenet_lite',
+        arguments={'input_size': (64, 96), 'hidden': 16}, rotation='matrix', world_frame='cellar',
+        preprocessing=Preprocessing(short_side=64, crop=(64, 96)))
+    path = tmp_path_factory.mktemp('model') / 'untrained.safetensors'
+    save_model_file(path, metadata, tensors)
+    return str(path)
+
+
+def test_the_node_gives_what_the_pipeline_gives(graph, model_file, monkeypatch):
+    """Same frames, same numbers, offline and live."""
+    monkeypatch.setitem(sys.modules, 'openvino', None)   # converting for it takes seconds
+    from geo_perception.inference.relocalizer import Relocalizer
+
+    pipeline = Relocalizer.load(model_file, precision='fp32', threads=1)
+    scene = Scene(graph, node_class=RelocalizeNode, model=model_file, precision='fp32',
+                  threads=1, gate_threshold=0.0).start()
+    for seed in range(3):
+        expected = pipeline(picture(seed, height=96, width=128))
+        pose, message = scene.fix(seed=seed, height=96, width=128)
+        assert pose.header.frame_id == 'cellar'
+        assert np.allclose(matrix_from_pose(pose.pose), expected.T_world_camera, atol=1e-6)
+        assert np.allclose(np.reshape(message.pose.covariance, (6, 6)), expected.covariance)
+    values = values_of(scene.diagnosis('Relocalizing the camera'))
+    assert values['engine'] == pipeline.describe()
+    assert values['model sha256'] == pipeline.model.sha256
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_loads_ends_the_process_cleanly(model_file, number):
+    """The real node, interrupted somewhere between its first line of log and being active."""
+    process = start_process(['-m', 'geo_perception.nodes.relocalize', '--ros-args', '-p',
+                             f'model:={model_file}', '--log-level', 'debug'])
+    process.stderr.readline()
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=2 * TIMEOUT)
+    assert process.returncode == 0, errors
+    assert 'Traceback' not in errors
+
+
+# The process
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_cleanly(number):
+    """Exit code 0, no traceback."""
+    process = start_process([os.path.join(HERE, 'stand_in_relocalizer.py'),
+                             '--ros-args', '-p', 'watchdog_s:=0.1'])
+    # The watchdog speaks: the node is up and spinning.
+    assert any('nobody publishes /image' in line for line in process.stderr)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, errors
+    assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize('arguments, sentence', [
+    (['-p', 'modle:=x'], "error: there is no parameter 'modle'; did you mean 'model'?"),
+    (['-p', 'watchdog_s:=5'], "error: parameter 'watchdog_s' must be of type double, but 5 is of "
+                              'type integer; write 5.0'),
+    (['-p', 'model=x'], "error: wrong ROS arguments: failed to initialize rcl: Couldn't parse")])
+def test_wrong_parameters_end_the_process_with_one_sentence(arguments, sentence):
+    """Exit code 2, no traceback."""
+    process = start_process([os.path.join(HERE, 'stand_in_relocalizer.py'), '--ros-args',
+                             *arguments])
+    _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 2
+    assert sentence in errors and 'Traceback' not in errors

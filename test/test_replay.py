@@ -1,0 +1,251 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Replay of small bags into live node processes, over DDS."""
+
+import csv
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is not installed')
+from stand_in_replay_node import BLACK, COVARIANCE, pose_of, WHITE  # noqa: E402
+
+from geo_perception.datasets.bag import BagSequence  # noqa: E402
+from geo_perception.datasets.bag_writer import BagWriter  # noqa: E402
+from geo_perception.datasets.frame import SlicedSequence  # noqa: E402
+from geo_perception.errors import ConfigurationError, RecordingError, ReplayError  # noqa: E402
+from geo_perception.evaluation.relocalization import score  # noqa: E402
+from geo_perception.geometry import se3  # noqa: E402
+from geo_perception.geometry.camera import Camera  # noqa: E402
+from geo_perception.inference.retrieval import thumbnail  # noqa: E402
+from geo_perception.model_file import load_model_file, Metadata, save_model_file  # noqa: E402
+from geo_perception.preprocessing import Preprocessing  # noqa: E402
+from geo_perception.ros.player import BagPlayer  # noqa: E402
+from geo_perception.ros.replay import replay  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+HERE = Path(__file__).parent
+STAND_IN = 'stand_in_replay_node'
+T_MAP_WORLD = se3.make_transform(se3.matrix_from_rotation_vector([0.0, 0.0, 1.0]),
+                                 [1.0, -2.0, 0.5])
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Let child processes find the package and the stand-in."""
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(HERE.parent), str(HERE)]))
+
+
+def write_bag(path, images, period=0.05, compressed=False):
+    """Write a bag with camera, intrinsics, static transform and truth; return the poses."""
+    poses = np.stack([pose_of(10.0 * i) for i in range(len(images))])
+    camera = Camera(np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), 64, 48,
+                    frame_id='camera_optical_frame')
+    with BagWriter(path) as bag:
+        bag.transform(10**9, 'base_link', 'camera_optical_frame', np.eye(4), static=True)
+        for i, (image, T) in enumerate(zip(images, poses)):
+            stamp = 10**9 + round(i * period * 1e9)
+            bag.pose('/ground_truth/pose', stamp, 'map', T)
+            bag.camera_info('/camera/camera_info', stamp, camera)
+            if compressed:
+                bag.compressed_image('/camera/image_raw/compressed', stamp,
+                                     'camera_optical_frame', image, format='png')
+            else:
+                bag.image('/camera/image_raw', stamp, 'camera_optical_frame', image, 'rgb8')
+    return poses
+
+
+def grey(*values):
+    """Return images of one grey value each."""
+    return [np.full((48, 64, 3), value, np.uint8) for value in values]
+
+
+def write_model(path, images, poses, architecture='none', arguments=None, weights=()):
+    """Write a model file; without weights it is good for the baseline only."""
+    metadata = Metadata('relocalization', architecture, arguments or {}, Preprocessing(),
+                        'quaternion', 'map', tuple(map(tuple, T_MAP_WORLD.tolist())),
+                        calibration={'usual_spread': 1e9, 'usual_similarity': 0.9})
+    save_model_file(path, metadata, {
+        'retrieval.thumbnails': np.stack([thumbnail(image) for image in images]),
+        'retrieval.poses': np.asarray(poses), **dict(weights)})
+    return load_model_file(path)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Return a function that makes a bag and a model without a network."""
+    def make(*values, **how):
+        images = grey(*values)
+        poses = write_bag(tmp_path / 'bag', images, **how)
+        model = write_model(tmp_path / 'model.safetensors', images, poses)
+        return BagSequence(tmp_path / 'bag'), model
+    return make
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+def test_lock_step_gets_every_answer_to_its_image(scene, compressed):
+    """Answers match by stamp; refused and unusable images are told apart; nothing is dropped."""
+    values = [40, 80, WHITE, 120, BLACK, 160, 200]
+    result = replay(*scene(*values, compressed=compressed), lock_step=True, node=STAND_IN)
+    assert result.processed.tolist() == [value != BLACK for value in values]
+    assert result.accepted.tolist() == [value not in (WHITE, BLACK) for value in values]
+    for i in np.flatnonzero(result.processed):
+        assert result.T_estimate[i] == pytest.approx(pose_of(values[i]), abs=1e-9)
+    assert result.covariance[0] == pytest.approx(COVARIANCE)
+    assert np.isnan(result.covariance[2]).all()   # the marker of a refusal is no covariance
+    assert 'refused' in result.reasons[2] and result.reasons[0] == ''
+    # The truth goes from the frame of the labels to the one that answers are in.
+    assert result.T_truth[1] == pytest.approx(T_MAP_WORLD @ pose_of(10.0))
+    assert result.T_nearest[1] == pytest.approx(result.T_truth[1])
+    metrics = score(result)
+    assert (metrics['frames_in'], metrics['frames_processed'], metrics['frames_dropped'],
+            metrics['frames_withheld']) == (7, 6, 1, 1)
+    assert 0 < metrics['delay_p50_ms'] < 1000
+
+
+def test_paced_playback_drops_what_a_slow_node_cannot_do(scene, monkeypatch):
+    """Images every 50 ms, 150 ms each: about a third is answered, the last one always."""
+    monkeypatch.setenv('STAND_IN', 'slow')
+    started = time.monotonic()
+    result = replay(*scene(*range(10, 250, 12)), node=STAND_IN)
+    metrics = score(result)
+    assert metrics['frames_in'] == 20
+    assert 5 <= metrics['frames_processed'] <= 10
+    assert metrics['frames_dropped'] == 20 - metrics['frames_processed']
+    assert result.processed[-1]
+    assert 150 <= np.nanmin(result.delay_ms) and np.nanmax(result.delay_ms) < 1000
+    assert time.monotonic() - started < 15
+
+
+def test_slices_play_only_their_images(scene):
+    """A slice of a bag is a recording of its own."""
+    sequence, model = scene(*range(20, 120, 10))
+    part = SlicedSequence(SlicedSequence(sequence, range(2, 8)), [0, 2, 4])
+    result = replay(part, model, lock_step=True, node=STAND_IN)
+    assert len(result) == 3 and result.processed.all()
+    assert result.T_estimate[:, 0, 3] == pytest.approx([4.0, 6.0, 8.0])
+
+
+def test_player_plays_what_was_asked_for(tmp_path, graph):
+    """Only the images asked for, the intrinsics, and bytes as they were recorded."""
+    write_bag(tmp_path / 'bag', grey(10, 20, 30, 40))
+    stamps = [10**9 + 50_000_000, 10**9 + 150_000_000]
+    player = BagPlayer(graph.peer, tmp_path / 'bag', '/camera/image_raw', stamps)
+    assert (player.transport, player.info_topic) == ('raw', '/camera/camera_info')
+    messages = list(player.messages())
+    assert [message.stamp for message in messages if message.stamp is not None] == stamps
+    assert {message.topic for message in messages} >= {'/camera/image_raw', '/camera/camera_info'}
+    received = graph.listen(Image, '/camera/image_raw')
+    graph.spin_until(player.is_heard, what='the match')
+    for message in messages:
+        player.publish(message)
+    graph.spin_until(lambda: len(received) == 2, what='the images')
+    assert [image.data[0] for image in received] == [20, 40]
+    with pytest.raises(RecordingError, match="no topic '/left'; it has: /camera/camera_info"):
+        BagPlayer(graph.peer, tmp_path / 'bag', '/left', stamps)
+    with pytest.raises(RecordingError, match='rosbags-convert --src old.bag --dst old'):
+        BagPlayer(graph.peer, 'old.bag', '/left', stamps)
+
+
+@pytest.mark.parametrize('behaviour, sentence', [
+    ('no model', 'the model file is a cake'), ('die', 'exit code 3: out of memory')])
+def test_sentence_of_the_node_is_passed_on(scene, monkeypatch, behaviour, sentence):
+    """A node that does not start or dies: its own words, and soon."""
+    monkeypatch.setenv('STAND_IN', behaviour)
+    started = time.monotonic()
+    with pytest.raises(ReplayError, match=sentence):
+        replay(*scene(40, 80), lock_step=True, node=STAND_IN)
+    assert time.monotonic() - started < 15
+
+
+def test_what_cannot_be_played_is_refused(scene):
+    """Not a bag, no speed: one sentence before anything is started."""
+    sequence, model = scene(40)
+    with pytest.raises(ConfigurationError, match='rate'):
+        replay(sequence, model, rate=0.0)
+    with pytest.raises(RecordingError, match='ROS 2 bag'):
+        replay([], model)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_node_is_left_behind(scene, tmp_path, number):
+    """Ctrl-C, SIGTERM and even SIGKILL of the replay end the node."""
+    scene(*range(10, 250), period=0.1)
+    script = (
+        'import sys\n'
+        'from geo_perception.datasets.bag import BagSequence\n'
+        'from geo_perception.model_file import load_model_file\n'
+        'from geo_perception.ros.replay import replay\n'
+        'replay(BagSequence(sys.argv[1]), load_model_file(sys.argv[2]), '
+        "node='stand_in_replay_node')\n")
+    parent = subprocess.Popen(
+        [sys.executable, '-c', script, str(tmp_path / 'bag'),
+         str(tmp_path / 'model.safetensors')], stderr=subprocess.DEVNULL)
+    children = Path(f'/proc/{parent.pid}/task/{parent.pid}/children')
+    deadline = time.monotonic() + 20
+    while not (found := children.read_text().split()):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)   # somewhere between start and playing
+    parent.send_signal(number)
+    # Both ends that leave time for it unwind like Ctrl-C.
+    assert parent.wait(15) == -(number if number == signal.SIGKILL else signal.SIGINT)
+    deadline = time.monotonic() + 15
+    while any(is_running(child) for child in found):
+        assert time.monotonic() < deadline, 'the node outlives the replay'
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    """Tell whether a process exists and is no zombie."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def test_live_and_offline_give_the_same_numbers(tmp_path):
+    """The real node with a real network in lock step, and the pipeline alone: equal."""
+    from geo_perception.commands.evaluate import relocalization as evaluate_relocalization
+    from geo_perception.commands.replay import replay as replay_verb
+    from geo_perception.networks.relocalization import build_regressor
+
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(6)]
+    poses = write_bag(tmp_path / 'bag', images)
+    state = build_regressor('posenet', {}).state_dict()
+    write_model(tmp_path / 'model.safetensors', images[::2], poses[::2], 'posenet', {},
+                {f'network.{name}': value.numpy() for name, value in state.items()
+                 if not name.startswith(('cls1', 'cls2'))})
+    model, bag = str(tmp_path / 'model.safetensors'), f'{tmp_path}/bag[0:6]'
+    replay_verb(bag, relocalizer=model, lockstep=True, report=str(tmp_path / 'live'),
+                json=str(tmp_path / 'live.json'))
+    evaluate_relocalization(model, bag, json=str(tmp_path / 'offline.json'),
+                            output=str(tmp_path / 'offline.csv'))
+
+    live, offline = (json.loads((tmp_path / f'{name}.json').read_text())
+                     for name in ('live', 'offline'))
+    assert live['machine'] == offline['machine'] and live['run'] != offline['run']
+    live, offline = live['relocalization'], offline['relocalization']
+    assert live['frames_processed'] == 6 and live['position_median_m'] is not None
+    for name in live:
+        if not name.startswith('delay'):
+            assert live[name] == pytest.approx(offline[name], abs=1e-6), name
+    live, offline = (list(csv.DictReader((tmp_path / name).read_text().splitlines()))
+                     for name in ('live/frames.csv', 'offline.csv'))
+    # The gate refuses what looks like no training image: every other one.
+    assert [row['accepted'] for row in live] == ['1', '0'] * 3
+    for ours, theirs in zip(live, offline):
+        assert [ours[name] for name in ('stamp_ns', 'name', 'accepted')] == [
+            theirs[name] for name in ('stamp_ns', 'name', 'accepted')]
+        for name in ('x_m', 'y_m', 'z_m', 'qw', 'qx', 'qy', 'qz', 'position_error_m'):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-6), name
+    assert (tmp_path / 'live' / 'report.html').stat().st_size > 100_000
