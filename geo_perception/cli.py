@@ -4,10 +4,14 @@
 """The command line: one program, a verb for each job."""
 
 import logging
+import os
 import sys
 
 from geo_perception.errors import GeoPerceptionError
 
+# Before NumPy and PyTorch come in: threads that spin at barriers make either many times slower
+# beside other processes (speed.md section 1), and our NumPy products are too thin to share.
+THREADS = {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1'}
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
 
@@ -30,6 +34,8 @@ def main(args=None):
 
     """
     arguments = sys.argv[1:] if args is None else args
+    for variable, value in THREADS.items():
+        os.environ.setdefault(variable, value)
     logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
     logging.captureWarnings(True)
     try:

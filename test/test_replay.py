@@ -14,23 +14,21 @@ import time
 
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image
+from stand_in_replay_node import BLACK, COVARIANCE, pose_of, WHITE
 
-pytest.importorskip('rclpy', reason='rclpy is not installed')
-from stand_in_replay_node import BLACK, COVARIANCE, pose_of, WHITE  # noqa: E402
-
-from geo_perception.datasets.bag import BagSequence  # noqa: E402
-from geo_perception.datasets.bag_writer import BagWriter  # noqa: E402
-from geo_perception.datasets.frame import SlicedSequence  # noqa: E402
-from geo_perception.errors import ConfigurationError, RecordingError, ReplayError  # noqa: E402
-from geo_perception.evaluation.relocalization import score  # noqa: E402
-from geo_perception.geometry import se3  # noqa: E402
-from geo_perception.geometry.camera import Camera  # noqa: E402
-from geo_perception.inference.retrieval import thumbnail  # noqa: E402
-from geo_perception.model_file import load_model_file, Metadata, save_model_file  # noqa: E402
-from geo_perception.preprocessing import Preprocessing  # noqa: E402
-from geo_perception.ros.player import BagPlayer  # noqa: E402
-from geo_perception.ros.replay import replay  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from geo_perception.datasets.bag import BagSequence
+from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.errors import ConfigurationError, RecordingError, ReplayError
+from geo_perception.evaluation.relocalization import score
+from geo_perception.geometry import se3
+from geo_perception.geometry.camera import Camera
+from geo_perception.inference.retrieval import thumbnail
+from geo_perception.model_file import load_model_file, Metadata, save_model_file
+from geo_perception.preprocessing import Preprocessing
+from geo_perception.ros.player import BagPlayer
+from geo_perception.ros.replay import replay
 
 HERE = Path(__file__).parent
 STAND_IN = 'stand_in_replay_node'

@@ -39,7 +39,7 @@ def test_thumbnail_averages_all_pixels():
     image = np.repeat(np.random.default_rng(0).integers(0, 256, (240, 320, 1), np.uint8), 3, 2)
     means = image[..., 0].reshape(24, 10, 32, 10).mean((1, 3))
     means -= means.mean()
-    assert thumbnail(image) == pytest.approx(means / np.linalg.norm(means), abs=2e-3)
+    assert thumbnail(image) == pytest.approx(means / np.linalg.norm(means), abs=4e-3)   # 8 bits
 
 
 def test_weights_of_the_channels_are_those_of_rgb():

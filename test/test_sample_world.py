@@ -115,6 +115,18 @@ def test_right_image_warped_by_disparity_is_the_left_image(drive, index):
     assert_same_picture(frame.image, warp(frame.right, flow), visible, frame.right)
 
 
+def test_colour_lies_where_the_truth_lies(drive, world):
+    fine = SampleWorld(seed=0, camera=CAMERA.resized(960, 720), changing_light=False)
+    fine.scene = world.scene
+    averaged = cv2.resize(fine.drive('train', 500)[100].image, (160, 120),
+                          interpolation=cv2.INTER_AREA)
+    image, averaged = (image.mean(-1) for image in (drive[100].image, averaged))
+    # Shift of one image against the other by least squares, to first order.
+    slopes = np.stack(np.gradient(averaged), -1).reshape(-1, 2)
+    shift = np.linalg.lstsq(slopes, (image - averaged).reshape(-1), rcond=None)[0]
+    assert np.abs(shift).max() < 0.06
+
+
 def test_depth_is_the_distance_to_the_box_in_the_pixel(world):
     drive = world.drive('test', 100)
     frame = drive[60]

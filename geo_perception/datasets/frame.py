@@ -29,8 +29,8 @@ class Frame:
     T_world_camera : np.ndarray, optional
         4x4 float64, optical frame to world, metres.
     depth : np.ndarray, optional
-        (H, W) float32 metres along the optical axis, NaN where unknown. It may have a size of
-        its own; it is registered to ``image`` unless the reader's documentation says otherwise.
+        (H, W) float32 metres along the optical axis, NaN where unknown, registered to ``image``;
+        it may have a size of its own.
     right : np.ndarray, optional
         Right image of a rectified stereo pair, (H, W, 3) uint8 RGB.
     baseline : float, optional

@@ -5,10 +5,9 @@
 
 from contextlib import contextmanager, ExitStack
 import os
-from pathlib import Path
+import random
 import signal
 import socket
-import sysconfig
 import threading
 
 import rclpy
@@ -16,10 +15,10 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-import geo_perception
 from geo_perception.errors import ReplayError
+from geo_perception.share import share_file
 
-_PROFILE = 'fastdds_large_images.xml'
+_PROFILE = 'config/fastdds_large_images.xml'
 # The ports that ROS's own domain_coordinator reserves: tests and replays respect each other.
 _RESERVATION_PORT = 32768
 
@@ -84,18 +83,14 @@ def _ended_by_sigterm():
 def _large_image_profile():
     """Return the variable that makes shared memory large enough for images, where it is free."""
     variable = 'FASTRTPS_DEFAULT_PROFILES_FILE'
-    places = (Path(geo_perception.__file__).parents[1] / 'config',
-              Path(sysconfig.get_path('data')) / 'share' / 'geo_perception' / 'config',
-              *(Path(prefix) / 'share' / 'geo_perception' / 'config' for prefix in
-                os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix))
-    found = [place / _PROFILE for place in places if (place / _PROFILE).is_file()]
-    return {variable: str(found[0])} if found and variable not in os.environ else {}
+    return {} if variable in os.environ else {variable: str(share_file(_PROFILE))}
 
 
 @contextmanager
 def _reserved_domain():
     """Yield a ROS domain, 1 to 100, that no other replay or test on this machine uses."""
-    for domain in range(1, 101):
+    # In random order: people who set a domain by hand, and nodes left behind, have low ones.
+    for domain in random.sample(range(1, 101), 100):
         with socket.socket() as reservation:
             try:
                 reservation.bind(('', _RESERVATION_PORT + domain))

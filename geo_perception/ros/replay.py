@@ -9,6 +9,7 @@ The node runs in a process of its own, as on a robot. What is measured here and 
 """
 
 import json
+import os
 from pathlib import Path
 import threading
 import time
@@ -80,8 +81,10 @@ def replay(sequence, model, rate=1.0, lock_step=False, start_timeout=60.0, frame
     result.names[:] = [f'{image_topic}@{stamp}' for stamp in sequence.stamps]
     with private_graph() as peer:
         player = BagPlayer(peer, bag, image_topic, sequence.stamps)
-        listener = _Listener(peer)
-        arguments = _node_arguments(model, player, image_topic, lock_step)
+        # A name of its own: should a node have been left on the domain, it is not listened to.
+        name = f'relocalize_{os.getpid()}'
+        listener = _Listener(peer, name)
+        arguments = _node_arguments(name, model, player, image_topic, lock_step)
         with NodeProcess(node, arguments) as process:
             session = _Session(player, listener, process, frame_timeout)
             session.wait_until_active(start_timeout)
@@ -174,13 +177,14 @@ class _Session:
 class _Listener:
     """What the node says: poses and diagnostics, received in a thread of their own."""
 
-    def __init__(self, node):
+    def __init__(self, node, name):
+        self._status_prefix = f'/{name}:'
         self.answers = {}   # stamp -> steady nanoseconds, T_world_camera, covariance
         self.state = self.sentence = ''
         self.level = DiagnosticStatus.OK
         self._idle_reports = []   # when those came that say that nothing is in work
         self._news = threading.Condition()
-        node.create_subscription(PoseWithCovarianceStamped, '/relocalize/pose_with_covariance',
+        node.create_subscription(PoseWithCovarianceStamped, f'/{name}/pose_with_covariance',
                                  self._on_pose, QoSProfile(depth=100))
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics,
                                  QoSProfile(depth=100))
@@ -210,7 +214,7 @@ class _Listener:
     def _on_diagnostics(self, message):
         with self._news:
             for status in message.status:
-                if status.name.startswith('/relocalize:'):
+                if status.name.startswith(self._status_prefix):
                     self._on_status(status)
             self._news.notify_all()
 
@@ -238,7 +242,7 @@ def _fill_in(result, published, answers):
             result.covariance[i] = covariance
 
 
-def _node_arguments(model, player, image_topic, lock_step):
+def _node_arguments(name, model, player, image_topic, lock_step):
     """Return the command line of the node."""
     parameters = {
         # A quoted string is one for YAML too, whatever the path looks like.
@@ -247,8 +251,8 @@ def _node_arguments(model, player, image_topic, lock_step):
         'queue': 'lock_step' if lock_step else 'newest',
         # Also refused poses come out, marked: every image has an answer to wait for.
         'gate': 'inflate'}
-    arguments = ['--ros-args', '-r', f'image:={image_topic}',
+    arguments = ['--ros-args', '-r', f'__node:={name}', '-r', f'image:={image_topic}',
                  '-r', f'camera_info:={player.info_topic}']
-    for name, value in parameters.items():
-        arguments += ['-p', f'{name}:={value}']
+    for parameter, value in parameters.items():
+        arguments += ['-p', f'{parameter}:={value}']
     return arguments

@@ -19,7 +19,9 @@ from geo_perception.geometry.warp import close_surfaces, splat_depth, warp_image
 from geo_perception.progress import track
 
 VOXEL_M = 0.02
-LARGEST_CLOUD = 400_000
+LARGEST_CLOUD = 250_000
+# Points of several frames are thinned together when this many have gathered.
+WAITING_POINTS = 3_000_000
 # A metre of distance costs as much as this many radians when the next best frame is chosen.
 RADIANS_PER_METRE = 0.8
 # The first frame warped is one of this many nearest; the holes are filled from farther ones.
@@ -68,7 +70,7 @@ def fuse_depth(sequence):
         When no frame has depth.
 
     """
-    points = np.zeros((0, 3), np.float32)
+    clouds, size = [], 0
     for i in track(range(len(sequence)), 'Fusing depth'):
         frame = sequence[i]
         if frame.depth is None or frame.camera is None:
@@ -78,10 +80,15 @@ def fuse_depth(sequence):
         seen = (camera.rays() * frame.depth[..., None])[::2, ::2].reshape(-1, 3)
         seen = seen[np.isfinite(seen).all(1)]
         seen = transform_points(frame.T_world_camera, seen).astype(np.float32)
-        points = _thin(np.concatenate([points, seen]))
-    if not len(points):
+        clouds.append(_thin(seen))
+        size += len(clouds[-1])
+        if size > WAITING_POINTS:
+            clouds = [_thin(np.concatenate(clouds))]
+            size = len(clouds[0])
+    if not size:
         raise ConfigurationError('novel views need depth and intrinsics in the recording, and '
                                  'this one has none; set data.novel_views.count to 0')
+    points = _thin(np.concatenate(clouds))
     if len(points) > LARGEST_CLOUD:
         points = points[np.random.default_rng(0).permutation(len(points))[:LARGEST_CLOUD]]
     return points

@@ -21,9 +21,9 @@ _WORLD = None   # of a worker process
 
 
 def write_sample_world(output, frames_train=500, frames_test=250, seed=0, overwrite=False,
-                       camera=CAMERA, workers=None):
+                       camera=CAMERA, workers=None, passes=('train', 'test')):
     """
-    Render both passes of the sample world and write each as a ROS 2 bag (mcap).
+    Render passes of the sample world and write each as a ROS 2 bag (mcap).
 
     The bags depend on the frames, the seed and the camera only, not on the number of workers.
 
@@ -41,11 +41,13 @@ def write_sample_world(output, frames_train=500, frames_test=250, seed=0, overwr
         Left camera; its frame id names the frame of all images.
     workers : int, optional
         Rendering processes; by default one for each core this process may use.
+    passes : tuple of str
+        Which passes to write.
 
     Returns
     -------
     dict of str to Path
-        The bags, by pass: ``train`` and ``test``.
+        The bags, by pass.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def write_sample_world(output, frames_train=500, frames_test=250, seed=0, overwr
                                ('seed', seed, 0), ('workers', workers, 1)):
         if value < least:
             raise ConfigurationError(f'{name} must be at least {least}, it is {value}')
-    bags = {name: Path(output) / name for name in frames}
+    bags = {name: Path(output) / name for name in passes}
     # Both are checked first: finding the second one taken after minutes of work is no help.
     for bag in bags.values():
         if bag.exists() and not overwrite:
