@@ -69,10 +69,13 @@ def _run(arguments):
                 options.update(nargs='?', const=True)
             return super().add_argument(*names, **options)
 
-    from geo_perception.commands import demo, evaluate, export, infer, replay, sample, train
+    from geo_perception.commands import (
+        demo, evaluate, export, infer, prepare, replay, sample, train)
 
     auto_cli(
-        {'sample': sample.sample, 'train': train.train, 'export': export.export,
+        {'sample': sample.sample,
+         'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag},
+         'train': train.train, 'export': export.export,
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization},

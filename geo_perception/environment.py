@@ -61,7 +61,8 @@ def command_line():
 
     """
     program = Path(sys.argv[0])
-    name = program.parent.name if program.name == '__main__.py' else program.name
+    is_module = (program.parent / '__init__.py').exists()   # started with python -m
+    name = program.parent.name if is_module else program.name
     return shlex.join([name, *sys.argv[1:]])
 
 

@@ -13,7 +13,10 @@ from typing import Optional, Tuple
 import cv2
 import numpy as np
 
+from geo_perception.errors import ConfigurationError
+
 INTERPOLATIONS = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
+CHANNEL_ORDERS = ('rgb', 'bgr')
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Preprocessing:
         Replaces ``mean``: float32 at the resized size, (short side, W, 3), in
         ``channel_order``, subtracted at matching pixels before the crop.
 
+    Raises
+    ------
+    ConfigurationError
+        When a value is none of those.
+
     """
 
     short_side: int = 256
@@ -48,6 +56,27 @@ class Preprocessing:
     mean: Tuple[float, float, float] = (127.0, 127.0, 127.0)
     std: Tuple[float, float, float] = (1.0, 1.0, 1.0)
     mean_image: Optional[np.ndarray] = None
+
+    def __post_init__(self):
+        """Refuse what would fail later, on an image."""
+        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigurationError(f'preprocessing.interpolation "{self.interpolation}" is '
+                                     f'unknown; choose {" or ".join(INTERPOLATIONS)}')
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise ConfigurationError(f'preprocessing.channel_order "{self.channel_order}" is '
+                                     f'unknown; choose {" or ".join(CHANNEL_ORDERS)}')
+        if self.short_side < 1 or len(self.crop) != 2 or min(self.crop) < 1:
+            raise ConfigurationError(f'preprocessing.short_side {self.short_side} and crop '
+                                     f'{tuple(self.crop)} must be positive numbers of pixels')
+        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+            raise ConfigurationError(f'preprocessing.mean {tuple(self.mean)} and std '
+                                     f'{tuple(self.std)} must be three numbers, std above zero')
+        if self.mean_image is not None and (
+                self.mean_image.ndim != 3 or self.mean_image.shape[2] != 3
+                or self.mean_image.shape[0] < self.crop[0]
+                or self.mean_image.shape[1] < self.crop[1]):
+            raise ConfigurationError(f'the mean image has shape {self.mean_image.shape}, smaller '
+                                     f'than the crop {tuple(self.crop)} or without 3 channels')
 
     def resized_size(self, width, height):
         """
@@ -124,7 +153,7 @@ class Preprocessing:
         left, top = self.centre(resized.shape[1], resized.shape[0])
         return resized[top:top + self.crop[0], left:left + self.crop[1]]
 
-    def normalise(self, images, left=None, top=None):
+    def normalise(self, images, offset=None):
         """
         Return network inputs.
 
@@ -132,8 +161,9 @@ class Preprocessing:
         ----------
         images : torch.Tensor
             Crops, RGB, 0..255, shape (B, h, w, 3).
-        left, top : int, optional
-            Where the crops were taken from the resized image; the centre by default.
+        offset : torch.Tensor, optional
+            (left, top) of each crop in the resized image, pixels, shape (B, 2); the centre by
+            default. Beyond a mean image of another aspect the nearest part of it counts.
 
         Returns
         -------
@@ -146,11 +176,23 @@ class Preprocessing:
         x = images.to(torch.float32)
         if self.channel_order == 'bgr':
             x = x.flip(-1)
-        mean = self.mean
-        if self.mean_image is not None:
-            if left is None:
-                left, top = self.centre(self.mean_image.shape[1], self.mean_image.shape[0])
-            mean = self.mean_image[top:top + x.shape[1], left:left + x.shape[2]].copy()
-        x = (x - torch.as_tensor(mean, device=x.device)) / torch.as_tensor(
-            self.std, device=x.device)
+        if self.mean_image is None:
+            mean = torch.tensor(self.mean, device=x.device)
+        elif offset is None:
+            mean = torch.tensor(self.centre_crop(self.mean_image), device=x.device)
+        else:
+            mean = self._mean_at(offset.to(x.device).long())
+        x = (x - mean) / torch.tensor(self.std, device=x.device)
         return x.permute(0, 3, 1, 2)
+
+    def _mean_at(self, offset):
+        """Return the parts of the mean image at offsets, shape (B, h, w, 3)."""
+        import torch
+
+        mean = torch.tensor(self.mean_image, device=offset.device)
+        lefts, tops = offset.unbind(1)
+        rows = (tops.clamp(0, mean.shape[0] - self.crop[0])[:, None]
+                + torch.arange(self.crop[0], device=offset.device))
+        columns = (lefts.clamp(0, mean.shape[1] - self.crop[1])[:, None]
+                   + torch.arange(self.crop[1], device=offset.device))
+        return mean[rows[:, :, None], columns[:, None, :]]

@@ -265,6 +265,17 @@ def test_poses_from_tf(tmp_path, parent):
     check_frames(BagSequence(tmp_path / 'bag', pose_topic='/tf'), halfway)
 
 
+def test_the_map_is_the_world_even_below_another_frame(tmp_path):
+    def write(bag):
+        write_tf(bag, 'map')
+        bag.transform(EPOCH, 'earth', 'map', camera_pose(3), static=True)
+
+    sequence = bag_with(tmp_path, write)
+    assert sequence.world_frame == 'map'
+    T = interpolate_transform(base_pose(-0.5), base_pose(0.5), 0.5) @ T_BASE_CAMERA
+    np.testing.assert_allclose(sequence.poses[0], T, atol=1e-9)
+
+
 def test_a_pose_with_covariance(tmp_path):
     def write(bag):
         for i in range(FRAMES):
@@ -390,6 +401,8 @@ def test_choice_of_the_pose_topic(tmp_path, full):
     refused(['several sources', 'pose_topic', '/slam/pose', '/other/pose'],
             bag_with, tmp_path, both)
     assert BagSequence(tmp_path / 'bag', pose_topic='/slam/pose').pose_topic == '/slam/pose'
+    truth = bag_with(tmp_path, lambda bag: [write_poses()(bag), both(bag)])
+    assert truth.pose_topic == TRUTH
     only = bag_with(tmp_path, lambda bag: [write_poses('/goal_pose')(bag),
                                            write_poses('/slam/pose')(bag)])
     assert only.pose_topic == '/slam/pose'
@@ -511,20 +524,25 @@ def test_transforms_that_contradict_are_ignored_with_a_warning(tmp_path, caplog)
     assert "two parents, 'odom' and 'elsewhere'" in caplog.text
 
 
+def sums(sequence):
+    """Return the sum of every image, many times over."""
+    return [int(sequence[i % FRAMES].image.sum()) for i in range(40 * FRAMES)]
+
+
 def read_in_child(sequence, queue):
-    """Send the sum of every image."""
-    queue.put([int(sequence[i].image.sum()) for i in range(len(sequence))])
+    """Send the sums."""
+    queue.put(sums(sequence))
 
 
 def test_forked_processes_read_side_by_side(full):
-    sequence = BagSequence(full)
+    sequence = BagSequence(full, image_only=True)
     sequence[0]     # the file is open in this process
     context = multiprocessing.get_context('fork')
     queue = context.Queue()
     child = context.Process(target=read_in_child, args=(sequence, queue))
     child.start()
-    expected = [int(picture(i).sum()) for i in range(FRAMES)]
-    assert [int(sequence[i].image.sum()) for i in range(FRAMES)] == expected
+    expected = 40 * [int(picture(i).sum()) for i in range(FRAMES)]
+    assert sums(sequence) == expected
     assert queue.get(timeout=60) == expected
     child.join(60)
 

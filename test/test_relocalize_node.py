@@ -3,16 +3,20 @@
 
 """The node ``relocalize`` on a real ROS graph, with a stand-in for the network."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import cv2
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 import numpy as np
 import pytest
+from rclpy.executors import ExternalShutdownException
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_harness import picture, picture_message, start_process, TIMEOUT
@@ -29,6 +33,7 @@ from geo_perception.preprocessing import Preprocessing
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
 from geo_perception.ros.messages import make_header, matrix_from_pose, transform_stamped
 from geo_perception.ros.messages import matrix_from_transform, stamp_to_ns
+from geo_perception.ros.run import spin
 
 SECOND = 1_000_000_000
 HERE = os.path.dirname(__file__)
@@ -307,6 +312,7 @@ def test_without_a_model_the_node_stays_unconfigured(graph, model, sentence):
     scene = Scene(graph, node_class=RelocalizeNode, model=model)
     assert not graph.change_state(scene.node, Transition.TRANSITION_CONFIGURE)
     assert scene.node.phase == 'unconfigured'
+    assert 'frame worker' not in [thread.name for thread in threading.enumerate()]
     status = scene.diagnosis(sentence)
     assert status.level == ERROR
     change = [Parameter('model', value='other.safetensors')]
@@ -586,14 +592,36 @@ def test_a_signal_while_the_model_loads_ends_the_process_cleanly(model_file, num
 # The process
 
 
+@pytest.mark.parametrize('shut_down', [False, True])
+def test_an_exception_in_a_callback_is_logged_and_not_the_end(shut_down):
+    """Unless the ROS context is gone: then it is only the end of the process."""
+    ends = iter([RuntimeError('a callback'), ExternalShutdownException()])
+    alive, logged = [True], []
+
+    def work():
+        alive[0] = not shut_down
+        raise next(ends)
+
+    executor = SimpleNamespace(context=SimpleNamespace(ok=lambda: alive[0]), spin=work)
+    logger = SimpleNamespace(error=lambda text, **_: logged.append(text))
+    spin(executor, logger)
+    assert len(list(ends)) == (1 if shut_down else 0)
+    assert ['a callback' in text for text in logged] == ([] if shut_down else [True])
+
+
+@pytest.mark.parametrize('times', [1, 5])
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_cleanly(number):
-    """Exit code 0, no traceback."""
+def test_a_signal_ends_the_process_cleanly(number, times):
+    """Exit code 0, no traceback, also for who presses Ctrl-C again and again."""
     process = start_process([os.path.join(HERE, 'stand_in_relocalizer.py'),
                              '--ros-args', '-p', 'watchdog_s:=0.1'])
     # The watchdog speaks: the node is up and spinning.
     assert any('nobody publishes /image' in line for line in process.stderr)
-    os.killpg(process.pid, number)
+    for _ in range(times):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
     assert 'Traceback' not in errors

@@ -81,7 +81,7 @@ def make_result(n, **changes):
     T = se3.make_transform(
         se3.matrix_from_rotation_vector(np.outer(angle, [0, 0, 1])) @ se3.R_BODY_OPTICAL,
         np.stack([np.cos(angle), np.sin(angle), 1.5 + 0 * angle], 1))
-    names = ['/camera/<script>alert(1)</script>@1'] * n
+    names = ['<script>alert(1)</script>.png'] * n
     result = RelocalizationResult.unanswered(np.arange(n) * 100_000_000, names, T,
                                              world_frame='map', mode='offline')
     T_estimate, T_retrieval = T.copy(), T.copy()

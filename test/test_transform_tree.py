@@ -3,6 +3,7 @@
 
 """The transform tree against composition by hand."""
 
+import sys
 import threading
 
 from hypothesis import given, settings, strategies as st
@@ -139,17 +140,23 @@ def test_a_given_matrix_may_change_afterwards():
 
 
 def test_reading_while_another_thread_writes():
-    tree = TransformTree(history_ns=50)
+    tree = TransformTree(history_ns=1)
     tree.add('a', 'b', 0, np.eye(4))
     done = threading.Event()
 
     def write():
-        for stamp in range(1, 3000):
+        for stamp in range(1, 4000):
             tree.add('a', 'b', stamp, np.eye(4))
         done.set()
 
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     writer = threading.Thread(target=write)
-    writer.start()
-    while not done.is_set():
-        tree.lookup('a', 'b', 1500, tolerance_ns=3000)
-    writer.join()
+    try:
+        writer.start()
+        while not done.is_set():
+            tree.lookup('a', 'b', 5000, tolerance_ns=10000)
+    finally:
+        done.wait(60)
+        writer.join()
+        sys.setswitchinterval(interval)

@@ -45,11 +45,11 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     """
     metrics = score(result)
     console = Console()
-    console.print(verdict(metrics), highlight=False)
+    console.print(verdict(metrics), highlight=False, soft_wrap=True)
     if metrics['position_median_m'] is not None:
         columns, rows = summary_table(result, metrics)
         _print_table(console, columns, rows)
-    console.print(_frames_sentence(metrics, result.mode), highlight=False)
+    console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
     written = []
     if json:
         write_metrics(json, metrics, recording=str(recording), model=model.path,

@@ -75,9 +75,10 @@ def error_histogram(result, quantity):
         if len(errors):
             median = np.median(errors)
             axes.axvline(median, color=INK, linewidth=1)
-            axes.annotate(f'median {median:.3g} {_unit(quantity)}', (median, 1), (4, -2),
-                          xycoords=('data', 'axes fraction'), textcoords='offset points',
-                          va='top')
+            left = median > 0.7 * limit   # of the line there is more room
+            axes.annotate(f'median {median:.3g} {_unit(quantity)}', (median, 1),
+                          (-4 if left else 4, 9), xycoords=('data', 'axes fraction'),
+                          textcoords='offset points', va='top', ha='right' if left else 'left')
         if beyond:
             axes.annotate(f'{beyond} beyond {limit:.2g} {_unit(quantity)}', (1, 0.5),
                           xycoords='axes fraction', ha='right', color=MUTED)
@@ -113,14 +114,14 @@ def recall(result, quantity):
                pose_errors(values, result.T_truth)[quantity], colour, style)
               for name, values, colour, style in curves if values is not None]
     limit = max(_robust_limit(values[counted & np.isfinite(values)]) for _, values, _, _ in curves)
-    with chart(height=2.9) as (axes, picture):
+    with chart(height=3.2) as (axes, picture):
         for name, values, colour, style in curves:
             error, share = recall_curve(values[counted], counted.sum())
             axes.step([*error, limit], [*(100 * share), 100 * share[-1]], style, where='post',
                       color=colour, label=name)
         axes.set(xlabel=_label(quantity), ylabel='frames within (%)', ylim=(0, 101),
                  xlim=(0, limit))
-        axes.legend(loc='lower right')
+        legend_below(axes, columns=3)
     return picture.src
 
 
@@ -146,7 +147,7 @@ def confidence(result, quantity):
     unit = _unit(quantity)
     sigma, errors = table[f'{name}_sigma_{unit}'], table[f'{name}_error_{unit}']
     shown = np.isfinite(sigma) & np.isfinite(errors)
-    with chart(height=2.9) as (axes, picture):
+    with chart(height=3.2) as (axes, picture):
         for accepted, colour, label in ((True, OURS, 'answered'), (False, REFUSED, 'refused')):
             chosen = shown & (result.accepted == accepted)
             if chosen.any():
@@ -159,7 +160,7 @@ def confidence(result, quantity):
                  ylabel=_label(quantity))
         _plain_ticks(axes.xaxis)
         _plain_ticks(axes.yaxis)
-        axes.legend(loc='lower right', markerscale=2)
+        legend_below(axes, columns=3)
     return picture.src
 
 
@@ -240,7 +241,9 @@ def _robust_limit(errors):
 
 def _plain_ticks(axis):
     """Write 0.05 instead of 5 x 10^-2 on a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    low, high = axis.get_view_interval()
+    subs = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axis.set_minor_locator(NullLocator())
 

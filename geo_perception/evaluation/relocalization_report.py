@@ -52,7 +52,7 @@ def write_relocalization_report(path, result, sequence, retrieval, model, record
              ('Run', result.mode)]
     sections = relocalization_sections(result, metrics, sequence, retrieval, model)
     write_report(
-        path, 'relocalization', Path(recording).name, verdict(metrics),
+        path, 'relocalization', '/'.join(Path(recording).parts[-2:]), verdict(metrics),
         f'Model {name} ({model.metadata.architecture}), {result.mode}; poses in the frame '
         f'“{result.world_frame}”.', key_figures(metrics),
         [*sections, provenance_section(command_line(), facts)])
@@ -165,7 +165,8 @@ def _worst_frames(result, sequence, retrieval):
         picture = _fit(image)
         sigma = table['position_sigma_m'][i], table['orientation_sigma_deg'][i]
         frames.append({
-            'name': result.names[i],
+            # Names of files tell a person more than those of messages.
+            'name': f'image {i}' if '@' in result.names[i] else result.names[i],
             'time': f'{(result.stamps[i] - result.stamps[0]) * 1e-9:.1f} s',
             'image': jpeg_source(picture),
             'errors': f'{length_text(position[i])}, {angle_text(orientation[i])} off',

@@ -68,8 +68,9 @@ def top_view(result, training_poses=None):
         points = axes.scatter(shown.estimate[:, a], shown.estimate[:, b], c=shown.error, s=9,
                               **shown.colours, zorder=3, label='answers',
                               rasterized=many(shown.estimate))
-        axes.plot(shown.refused[:, a], shown.refused[:, b], 'x', color=REFUSED, markersize=4,
-                  markeredgewidth=0.9, zorder=4, label='refused (at the truth)')
+        if len(shown.refused):
+            axes.plot(shown.refused[:, a], shown.refused[:, b], 'x', color=REFUSED, markersize=4,
+                      markeredgewidth=0.9, zorder=4, label='refused (at the truth)')
         axes.set(xlabel=f'{_AXES[a]} (m)', ylabel=f'{_AXES[b]} (m)')
         axes.set_aspect('equal', adjustable='datalim')
         legend_below(axes, columns=4)

@@ -10,6 +10,7 @@ otherwise PyTorch; on CUDA it replays a captured graph.
 
 import logging
 import threading
+import warnings
 
 import numpy as np
 import torch
@@ -164,7 +165,9 @@ def _openvino(module, example, precision, threads):
                'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16'}[precision]}
     if threads:
         options['INFERENCE_NUM_THREADS'] = str(threads)
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        # Shapes are constants in the graph: here that is the intention.
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
         expected = module(torch.from_numpy(example))
         graph = openvino.convert_model(module, example_input=torch.from_numpy(example))
         graph.reshape(list(example.shape))

@@ -12,8 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geo_perception.errors import ConfigurationError
 from geo_perception.networks.regressor import PoseRegressor
 
+# Zeros left, right, above and below the image (posenet.md section 2.6).
+CONV1_PADDING = {'caffe': (3, 3, 3, 3), 'tf': (2, 3, 2, 3)}
 # Block: (in, out0, reduction1, out1, reduction2, out2, out3), posenet.md section 2.2.
 INCEPTION_WIDTHS = {
     'icp1': (192, 64, 96, 128, 16, 32, 32),
@@ -123,6 +126,11 @@ class PoseNet(PoseRegressor):
     conv1_padding : str
         ``caffe`` (3 on all sides) or ``tf`` (2 before, 3 after; posenet.md section 2.6).
 
+    Raises
+    ------
+    ConfigurationError
+        When the padding is none of those.
+
     """
 
     input_size = (224, 224)
@@ -131,8 +139,11 @@ class PoseNet(PoseRegressor):
 
     def __init__(self, rotation_width=4, bayesian=False, conv1_padding='caffe'):
         super().__init__()
+        if conv1_padding not in CONV1_PADDING:
+            raise ConfigurationError(f'conv1_padding "{conv1_padding}" is unknown; choose '
+                                     f'{" or ".join(CONV1_PADDING)}')
         self.bayesian = bayesian
-        self._conv1_pad = {'caffe': (3, 3, 3, 3), 'tf': (2, 3, 2, 3)}[conv1_padding]
+        self._conv1_pad = CONV1_PADDING[conv1_padding]
         self.conv1 = nn.Conv2d(3, 64, 7, 2)
         # PyTorch divides alpha by the window size, as Caffe does (posenet.md section 2.5).
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geo_perception.errors import ConfigurationError
 from geo_perception.networks.efficientnet import EfficientNetLite, imagenet_weights
 from geo_perception.networks.regressor import PoseRegressor
 
@@ -36,12 +37,24 @@ class PoseNetLite(PoseRegressor):
     dropout : float
         Drop probability before the outputs; before the hidden layer it is 0.6 of that.
 
+    Raises
+    ------
+    ConfigurationError
+        When a size is not positive, the input no multiple of 32, or dropout not in [0, 1).
+
     """
 
     def __init__(self, input_size=(224, 288), rotation_width=6, reduced=64, hidden=512,
                  dropout=0.5):
         super().__init__()
         self.input_size = tuple(input_size)
+        if any(size < STRIDE or size % STRIDE for size in self.input_size):
+            raise ConfigurationError(f'posenet_lite takes inputs of multiples of {STRIDE} pixels, '
+                                     f'not {self.input_size[0]}x{self.input_size[1]}; change '
+                                     'preprocessing.crop')
+        if min(reduced, hidden) < 1 or not 0 <= dropout < 1:
+            raise ConfigurationError(f'posenet_lite needs reduced ({reduced}) and hidden '
+                                     f'({hidden}) above 0 and dropout ({dropout}) in [0, 1)')
         cells = (self.input_size[0] // STRIDE) * (self.input_size[1] // STRIDE)
         self.trunk = EfficientNetLite().requires_grad_(False)
         self.reduce_deep = nn.Conv2d(EfficientNetLite.out_channels, reduced, 1)

@@ -39,7 +39,7 @@ def run_node(node_class, args=None):
         executor.add_node(node)
         if node.parameters.autostart:
             node.start()
-        _spin(executor, node.get_logger())
+        spin(executor, node.get_logger())
     except KeyboardInterrupt:
         pass
     except ConfigurationError as error:
@@ -68,8 +68,18 @@ def _init(args):
         raise ConfigurationError(f'wrong ROS arguments: {reason}') from error
 
 
-def _spin(executor, logger):
-    """Spin until shutdown; an exception in a callback is logged and not the end of the node."""
+def spin(executor, logger):
+    """
+    Spin until shutdown; an exception in a callback is logged and not the end of the node.
+
+    Parameters
+    ----------
+    executor : rclpy.executors.Executor
+        With its nodes.
+    logger : rclpy.impl.rcutils_logger.RcutilsLogger
+        For what the callbacks raise.
+
+    """
     while executor.context.ok():
         try:
             executor.spin()

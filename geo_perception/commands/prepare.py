@@ -1,0 +1,50 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``geo_perception prepare``: turn recordings into other forms."""
+
+
+def bag(recording: str, *, output: str, overwrite: bool = False):
+    """
+    Write any recording as a ROS 2 bag, to be played, shared or trained from.
+
+    Topics: ``/camera/image_raw``, ``/camera/camera_info``, ``/ground_truth/pose`` and
+    ``/camera/depth/image``, as far as the recording has them.
+
+    Parameters
+    ----------
+    recording : str
+        Dataset folder or file, or bag, with an optional slice: ``scene[0:500]``.
+    output : str
+        Folder of the new bag (mcap).
+    overwrite : bool
+        Replace a bag that is there.
+
+    Returns
+    -------
+    dict
+        ``frames`` and ``output``.
+
+    """
+    from dataclasses import replace
+
+    from geo_perception.datasets.bag_writer import BagWriter
+    from geo_perception.datasets.recording import open_recording
+    from geo_perception.progress import track
+
+    sequence = open_recording(recording)
+    with BagWriter(output, overwrite=overwrite) as writer:
+        for i in track(range(len(sequence)), 'Writing frames'):
+            frame = sequence[i]
+            camera = frame.camera
+            frame_id = (camera.frame_id if camera else '') or 'camera_optical_frame'
+            writer.image('/camera/image_raw', frame.stamp, frame_id, frame.image, 'rgb8')
+            writer.pose('/ground_truth/pose', frame.stamp, sequence.world_frame,
+                        frame.T_world_camera)
+            if camera is not None:
+                writer.camera_info('/camera/camera_info', frame.stamp,
+                                   replace(camera, frame_id=frame_id))
+            if frame.depth is not None:
+                writer.image('/camera/depth/image', frame.stamp, frame_id, frame.depth, '32FC1')
+    print(f'wrote {len(sequence)} frames to {output}')
+    return {'frames': len(sequence), 'output': output}
