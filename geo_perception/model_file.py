@@ -12,7 +12,7 @@ import json
 import os
 import struct
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from geo_perception.errors import ModelFileError
+from geo_perception.errors import ConfigurationError, ModelFileError, PoseError
+from geo_perception.geometry.se3 import project_to_rigid
 from geo_perception.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -150,7 +151,7 @@ def write_atomically(path, data):
     ----------
     path : str or pathlib.Path
         Destination; its folder is created.
-    data : bytes
+    data : bytes-like
         Content.
 
     Raises
@@ -171,9 +172,11 @@ def write_atomically(path, data):
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
+        raise ModelFileError(f'cannot write {path}: {error.strerror}') from error
+    finally:
+        # Also when interrupted by Ctrl-C; after success the name is gone.
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        raise ModelFileError(f'cannot write {path}: {error.strerror}') from error
 
 
 def save_model_file(path, metadata, tensors):
@@ -231,10 +234,14 @@ def load_model_file(path, job=None):
         raise ModelFileError('no model file was given; set the model to a .safetensors file '
                              'made by "geo_perception export"')
     try:
-        data = Path(path).read_bytes()
+        with open(path, 'rb') as file:
+            # Looked at first: what is no model may be a recording of any size.
+            size = _header_size(path, file.read(9), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            data = file.read()
     except OSError as error:
         raise ModelFileError(f'cannot read model file {path}: {error.strerror}') from error
-    header = _read_header(path, data)
+    header = _read_header(path, data[8:8 + size])
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -245,28 +252,35 @@ def load_model_file(path, job=None):
     return ModelFile(metadata, tensors, hashlib.sha256(data).hexdigest(), path)
 
 
-def _read_header(path, data):
-    """Return our part of the safetensors header, after telling apart what else it may be."""
+def _header_size(path, start, file_size):
+    """Return the length of the safetensors header, after telling apart what else it may be."""
     foreign = f'{path} is not a geo_perception model file'
     mend = 'make one with "geo_perception export"'
-    if data[:2] == b'PK' or data[:1] == b'\x80':
+    # The length of a header may begin with the same bytes.
+    if start[8:] != b'{' and (start[:2] == b'PK' or start[:1] == b'\x80'):
         raise ModelFileError(f'{foreign} but a pickle (a PyTorch checkpoint?), which is never '
                              f'loaded because it can run code; {mend}')
-    if len(data) < 8:
-        raise ModelFileError(f'{foreign}: it has only {len(data)} bytes; {mend}')
-    size = struct.unpack('<Q', data[:8])[0]
-    if data[8:9] != b'{' or size > LARGEST_HEADER:
+    if len(start) < 9:
+        raise ModelFileError(f'{foreign}: it has only {len(start)} bytes; {mend}')
+    size = struct.unpack('<Q', start[:8])[0]
+    if start[8:] != b'{' or size > LARGEST_HEADER:
         raise ModelFileError(f'{foreign}: it does not begin with a safetensors header; {mend}')
-    if size > len(data) - 8:
+    if size > file_size - 8:
         raise ModelFileError(f'model file {path} is truncated: its header says {size} bytes, '
-                             f'{len(data) - 8} are left; copy it again')
+                             f'{file_size - 8} are left; copy it again')
+    return size
+
+
+def _read_header(path, text):
+    """Return our part of a safetensors header."""
     try:
-        text = json.loads(data[8:8 + size]).get('__metadata__', {}).get(HEADER_KEY)
-        header = json.loads(text) if text is not None else None
-    except (ValueError, AttributeError) as error:
+        text = json.loads(text).get('__metadata__', {}).get(HEADER_KEY)
+        header = {} if text is None else dict(json.loads(text))
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ModelFileError(f'model file {path} has a damaged header: {error}') from error
-    if header is None:
-        raise ModelFileError(f'{foreign}: its header lacks the key "{HEADER_KEY}"; {mend}')
+    if not header:
+        raise ModelFileError(f'{path} is not a geo_perception model file: its header lacks the '
+                             f'key "{HEADER_KEY}"; make one with "geo_perception export"')
     return header
 
 
@@ -299,7 +313,7 @@ def metadata_from_dict(header, mean_image, path):
     Raises
     ------
     ModelFileError
-        When an entry is missing or unknown.
+        When an entry is missing, unknown or of another type.
 
     """
     header = dict(header)
@@ -308,8 +322,16 @@ def metadata_from_dict(header, mean_image, path):
         for name in ('crop', 'mean', 'std'):
             preprocessing[name] = tuple(preprocessing[name])
         camera = header.pop('training_camera')
-        return Metadata(preprocessing=Preprocessing(**preprocessing),
-                        training_camera=None if camera is None else TrainingCamera(**camera),
-                        **header)
-    except (KeyError, TypeError) as error:
+        camera = None if camera is None else TrainingCamera(**camera)
+        if camera is not None and not min(camera.width, camera.height, camera.fx, camera.fy) > 0:
+            raise ValueError('the training camera has a size or focal length that is not positive')
+        T_map_world = project_to_rigid(header.pop('T_map_world')).tolist()
+        metadata = Metadata(preprocessing=Preprocessing(**preprocessing), training_camera=camera,
+                            T_map_world=T_map_world, **header)
+    except (KeyError, TypeError, ValueError, ConfigurationError, PoseError) as error:
         raise ModelFileError(f'the header of {path} is incomplete or unknown: {error}') from error
+    for entry in fields(metadata):
+        value = getattr(metadata, entry.name)
+        if entry.type in (str, Dict) and not isinstance(value, str if entry.type is str else dict):
+            raise ModelFileError(f'the header of {path} is damaged: {entry.name} is {value!r}')
+    return metadata

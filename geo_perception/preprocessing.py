@@ -179,7 +179,7 @@ class Preprocessing:
         if self.mean_image is None:
             mean = torch.tensor(self.mean, device=x.device)
         elif offset is None:
-            mean = torch.tensor(self.centre_crop(self.mean_image), device=x.device)
+            mean = torch.tensor(self.centre_crop(self.mean_image), dtype=x.dtype, device=x.device)
         else:
             mean = self._mean_at(offset.to(x.device).long())
         x = (x - mean) / torch.tensor(self.std, device=x.device)
@@ -189,7 +189,7 @@ class Preprocessing:
         """Return the parts of the mean image at offsets, shape (B, h, w, 3)."""
         import torch
 
-        mean = torch.tensor(self.mean_image, device=offset.device)
+        mean = torch.tensor(self.mean_image, dtype=torch.float32, device=offset.device)
         lefts, tops = offset.unbind(1)
         rows = (tops.clamp(0, mean.shape[0] - self.crop[0])[:, None]
                 + torch.arange(self.crop[0], device=offset.device))

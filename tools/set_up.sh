@@ -34,10 +34,9 @@ fingerprint_of_requirements() {
     cat requirements/*.txt tools/set_up.sh tools/build_tf2_msgs.py | sha256sum
 }
 
-# Code is used where it lies, but the share files are copied when the package is installed.
+# The code and its share files are used where they lie; only the commands are installed.
 fingerprint_of_package() {
-    find setup.py setup.cfg package.xml geo_perception/__init__.py resource launch config models \
-        -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
+    cat setup.py geo_perception/__init__.py | sha256sum
 }
 
 unchanged() {

@@ -32,5 +32,6 @@ def demo(output: str = 'demo', rate: float = 1.0):
     world = Path(output) / 'world'
     if not (world / 'test').exists():
         write_sample_world(world, passes=('test',))
-    return replay(str(world / 'test'), str(share_file('models/sample_world.safetensors')),
-                  rate=rate, json=str(Path(output) / 'metrics.json'), report=str(output))
+    return replay(str(world / 'test'),
+                  relocalizer=str(share_file('models/sample_world.safetensors')), rate=rate,
+                  json=str(Path(output) / 'metrics.json'), report=str(output))

@@ -84,10 +84,15 @@ class SlicedSequence:
     indices : np.ndarray
         Which frames, in order.
 
+    Attributes
+    ----------
+    whole : Sequence
+        What it is a view of.
+
     """
 
     def __init__(self, sequence, indices):
-        self._sequence = sequence
+        self.whole = sequence
         self._indices = np.asarray(indices, int)
         self.world_frame = sequence.world_frame
 
@@ -97,15 +102,15 @@ class SlicedSequence:
 
     def __getitem__(self, index):
         """Read one frame."""
-        return self._sequence[int(self._indices[index])]
+        return self.whole[int(self._indices[index])]
 
     @property
     def stamps(self):
         """Stamps of all frames, int64 nanoseconds, shape (N,)."""
-        return self._sequence.stamps[self._indices]
+        return self.whole.stamps[self._indices]
 
     @property
     def poses(self):
         """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
-        poses = self._sequence.poses
+        poses = self.whole.poses
         return None if poses is None else poses[self._indices]

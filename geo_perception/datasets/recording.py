@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from geo_perception.datasets.bag import BagSequence
+from geo_perception.datasets.bag_file import is_bag
 from geo_perception.datasets.cambridge import open_cambridge
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.image_files import open_image_files
@@ -105,10 +107,6 @@ class _NothingFits(RecordingError):
 
 
 def _open_posed(path, topics, quaternion):
-    # rosbags takes a while to import, which other formats need not wait for.
-    from geo_perception.datasets.bag import BagSequence
-    from geo_perception.datasets.bag_file import is_bag
-
     if not path.exists():
         raise RecordingError(f'the recording {path} does not exist')
     if is_bag(path):

@@ -342,7 +342,8 @@ def project_to_rigid(T, tolerance=0.02):
     Raises
     ------
     PoseError
-        When the matrix is not finite, not of that shape, or not rigid within the tolerance.
+        When the matrix is not finite, not of that shape, or not rigid within the tolerance;
+        a matrix stored column by column is told from its last row.
 
     """
     T = np.asarray(T, float)
@@ -355,6 +356,9 @@ def project_to_rigid(T, tolerance=0.02):
     if np.linalg.det(R) < 0 or np.abs(R - T[:3, :3]).max() > tolerance:
         raise PoseError('the 3x3 part of the pose is not a rotation '
                         f'(determinant {np.linalg.det(T[:3, :3]):.3f}, expected 1)')
+    if np.abs(T[3] - [0.0, 0.0, 0.0, 1.0]).max() > tolerance:
+        raise PoseError(f'the last row of the pose is {T[3].tolist()}, expected 0 0 0 1; a '
+                        'matrix stored column by column has to be transposed')
     return make_transform(R, T[:3, 3])
 
 

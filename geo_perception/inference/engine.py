@@ -9,6 +9,7 @@ otherwise PyTorch; on CUDA it replays a captured graph.
 """
 
 import logging
+import re
 import threading
 import warnings
 
@@ -19,7 +20,6 @@ from geo_perception.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-DEVICES = ('auto', 'cpu', 'cuda')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 # Largest accepted difference to fp32 PyTorch, relative to the spread of the output.
 SELF_TEST_TOLERANCE = {'fp32': 1e-4, 'bf16': 3e-2, 'fp16': 1e-2}
@@ -41,18 +41,22 @@ def resolve_device(device):
     Raises
     ------
     ConfigurationError
-        When the device is unknown, or CUDA is asked for and not there: never a silent CPU.
+        When the device is unknown, or is asked for and not there: never a silent CPU.
 
     """
-    if device.split(':')[0] not in DEVICES:
-        raise ConfigurationError(f'device "{device}" is unknown; choose {", ".join(DEVICES)}')
+    if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', device):
+        raise ConfigurationError(f'device "{device}" is unknown; choose auto, cpu, cuda or cuda:1')
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise ConfigurationError(
             f'device "{device}" was asked for but PyTorch {torch.__version__} sees no CUDA '
             'device; install a CUDA build of PyTorch and the driver, or set device to cpu')
-    return torch.device(device)
+    device = torch.device(device)
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(f'device "{device}" was asked for but there are only '
+                                 f'{torch.cuda.device_count()} CUDA devices, counted from 0')
+    return device
 
 
 class Engine:
@@ -62,7 +66,7 @@ class Engine:
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one tensor and returns one tensor.
+        Takes one tensor and returns one tensor; it is put into evaluation mode.
     example : np.ndarray
         An input of the shape and dtype that will come.
     device : str
@@ -76,7 +80,7 @@ class Engine:
     Raises
     ------
     ConfigurationError
-        When device or precision cannot be had.
+        When device, precision or number of threads cannot be had.
 
     """
 
@@ -84,6 +88,9 @@ class Engine:
         if precision not in PRECISIONS:
             raise ConfigurationError(
                 f'precision "{precision}" is unknown; choose {", ".join(PRECISIONS)}')
+        if threads < 0:
+            raise ConfigurationError(f'threads is {threads}; set a number of CPU threads, or 0 to '
+                                     'leave it to the library')
         self.device = resolve_device(device)
         self._threads = threads
         self._thread_state = threading.local()

@@ -3,7 +3,7 @@
 
 """The relocalization pipeline: one camera image in, one pose with its trustworthiness out."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from geo_perception.inference.retrieval import Retrieval
 from geo_perception.inference.uncertainty import Calibration, summarise_samples
 from geo_perception.model_file import load_model_file
 from geo_perception.networks.relocalization import build_regressor
-from geo_perception.networks.rotation import decode_rotation
+from geo_perception.networks.rotation import decode_rotation, WIDTHS
 
 JOB = 'relocalization'
 # Rows x columns of dense crops on a landscape image (posenet.md section 6.3).
 DENSE_GRID = (8, 16)
+# Resizing an image that is longer than that many times its width takes gigabytes.
+LARGEST_ASPECT = 16
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Relocalizer:
     Raises
     ------
     ModelFileError
-        When weights are missing or of the wrong shape.
+        When something that it needs is missing, of the wrong shape or not finite.
     ConfigurationError
         When an option is out of range.
 
@@ -107,10 +109,9 @@ class Relocalizer:
         self.gate = gate
         self._preprocessing = metadata.preprocessing
         self._network = _load_network(model)
-        self._calibration = Calibration(**metadata.calibration)
+        self._calibration = _load_calibration(model)
         self.T_map_world = np.array(metadata.T_map_world)
-        self.retrieval = Retrieval(model.tensors['retrieval.thumbnails'],
-                                   self.T_map_world @ model.tensors['retrieval.poses'])
+        self.retrieval = Retrieval.from_model(model)
         generator = torch.Generator().manual_seed(0)
         # The same masks for every frame: equal images give equal poses.
         self._masks = self._network.draw_masks(samples, generator) if samples else None
@@ -201,7 +202,8 @@ class Relocalizer:
             for top in tops:
                 for left in lefts:
                     crop = torch.from_numpy(resized[None, top:top + height, left:left + width])
-                    outputs.append(self._network(self._preprocessing.normalise(crop, left, top)))
+                    offset = torch.tensor([[left, top]])
+                    outputs.append(self._network(self._preprocessing.normalise(crop, offset)))
         return self._answer(image, *map(torch.cat, zip(*outputs)))
 
     def _resize(self, image):
@@ -209,6 +211,9 @@ class Relocalizer:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ImageError(f'expected an RGB image (H, W, 3) of uint8, got {image.shape} '
                              f'of {image.dtype}')
+        if max(image.shape[:2]) > LARGEST_ASPECT * min(image.shape[:2]):
+            raise ImageError(f'an image of {image.shape[1]}x{image.shape[0]} pixels is too narrow '
+                             'to be cropped')
         return self._preprocessing.resize(image)
 
     def _answer(self, image, position, rotation):
@@ -238,6 +243,20 @@ class Relocalizer:
                 f'gate {self.gate:.2f})')
 
 
+def _load_calibration(model):
+    """Return the calibration of a model file."""
+    try:
+        calibration = Calibration(**model.metadata.calibration)
+    except TypeError as error:
+        raise ModelFileError(f'model file {model.path} has an unknown calibration: {error}') \
+            from error
+    if not all(np.isfinite(value) and (value > 0 or name == 'usual_similarity')
+               for name, value in asdict(calibration).items()):
+        raise ModelFileError(f'model file {model.path} has a calibration that is not finite and '
+                             f'positive: {calibration}')
+    return calibration
+
+
 def _load_network(model):
     """Return the network of a model file with its weights."""
     metadata = model.metadata
@@ -245,6 +264,13 @@ def _load_network(model):
         network = build_regressor(metadata.architecture, metadata.arguments)
     except ConfigurationError as error:
         raise ModelFileError(f'model file {model.path} cannot be used: {error}') from error
+    if network.regressors()[-1][1].out_features != WIDTHS.get(metadata.rotation):
+        raise ModelFileError(f'model file {model.path} gives its rotation as {metadata.rotation}, '
+                             f'which its arguments {metadata.arguments} do not fit')
+    if network.input_size not in (None, tuple(metadata.preprocessing.crop)):
+        raise ModelFileError(
+            f'model file {model.path} crops images to {tuple(metadata.preprocessing.crop)}, its '
+            f'network takes {network.input_size}')
     weights = model.weights()
     for name, parameter in network.state_dict().items():
         found = weights[name].shape if name in weights else None
@@ -253,6 +279,9 @@ def _load_network(model):
             raise ModelFileError(
                 f'model file {model.path} does not fit architecture {metadata.architecture}: '
                 f'weight {name} should be {tuple(parameter.shape)}, found {found}')
+        if not optional and not np.isfinite(weights[name]).all():
+            raise ModelFileError(f'model file {model.path} is of no use: weight {name} holds a '
+                                 'NaN or infinite number')
     network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()},
                             strict=False)
     return network.eval()

@@ -11,6 +11,8 @@ that does not beat it has learned nothing beyond retrieval (posenet.md section 6
 import cv2
 import numpy as np
 
+from geo_perception.errors import ModelFileError
+
 THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT = 32, 24
 
 
@@ -69,9 +71,22 @@ class Retrieval:
         -------
         Retrieval
 
+        Raises
+        ------
+        ModelFileError
+            When the model lacks it.
+
         """
-        return cls(model.tensors['retrieval.thumbnails'],
-                   np.array(model.metadata.T_map_world) @ model.tensors['retrieval.poses'])
+        thumbnails = model.tensors.get('retrieval.thumbnails', np.zeros(0))
+        poses = model.tensors.get('retrieval.poses', np.zeros(0))
+        n = len(poses)
+        if not n or poses.shape != (n, 4, 4) or thumbnails.shape != (
+                n, THUMBNAIL_HEIGHT, THUMBNAIL_WIDTH):
+            raise ModelFileError(f'model file {model.path} has thumbnails {thumbnails.shape} and '
+                                 f'poses {poses.shape} of training images, expected (N, '
+                                 f'{THUMBNAIL_HEIGHT}, {THUMBNAIL_WIDTH}) and (N, 4, 4); '
+                                 'export it again')
+        return cls(thumbnails, np.array(model.metadata.T_map_world) @ poses)
 
     def correlations(self, rgb):
         """

@@ -16,14 +16,14 @@ import numpy as np
 from geo_perception.errors import ConfigurationError, TransformError
 from geo_perception.ros.calibration import CalibrationCheck
 from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
-from geo_perception.ros.messages import pose_stamped, pose_with_covariance_stamped
+from geo_perception.ros.messages import (
+    LOST_VARIANCE, pose_stamped, pose_with_covariance_stamped)
 from geo_perception.ros.node import PerceptionNode, PerceptionParameters, Rejection
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
 from geo_perception.ros.transforms import TransformListener
 
-# What filters take for "not measured" (rtabmap's value for a lost pose), m^2 and rad^2.
-_LOST_COVARIANCE = np.diag(np.full(6, 9999.0))
+_LOST_COVARIANCE = LOST_VARIANCE * np.eye(6)
 
 
 @dataclass(frozen=True)

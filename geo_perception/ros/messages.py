@@ -21,6 +21,9 @@ from geo_perception.image_codec import image_fields
 
 _NS = 1_000_000_000
 
+# What filters take for "not measured" (rtabmap's value for a lost pose), m^2 and rad^2.
+LOST_VARIANCE = 9999.0
+
 
 def stamp_to_ns(stamp):
     """

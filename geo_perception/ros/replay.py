@@ -25,14 +25,12 @@ from geo_perception.errors import ConfigurationError, RecordingError, ReplayErro
 from geo_perception.evaluation.run import unanswered_result, with_baselines
 from geo_perception.inference.retrieval import Retrieval
 from geo_perception.progress import track
-from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
+from geo_perception.ros.messages import LOST_VARIANCE, matrix_from_pose, stamp_to_ns
 from geo_perception.ros.node_process import NodeProcess
 from geo_perception.ros.player import BagPlayer
 from geo_perception.ros.private_graph import private_graph
 
 _CLOCK_PERIOD = 0.02   # s
-# The node marks a pose that its gate refuses with variances of 9999 when told gate:=inflate.
-_REFUSED_VARIANCE = 9999.0
 
 
 def replay(sequence, model, rate=1.0, lock_step=False, start_timeout=60.0, frame_timeout=10.0,
@@ -99,11 +97,11 @@ def replay(sequence, model, rate=1.0, lock_step=False, start_timeout=60.0, frame
 def _bag_of(sequence):
     """Return path and image topic of the bag behind a sequence, sliced or not."""
     while isinstance(sequence, SlicedSequence):
-        sequence = sequence._sequence
+        sequence = sequence.whole
     if not isinstance(sequence, BagSequence):
         raise RecordingError('only a ROS 2 bag can be played into a node; measure other '
                              'recordings offline with: geo_perception evaluate relocalization')
-    return sequence._bag.path, sequence.image_topic
+    return sequence.path, sequence.image_topic
 
 
 class _Session:
@@ -235,7 +233,7 @@ def _fill_in(result, published, answers):
         result.processed[i] = True
         result.delay_ms[i] = 1e-6 * (received - published[stamp])
         result.T_estimate[i] = T
-        if covariance[0, 0] == _REFUSED_VARIANCE:
+        if covariance[0, 0] == LOST_VARIANCE:
             result.reasons[i] = 'refused by the gate of the node'
         else:
             result.accepted[i] = True
