@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.image_files import read_depth
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.datasets.trajectory import interpolate_poses, labels_from_matrices
 from geo_perception.datasets.trajectory import labels_from_quaternions
@@ -213,12 +214,26 @@ def test_seven_scenes_depth_and_nominal_stamps(tmp_path):
     (tmp_path / 'frame-000002.color.png').unlink()
     sequence = open_recording(tmp_path)
     np.testing.assert_array_equal(sequence.stamps, [0, 33333333, 10**8, 133333333, 166666667])
-    depth = sequence[0].depth
-    assert depth.dtype == np.float32 and np.isnan(depth[0, :2]).all()
-    np.testing.assert_allclose(depth[1:], 1.5)
+    assert sequence[0].depth.dtype == np.float32
+    assert np.nanmedian(sequence[0].depth) == pytest.approx(1.5, abs=0.02)
+    raw = read_depth(tmp_path / 'frame-000000.depth.png', 1000)
+    assert np.isnan(raw[0, :2]).all() and np.all(raw[1:] == np.float32(1.5))
     assert sequence[1].depth is None
     # f = 525 belongs to 640 columns.
     assert sequence[0].camera.width == 32 and sequence[0].camera.K[0, 0] == pytest.approx(26.25)
+
+
+def test_seven_scenes_depth_is_registered_to_colour(tmp_path):
+    write_seven_scenes(tmp_path, count=1)
+    depth = np.zeros((480, 640), np.uint16)
+    depth[100:110, 500:510] = 1000
+    write_image(tmp_path / 'frame-000000.depth.png', depth)
+    v, u = np.argwhere(np.isfinite(open_recording(tmp_path)[0].depth)).mean(axis=0)
+    # The colour camera has the shorter lens, sits 25.6 mm to the right and is turned by 0.67 deg.
+    x, y, z = (504.5 - 320) / 585, (104.5 - 240) / 585, 1.0
+    x, y, z = (x + 0.0027 * y - 0.0079 * z - 0.0256, y - 0.0027 * x - 0.0082 * z + 0.0001,
+               z + 0.0079 * x + 0.0082 * y + 0.002)
+    assert (u, v) == pytest.approx((525 * x / z + 320, 525 * y / z + 240), abs=1.0)
 
 
 def test_seven_scenes_broken_poses_are_left_out(tmp_path, caplog):

@@ -26,28 +26,20 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
         ``output`` and its size in megabytes.
 
     """
-    import pickle
     from dataclasses import replace
     from pathlib import Path
 
     import numpy as np
-    import torch
 
     from geo_perception.datasets.pose_checks import estimate_gravity
-    from geo_perception.errors import ModelFileError, PoseError
+    from geo_perception.errors import PoseError
     from geo_perception.geometry.se3 import make_transform, rotation_between
     from geo_perception.model_file import metadata_from_dict, save_model_file
     from geo_perception.networks.relocalization import ARCHITECTURES
+    from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
 
-    try:
-        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
-        ours = content['geo_perception']
-    except OSError as error:
-        raise ModelFileError(f'cannot read checkpoint {checkpoint}: {error.strerror}') from error
-    except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f'{checkpoint} is not a checkpoint of "geo_perception train": it is damaged, or of '
-            'another program') from error
+    content = read_checkpoint(checkpoint)
+    ours = content[CONTENT_KEY]
     extra = {name: value.numpy() for name, value in ours['tensors'].items()}
     mean_image = extra.pop('preprocessing.mean_image', None)
     metadata = metadata_from_dict(ours['metadata'], mean_image, checkpoint)

@@ -16,7 +16,10 @@ def train(system: Literal['relocalization']):
         ``relocalization``: PoseNet and its successors, from images with poses.
 
     """
-    # Only reached through the help: `run` takes the arguments before this parser sees them.
+    # The arguments of a training never come here, see `run`.
+    from geo_perception.errors import ConfigurationError
+
+    raise ConfigurationError(f'write "train {system}" first, and its options after it')
 
 
 def run(arguments):
@@ -34,13 +37,91 @@ def run(arguments):
         ``checkpoint`` (the best one), validation metrics and the share of time that training
         waited for data.
 
+    Raises
+    ------
+    ConfigurationError
+        When options do not fit together, or a disk or memory is too small.
+    KeyboardInterrupt
+        When interrupted; where to go on is said on standard error.
+
     """
+    import sys
+
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    import torch
+
+    from geo_perception.errors import ConfigurationError
+    from geo_perception.training.checkpoint import read_checkpoint
+
+    _quieten_lightning()
+    best, last, waiting = _callbacks()
+    try:
+        cli = _command_line(arguments[1:], [best, last, waiting])
+        if cli.config.resume is not None:
+            read_checkpoint(cli.config.resume)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume,
+                        weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigurationError(' '.join(str(error).split())) from error
+    except torch.OutOfMemoryError as error:
+        raise ConfigurationError('the GPU has too little memory for this; lower '
+                                 f'--data.batch_size ({error})') from error
+    except OSError as error:
+        raise ConfigurationError(f'training cannot go on: {error}') from error
+    except SystemExit as error:
+        # Lightning makes this of Ctrl-C; usage errors have code 2.
+        if error.code != 1:
+            raise
+        kept = last.best_model_path or cli.config.resume
+        print(f'go on with: --resume {kept}' if kept else
+              'stopped before the first validation: nothing is kept', file=sys.stderr)
+        raise KeyboardInterrupt from None
+    return _report(cli.trainer, best, last, waiting, cli.config.json)
+
+
+def _quieten_lightning():
+    """Hide what Lightning says to its developers."""
+    import logging
+    import warnings
+
+    import lightning.pytorch   # sets the levels of its loggers
+
+    for name in ('lightning', 'lightning.pytorch', 'lightning.fabric'):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+            '.*LeafSpec',                           # Lightning's own use of PyTorch
+            '.*does not have many workers',         # batches come from memory
+            '.*smaller than the logging interval',  # short epochs are logged at their end
+            '.*exists and is not empty',            # a resumed run goes on in its folder
+            '.*sync_dist=True',                     # every process logs the same number
+            '.*args parameter is intended'):        # they are this program's own arguments
+        warnings.filterwarnings('ignore', message, module=lightning.pytorch.__name__)
+
+
+def _callbacks():
+    """Return what keeps the best and the last checkpoint, and measures waiting."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from geo_perception.training.monitoring import DataWait
+
+    # Not `save_last`: that writes the last checkpoint only when it is the best one.
+    best, last = (ModelCheckpoint(monitor=monitor, filename=name, enable_version_counter=False,
+                                  save_on_train_epoch_end=False)
+                  for name, monitor in (('best', 'val/error'), ('last', None)))
+    return best, last, DataWait()
+
+
+def _command_line(arguments, callbacks):
+    """Return Lightning's command line with trainer, model and data made from the arguments."""
+    from pathlib import Path
+    import sys
+
     from jsonargparse import lazy_instance
-    from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
     from lightning.pytorch.cli import LightningCLI
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from geo_perception.training.monitoring import DataWait
+    from geo_perception.training.checkpoint_io import AtomicCheckpointIO
+    from geo_perception.training.monitoring import ProgressBar, ProgressLog
     from geo_perception.training.relocalization import RelocalizationModule
     from geo_perception.training.relocalization_data import RelocalizationData
 
@@ -53,11 +134,16 @@ def run(arguments):
             parser.add_argument('--resume', default=None, type=str,
                                 help='Checkpoint to go on from (last.ckpt).')
 
-    checkpoints = ModelCheckpoint(monitor='val/error', save_last=True, filename='best',
-                                  enable_version_counter=False)
-    waiting = DataWait()
+        def before_instantiate_classes(self):
+            logger = self.config.trainer.logger
+            if self.config.resume is not None and hasattr(logger, 'init_args'):
+                # An absolute version is taken as it is: the curve goes on in the same folder.
+                folder = Path(self.config.resume).absolute().parent
+                if folder.name == 'checkpoints':
+                    logger.init_args.version = str(folder.parent)
+
     cli = TrainingCLI(
-        RelocalizationModule, RelocalizationData, run=False, args=arguments[1:],
+        RelocalizationModule, RelocalizationData, run=False, args=arguments,
         seed_everything_default=False,
         parser_kwargs={'prog': 'geo_perception train relocalization', 'default_env': False},
         save_config_kwargs={'overwrite': True},
@@ -67,29 +153,26 @@ def run(arguments):
             'use_distributed_sampler': False,
             'logger': lazy_instance(
                 TensorBoardLogger, save_dir='runs', name='relocalization'),
-            'callbacks': [checkpoints, waiting, RichProgressBar(leave=False)]})
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume)
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
-    return _report(cli.trainer, checkpoints, waiting, cli.config.json)
+            'callbacks': [*callbacks, ProgressBar() if sys.stderr.isatty() else ProgressLog()]})
+    cli.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return cli
 
 
-def _report(trainer, checkpoints, waiting, json_path):
+def _report(trainer, best, last, waiting, json_path):
     """Say where the model is and what to do next."""
     import json
 
     from geo_perception.model_file import write_atomically
 
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    outcome = {'checkpoint': checkpoints.best_model_path, 'last': checkpoints.last_model_path,
-               'best_error': None if checkpoints.best_model_score is None
-               else float(checkpoints.best_model_score), 'metrics': metrics,
+    outcome = {'checkpoint': best.best_model_path, 'last': last.best_model_path,
+               'best_error': None if best.best_model_score is None
+               else float(best.best_model_score), 'metrics': metrics,
                'steps': trainer.global_step, 'data_wait_share': waiting.share}
     if trainer.is_global_zero:
         print(f'waited for data {100 * waiting.share:.1f} % of the training time')
-        print(f'best checkpoint: {checkpoints.best_model_path}')
-        print(f'next: geo_perception export {checkpoints.best_model_path} '
-              '--output model.safetensors')
+        print(f'best checkpoint: {best.best_model_path}')
+        print(f'next: geo_perception export {best.best_model_path} --output model.safetensors')
         if json_path is not None:
             write_atomically(json_path, json.dumps(outcome, indent=2).encode())
     return outcome

@@ -60,8 +60,6 @@ class BagSequence:
         Frame of the poses, empty without poses.
     image_topic, pose_topic : str
         The chosen topics; the latter None without poses.
-    path : pathlib.Path
-        The bag.
 
     Raises
     ------
@@ -74,7 +72,6 @@ class BagSequence:
     def __init__(self, path, image_topic=None, pose_topic=None, camera_info_topic=None,
                  pose_frame=None, with_poses=True, image_only=False):
         self._bag = bag = BagFile(path)
-        self.path = bag.path
         self.path = bag.path
         self.image_topic = choose_image_topic(bag, image_topic)
         first = bag.first(self.image_topic)

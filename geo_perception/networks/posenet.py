@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
-from geo_perception.networks.regressor import PoseRegressor
+from geo_perception.networks.regressor import PoseLayer, PoseRegressor
 
 # Zeros left, right, above and below the image (posenet.md section 2.6).
 CONV1_PADDING = {'caffe': (3, 3, 3, 3), 'tf': (2, 3, 2, 3)}
@@ -80,8 +80,8 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.reduction_pose = nn.Conv2d(channels, 128, 1)
         self.add_module(fc_name, nn.Linear(2048, 1024))
-        self.fc_pose_xyz = nn.Linear(1024, 3)
-        self.fc_pose_wpqr = nn.Linear(1024, rotation_width)
+        self.fc_pose_xyz = PoseLayer(1024, 3)
+        self.fc_pose_wpqr = PoseLayer(1024, rotation_width)
         self._fc_name = fc_name
 
     def forward(self, x):
@@ -106,8 +106,8 @@ class MainHead(nn.Module):
     def __init__(self, rotation_width):
         super().__init__()
         self.fc1_pose = nn.Linear(1024, 2048)
-        self.fc_pose_xyz = nn.Linear(2048, 3)
-        self.fc_pose_wpqr = nn.Linear(2048, rotation_width)
+        self.fc_pose_xyz = PoseLayer(2048, 3)
+        self.fc_pose_wpqr = PoseLayer(2048, rotation_width)
 
 
 class PoseNet(PoseRegressor):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.efficientnet import EfficientNetLite, imagenet_weights
-from geo_perception.networks.regressor import PoseRegressor
+from geo_perception.networks.regressor import PoseLayer, PoseRegressor
 
 STRIDE = 32
 
@@ -61,8 +61,8 @@ class PoseNetLite(PoseRegressor):
         self.reduce_fine = nn.Conv2d(EfficientNetLite.fine_channels, reduced, 1)
         self.shrink_fine = nn.Conv2d(reduced, reduced, 3, 2, padding=1)
         self.hidden = nn.Linear(2 * reduced * cells, hidden)
-        self.position = nn.Linear(hidden, 3)
-        self.rotation = nn.Linear(hidden, rotation_width)
+        self.position = PoseLayer(hidden, 3)
+        self.rotation = PoseLayer(hidden, rotation_width)
         self._drop_map, self._drop_hidden = 0.6 * dropout, dropout
 
     has_frozen_part = True

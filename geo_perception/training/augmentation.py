@@ -53,7 +53,7 @@ class Augmentation:
 
 def augment(images, R, K, crop, augmentation, generator=None):
     """
-    Return augmented crops and their rotations.
+    Return augmented crops, their rotations and where they were taken.
 
     Parameters
     ----------
@@ -76,6 +76,8 @@ def augment(images, R, K, crop, augmentation, generator=None):
         float32 RGB 0..255, shape (B, h, w, 3).
     R : torch.Tensor
         ``R_world_camera`` of the crops, shape (B, 3, 3).
+    offset : torch.Tensor
+        (left, top) of the crops in the resized images, pixels, shape (B, 2).
 
     Raises
     ------
@@ -92,7 +94,7 @@ def augment(images, R, K, crop, augmentation, generator=None):
     offset = (slack // 2).expand(n, 2)
     if augmentation.random_crop:
         # Both ends included: rows 0..32 and columns 0..W-224 at the published size.
-        offset = ((uniform(n, 2) + 1) / 2 * (slack + 1)).floor().minimum(slack)
+        offset = ((uniform(n, 2) + 1) / 2 * (slack + 1)).long().minimum(slack)
     if augmentation.turns:
         if K is None:
             raise ConfigurationError('turning the virtual camera needs intrinsics, and the '
@@ -104,14 +106,13 @@ def augment(images, R, K, crop, augmentation, generator=None):
         R = R @ turn
     else:
         rows, columns = (torch.arange(s, device=images.device) for s in crop)
-        offset = offset.long()
         crops = images[torch.arange(n, device=images.device)[:, None, None],
                        (offset[:, 1:] + rows)[:, :, None],
                        (offset[:, :1] + columns)[:, None, :]].float()
     gain = (1 + augmentation.gain) ** uniform(n, 1, 1, 1)
     gain = gain * (1 + augmentation.colour) ** uniform(n, 1, 1, 3)
     crops = crops * gain + augmentation.offset * uniform(n, 1, 1, 1)
-    return crops.clamp(0, 255), R
+    return crops.clamp(0, 255), R, offset
 
 
 def _skew(v):

@@ -3,14 +3,13 @@
 
 """Run the part of a network that is not trained once, over every training view."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from geo_perception.inference.engine import Engine
 from geo_perception.progress import track
 from geo_perception.training.augmentation import augment, Augmentation
+from geo_perception.training.scratch import scratch_array
 
 BATCH = 16
 
@@ -35,14 +34,12 @@ class FrozenFeatures:
     ----------
     model : RelocalizationModule
         Network, preprocessing, augmentation and seed.
-    folder : str or pathlib.Path
-        Where the memory-mapped features go.
 
     """
 
-    def __init__(self, model, folder):
+    def __init__(self, model):
         self._crop, self._augmentation = model.preprocessing.crop, model.augmentation
-        self._seed, self._folder, self._files = model.seed, Path(folder), 0
+        self._seed = model.seed
         self._example = np.zeros((BATCH, *self._crop, 3), np.float32)
         self._engine = Engine(_Frozen(model.network, model.preprocessing), self._example,
                               precision='fp32')
@@ -80,7 +77,7 @@ class FrozenFeatures:
         for view, start in track(starts, 'Running the frozen layers'):
             stop = min(start + BATCH, n)
             rows = slice(view * n + start, view * n + stop)
-            crops, R = augment(
+            crops, R, _ = augment(
                 torch.from_numpy(np.array(images[start:stop])),
                 torch.from_numpy(poses[rows, :3, :3]).float(), K, self._crop,
                 self._augmentation if view else Augmentation(random_crop=False), generator)
@@ -88,10 +85,7 @@ class FrozenFeatures:
             batch[:stop - start] = crops.numpy()
             result = self._engine(batch)[:stop - start].half().numpy()
             if features is None:
-                self._files += 1
-                features = np.lib.format.open_memmap(
-                    self._folder / f'features_{self._files}.npy', 'w+', np.float16,
-                    (views * n, *result.shape[1:]))
+                features = scratch_array(np.float16, (views * n, *result.shape[1:]))
             features[rows] = result
             if view:
                 poses[rows, :3, :3] = R.numpy()

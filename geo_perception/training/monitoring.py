@@ -3,9 +3,11 @@
 
 """What a training run tells about itself."""
 
+import sys
 import time
 
 import lightning
+from lightning.pytorch.callbacks import RichProgressBar
 
 
 class DataWait(lightning.Callback):
@@ -33,6 +35,10 @@ class DataWait(lightning.Callback):
         """Begin to wait for the first batch."""
         self._mark = time.perf_counter()
 
+    def on_validation_end(self, trainer, module):
+        """Begin to wait again: validation within an epoch is neither waiting nor training."""
+        self._mark = time.perf_counter()
+
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         """Stop waiting, begin to work."""
         now = time.perf_counter()
@@ -48,3 +54,28 @@ class DataWait(lightning.Callback):
     def on_train_epoch_end(self, trainer, module):
         """Log the share."""
         module.log('train/data_wait_share', self.share)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar on standard error, so that standard output stays for results."""
+
+    def __init__(self):
+        super().__init__(console_kwargs={'stderr': True})
+
+    def get_metrics(self, trainer, module):
+        """Return the metrics to show: the number of the run tells nothing."""
+        metrics = super().get_metrics(trainer, module)
+        metrics.pop('v_num', None)
+        return metrics
+
+
+class ProgressLog(lightning.Callback):
+    """What stands in for the bar in a log file: a line on standard error a validation."""
+
+    def on_validation_end(self, trainer, module):
+        """Print the line."""
+        if trainer.is_global_zero:
+            metrics = ', '.join(f'{name} {value:.4g}'
+                                for name, value in trainer.progress_bar_metrics.items())
+            print(f'epoch {trainer.current_epoch + 1}, step {trainer.global_step}: {metrics}',
+                  file=sys.stderr, flush=True)

@@ -27,6 +27,8 @@ RADIANS_PER_METRE = 0.8
 # The first frame warped is one of this many nearest; the holes are filled from farther ones.
 SOURCES = ((0, 6), (10, 20), (30, 50), (60, 80))
 SMALLEST_COVERAGE = 0.6
+# So many views in a row that show less are no chance any more.
+LARGEST_REJECTION = 100
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,13 @@ class NovelViewRenderer:
         T_world_camera : np.ndarray
             4x4.
 
+        Raises
+        ------
+        ConfigurationError
+            When views so far from the path show next to nothing that was recorded.
+
         """
-        while True:
+        for _ in range(LARGEST_REJECTION):
             T = self._poses[random.integers(len(self._poses))].copy()
             reach = random.uniform()
             T[:3, 3] += random.normal(size=3) * self._options.position_m * reach
@@ -152,6 +159,10 @@ class NovelViewRenderer:
             image, coverage = self._render(T, random)
             if coverage >= SMALLEST_COVERAGE:
                 return image, T
+        raise ConfigurationError(
+            f'{LARGEST_REJECTION} views in a row showed too little of what was recorded; lower '
+            f'data.novel_views.position_m ({self._options.position_m}) and rotation_deg '
+            f'({self._options.rotation_deg}), or check the depth of the recording')
 
     def _render(self, T, random):
         """Return the view from a pose, and the share of it that was really seen."""

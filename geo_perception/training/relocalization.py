@@ -21,9 +21,12 @@ from geo_perception.networks.relocalization import build_regressor
 from geo_perception.networks.rotation import decode_rotation, encode_rotation, WIDTHS
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.augmentation import augment, Augmentation
+from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
 from geo_perception.training.relocalization_data import LARGEST_RETRIEVAL
 
 MONTE_CARLO_SAMPLES = 40
+# What the trunk of the default architecture was pretrained with.
+LITE_PREPROCESSING = Preprocessing(short_side=224, crop=(224, 288), std=(128.0, 128.0, 128.0))
 # Calibration looks at this many validation frames at most, spread evenly.
 LARGEST_CALIBRATION = 500
 
@@ -64,8 +67,15 @@ class RelocalizationModule(lightning.LightningModule):
         Factor on the learning rate of biases; 2 in the Caffe solver.
     schedule : str
         ``one_cycle`` or ``constant``.
+    start_from : str, optional
+        Checkpoint of another run whose weights to begin with, to fine-tune a model.
     seed : int
         Of everything random.
+
+    Raises
+    ------
+    ConfigurationError
+        When options do not fit together.
 
     """
 
@@ -73,33 +83,58 @@ class RelocalizationModule(lightning.LightningModule):
                  rotation: Literal['quaternion', 'log_quaternion', 'matrix'] = 'matrix',
                  loss: Literal['learned', 'weighted', 'caffe', 'reprojection'] = 'learned',
                  beta: float = 500.0, sign_invariant: bool = False,
-                 preprocessing: Preprocessing = Preprocessing(),
+                 preprocessing: Preprocessing = LITE_PREPROCESSING,
                  mean: Literal['fixed', 'pixel', 'image'] = 'fixed',
                  augmentation: Augmentation = Augmentation(),
                  optimizer: Literal['adam', 'adagrad', 'sgd'] = 'adam',
                  learning_rate: float = 1e-3, weight_decay: float = 1e-2,
                  bias_learning_rate: float = 1.0,
-                 schedule: Literal['one_cycle', 'constant'] = 'one_cycle', seed: int = 0):
+                 schedule: Literal['one_cycle', 'constant'] = 'one_cycle',
+                 start_from: Optional[str] = None, seed: int = 0):
         super().__init__()
         torch.manual_seed(seed)
         arguments = {**(arguments or {}), 'rotation_width': WIDTHS[rotation]}
         if architecture == 'posenet_lite':
             arguments['input_size'] = list(preprocessing.crop)
+        self._architecture, self._arguments, self._rotation = architecture, arguments, rotation
         self.network = build_regressor(architecture, arguments)
         if self.network.input_size not in (None, tuple(preprocessing.crop)):
             raise ConfigurationError(
                 f'{architecture} takes {self.network.input_size[0]}x{self.network.input_size[1]} '
                 f'inputs, preprocessing.crop is {preprocessing.crop}')
-        self.network.load_pretrained()
+        if mean == 'image' and self.network.has_frozen_part:
+            raise ConfigurationError(f'{architecture} keeps the mean its trunk was pretrained '
+                                     'with; set mean to fixed')
+        self._trained = start_from is not None
+        if self._trained:
+            self._start_from(start_from)
+        else:
+            self.network.load_pretrained()
         self.loss = PoseLoss(loss, beta, self.network.head_weights, rotation, sign_invariant)
         self.preprocessing, self.augmentation, self.seed = preprocessing, augmentation, seed
-        self._architecture, self._arguments, self._rotation = architecture, arguments, rotation
         self._mean, self._optimizer, self._schedule = mean, optimizer, schedule
         self._learning_rate, self._weight_decay = learning_rate, weight_decay
         self._bias_learning_rate = bias_learning_rate
         self._frames, self._summary, self._calibration = None, None, None
         self._metrics, self._outputs = {}, []
-        self._resumed = False
+        self._resumed_steps = None
+
+    def _start_from(self, path):
+        """Take the network's weights from a checkpoint."""
+        prefix = 'network.'
+        weights = {name[len(prefix):]: value
+                   for name, value in read_checkpoint(path)['state_dict'].items()
+                   if name.startswith(prefix)}
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ConfigurationError(f'{path} is of another network than {self._name()}; set '
+                                     'architecture, arguments, rotation and crop as for that '
+                                     'run') from error
+
+    def _name(self):
+        """Return the network in words."""
+        return f'{self._architecture} with {self._arguments}'
 
     def fit_to_scene(self, frames, summary):
         """
@@ -128,7 +163,7 @@ class RelocalizationModule(lightning.LightningModule):
             else:
                 self.preprocessing = replace(self.preprocessing,
                                              mean=tuple(mean.mean((0, 1)).tolist()))
-        if self._resumed:
+        if self._trained:
             return
         position, rotation = self._targets(torch.from_numpy(frames.poses))
         torch.manual_seed(self.seed)
@@ -147,16 +182,16 @@ class RelocalizationModule(lightning.LightningModule):
     def training_step(self, batch, batch_index):
         """Return the loss of one batch."""
         # Chance depends on seed, step and rank alone, so a resumed run goes on as it was.
-        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)))
+        torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
         inputs, poses = batch['input'], batch['pose']
         if inputs.dtype == torch.uint8:
             K = self._frames.K
-            inputs, R = augment(inputs, poses[:, :3, :3].float(),
-                                None if K is None else K.to(inputs.device),
-                                self.preprocessing.crop, self.augmentation)
+            inputs, R, offset = augment(inputs, poses[:, :3, :3].float(),
+                                        None if K is None else K.to(inputs.device),
+                                        self.preprocessing.crop, self.augmentation)
             poses = poses.clone()
             poses[:, :3, :3] = R
-            inputs = self.network.frozen(self.preprocessing.normalise(inputs))
+            inputs = self.network.frozen(self.preprocessing.normalise(inputs, offset))
         heads = self.network.heads(inputs.float())
         loss = self.loss(heads, *self._targets(poses), batch.get('points'))
         if not torch.isfinite(loss):
@@ -173,8 +208,10 @@ class RelocalizationModule(lightning.LightningModule):
             crops = torch.stack([torch.from_numpy(self.preprocessing.centre_crop(image))
                                  for image in inputs.cpu().numpy()]).to(inputs.device)
             inputs = self.network.frozen(self.preprocessing.normalise(crops))
-        features = self.network.upper(inputs.float())
-        position, rotation = self.network.regress(features)
+        features = self.network.upper(inputs.float()).float()
+        # In mixed precision too: this is what inference does.
+        with torch.autocast(self.device.type, enabled=False):
+            position, rotation = self.network.regress(features)
         self._outputs.append((features, position, decode_rotation(rotation, self._rotation),
                               batch['pose']))
 
@@ -182,6 +219,9 @@ class RelocalizationModule(lightning.LightningModule):
         """Score the answers, and calibrate the covariance on them."""
         features, position, R, poses = (torch.cat(column) for column in zip(*self._outputs))
         self._outputs.clear()
+        if not (position.isfinite().all() and R.isfinite().all()):
+            raise ConfigurationError(f'the network answers NaN after step {self.global_step}; '
+                                     'lower --model.learning_rate')
         every = max(1, -(-len(poses) // LARGEST_CALIBRATION))
         errors, covariances = self._sample(features[::every], poses[::every])
         gathered = [self.all_gather(x.to(self.device)).flatten(0, 1) if self.trainer.world_size > 1
@@ -223,6 +263,10 @@ class RelocalizationModule(lightning.LightningModule):
         every = max(1, -(-len(self._frames.poses) // LARGEST_RETRIEVAL))
         return self._frames.thumbnails[::every], self._frames.poses[::every]
 
+    def on_fit_start(self):
+        """Turn dropout on: the engine that ran the frozen layers has turned it off."""
+        self.train()
+
     def configure_optimizers(self):
         """Return the optimiser, decay on weights only, and its schedule."""
         weights, biases = [], []
@@ -241,16 +285,27 @@ class RelocalizationModule(lightning.LightningModule):
                      }[self._optimizer](groups)
         if self._schedule == 'constant':
             return optimizer
+        steps = max(int(self.trainer.estimated_stepping_batches), 2)
+        if self._resumed_steps not in (None, steps):
+            raise ConfigurationError(
+                f'the run to resume was one of {self._resumed_steps} steps, this one has {steps}: '
+                'resume with the same recordings, --data.batch_size and --trainer.max_epochs, or '
+                'begin a new run with --model.start_from')
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [group['lr'] for group in groups],
-            total_steps=max(int(self.trainer.estimated_stepping_batches), 2),
+            optimizer, [group['lr'] for group in groups], total_steps=steps,
             cycle_momentum=False)
         return {'optimizer': optimizer,
                 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
     def on_load_checkpoint(self, checkpoint):
-        """Remember that output layers are trained already."""
-        self._resumed = True
+        """Refuse a checkpoint of another network, and remember how long its run was to be."""
+        metadata = checkpoint[CONTENT_KEY]['metadata']
+        found = tuple(metadata[name] for name in ('architecture', 'arguments', 'rotation'))
+        if found != (self._architecture, self._arguments, self._rotation):
+            raise ConfigurationError(f'the run to resume trains {found[0]} with {found[1]}, this '
+                                     f'one {self._name()}; give it the same --config')
+        for schedule in checkpoint['lr_schedulers']:
+            self._resumed_steps = schedule['total_steps']
 
     def on_save_checkpoint(self, checkpoint):
         """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
@@ -259,7 +314,7 @@ class RelocalizationModule(lightning.LightningModule):
         mean_image = header['preprocessing'].pop('mean_image')
         if mean_image is not None:
             tensors['preprocessing.mean_image'] = mean_image
-        checkpoint['geo_perception'] = {
+        checkpoint[CONTENT_KEY] = {
             'metadata': header,
             'tensors': {name: torch.from_numpy(np.ascontiguousarray(value))
                         for name, value in tensors.items()}}

@@ -4,13 +4,12 @@
 """
 Posed images for training a relocalizer.
 
-Frames are decoded and resized once, into a memory-mapped file; where a network has a frozen
+Frames are decoded and resized once, into a file that is mapped to memory; where a network has a frozen
 part, that part too runs once a view, in the inference engine. A training step then waits for
 nothing (speed.md section 4).
 """
 
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -31,6 +30,7 @@ from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.frozen_features import FrozenFeatures
 from geo_perception.training.novel_views import fuse_depth, NovelViewRenderer, NovelViews
+from geo_perception.training.scratch import scratch_array
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class PosedImages:
         return None if self.camera is None else torch.from_numpy(self.camera.K)
 
 
-def load_posed_images(sequence, preprocessing, folder, with_points=False):
+def load_posed_images(sequence, preprocessing, with_points=False):
     """
     Decode and resize a recording once.
 
@@ -88,8 +88,6 @@ def load_posed_images(sequence, preprocessing, folder, with_points=False):
         Frames with poses.
     preprocessing : Preprocessing
         Says the size.
-    folder : str or pathlib.Path
-        Where the memory-mapped file goes.
     with_points : bool
         Also sample world points from depth.
 
@@ -102,39 +100,27 @@ def load_posed_images(sequence, preprocessing, folder, with_points=False):
     RecordingError
         When there are no frames, no poses, or frames of different size.
     ConfigurationError
-        When the cache does not fit the disk, or points are asked for without depth.
+        When the images do not fit the disk, or points are asked for without depth.
 
     """
     if not len(sequence) or sequence.poses is None:
         raise RecordingError('training needs frames with poses, and this recording has '
-                             f'{len(sequence)} frames' + (' without poses' if len(sequence)
-                                                          else ''))
+                             + ('frames without poses' if len(sequence) else 'no frames'))
     first = sequence[0]
     width, height = preprocessing.resized_size(first.image.shape[1], first.image.shape[0])
-    descriptor, path = tempfile.mkstemp(suffix='.npy', dir=folder)
-    try:
-        images = np.lib.format.open_memmap(path, 'w+', np.uint8,
-                                           (len(sequence), height, width, 3))
-        thumbnails, points = [], []
-        random = np.random.default_rng(0)
-        for i in track(range(len(sequence)), 'Reading frames'):
-            frame = sequence[i]
-            if frame.image.shape != first.image.shape:
-                raise RecordingError(f'frame {frame.name} is {frame.image.shape[1]}x'
-                                     f'{frame.image.shape[0]}, the first is {first.image.shape[1]}'
-                                     f'x{first.image.shape[0]}; train on one size at a time')
-            images[i] = preprocessing.resize(frame.image)
-            thumbnails.append(thumbnail(frame.image))
-            if with_points:
-                points.append(_world_points(frame, random))
-        images.flush()
-    except OSError as error:
-        raise ConfigurationError(f'cannot cache resized frames in {folder}: {error.strerror}; '
-                                 'free space or set TMPDIR to another disk') from error
-    finally:
-        # The mapping keeps the data alive; without a name nothing is left behind by a crash.
-        Path(path).unlink()
-        open(descriptor, closefd=True).close()
+    images = scratch_array(np.uint8, (len(sequence), height, width, 3))
+    thumbnails, points = [], []
+    random = np.random.default_rng(0)
+    for i in track(range(len(sequence)), 'Reading frames'):
+        frame = sequence[i]
+        if frame.image.shape != first.image.shape:
+            raise RecordingError(f'frame {frame.name} is {frame.image.shape[1]}x'
+                                 f'{frame.image.shape[0]}, the first is {first.image.shape[1]}'
+                                 f'x{first.image.shape[0]}; train on one size at a time')
+        images[i] = preprocessing.resize(frame.image)
+        thumbnails.append(thumbnail(frame.image))
+        if with_points:
+            points.append(_world_points(frame, random))
     camera, recorded = first.camera, None
     if camera is not None:
         recorded = TrainingCamera(camera.width, camera.height, *map(float, (
@@ -217,7 +203,6 @@ class RelocalizationData(lightning.LightningDataModule):
         self._options = {'image_topic': image_topic, 'pose_topic': pose_topic,
                          'camera_info_topic': camera_info_topic, 'quaternion': quaternion}
         self.batch_size, self._views, self._novel_views = batch_size, views, novel_views
-        self._folder = tempfile.TemporaryDirectory(prefix='geo_perception_')
         self.train, self.val = None, None
 
     def setup(self, stage):
@@ -226,16 +211,16 @@ class RelocalizationData(lightning.LightningDataModule):
             return
         model = self.trainer.lightning_module
         train, val = self._open()
-        self.train = load_posed_images(train, model.preprocessing, self._folder.name,
+        self.train = load_posed_images(train, model.preprocessing,
                                        model.loss.kind == 'reprojection')
-        self.val = load_posed_images(val, model.preprocessing, self._folder.name)
+        self.val = load_posed_images(val, model.preprocessing)
         model.fit_to_scene(self.train, self._summary())
         images, poses = self._with_novel_views(train, model.seed)
         if not model.network.has_frozen_part:
             self._train_set = _Batches(images, poses, self.train.points)
             self._val_set = _Batches(self.val.images, self.val.poses, None)
             return
-        features = FrozenFeatures(model, self._folder.name)
+        features = FrozenFeatures(model)
         self._train_set = _Batches(*features(images, poses, self.train.K, self._views),
                                    self.train.points)
         self._val_set = _Batches(*features(self.val.images, self.val.poses, None, 1), None)
@@ -252,8 +237,7 @@ class RelocalizationData(lightning.LightningDataModule):
                                      fuse_depth(sequence), self._novel_views)
         random = np.random.default_rng(seed)
         n = len(self.train.poses)
-        images = np.lib.format.open_memmap(Path(self._folder.name) / 'novel_views.npy', 'w+',
-                                           np.uint8, (n + count, *self.train.images.shape[1:]))
+        images = scratch_array(np.uint8, (n + count, *self.train.images.shape[1:]))
         images[:n] = self.train.images
         poses = np.concatenate([self.train.poses, np.zeros((count, 4, 4))])
         for i in track(range(n, n + count), 'Rendering novel views'):
@@ -262,17 +246,25 @@ class RelocalizationData(lightning.LightningDataModule):
 
     def _open(self):
         """Return the training and the validation sequence."""
-        train = open_recording(self._train_spec, **self._options)
-        for finding in check_poses(train.poses).findings if train.poses is not None else ():
-            log.warning('%s: %s', self._train_spec, finding)
+        train = self._open_usable(self._train_spec)
         if self._val_spec is not None:
-            return train, open_recording(self._val_spec, **self._options)
+            return train, self._open_usable(self._val_spec)
         held_out = np.arange(len(train)) // HELD_OUT_BLOCK % 10 == 9
         if not held_out.any():
             raise RecordingError(f'{self._train_spec} has only {len(train)} frames, too few to '
                                  'hold some out; name a validation recording with --data.val')
         return (SlicedSequence(train, np.flatnonzero(~held_out)),
                 SlicedSequence(train, np.flatnonzero(held_out)))
+
+    def _open_usable(self, spec):
+        """Return the frames of a recording whose poses can be believed; warn about the others."""
+        sequence = open_recording(spec, **self._options)
+        report = check_poses(sequence.poses)
+        for finding in report.findings:
+            log.warning('%s: %s', spec, finding)
+        if report.valid.all():
+            return sequence
+        return SlicedSequence(sequence, np.flatnonzero(report.valid))
 
     def _summary(self):
         """Return what the model file says about its data."""

@@ -1,0 +1,165 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Relocalization of one image on a CPU, against plain PyTorch and against other engines.
+
+``pipeline`` is everything from the camera image to the gated pose with its covariance;
+``plain PyTorch`` is resizing, cropping and one eager fp32 pass of the same network. The engines
+all start from the same crop and end with the pose of the network.
+"""
+
+from functools import partial
+import io
+import os
+import sys
+import tempfile
+
+from harness import argument_parser, busy_processes, interleave, ratio, Results
+
+CALLS = 5
+ENGINES = {'engine': 'Engine, fp32', 'torch': 'PyTorch eager', 'last': 'PyTorch channels_last',
+           'compile': 'torch.compile', 'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO'}
+# Timings of one and the same code differ by this much.
+NOISE = 1.05
+
+
+def main():
+    """Run the benchmark."""
+    parser = argument_parser(__doc__, rounds=20)
+    parser.add_argument('--architectures', nargs='+', default=['posenet', 'posenet_lite'],
+                        choices=['posenet', 'posenet_lite'], help='networks to measure')
+    parser.add_argument('--busy', nargs='+', type=int, default=[0, 2],
+                        help='numbers of busy processes to measure beside')
+    parser.add_argument('--compile', action='store_true',
+                        help='also measure torch.compile; needs a C++ compiler and a minute')
+    arguments = parser.parse_args()
+    results = Results(arguments)
+    for architecture in arguments.architectures:
+        candidates = _candidates(architecture, arguments.compile, results)
+        for busy in arguments.busy:
+            with busy_processes(busy):
+                times = interleave(candidates, arguments.rounds, CALLS)
+            where = f'{architecture}, ' + (f'beside {busy} busy processes' if busy else 'alone')
+            results.times(where, times)
+            _compare(where, times, results)
+    results.write()
+
+
+def _compare(where, times, results):
+    """Show the figures that the times are taken for."""
+    results.target(f'plain PyTorch / pipeline with 40 samples, {where}',
+                   ratio(times['plain PyTorch'], times['pipeline, 40 samples']), 2.0,
+                   at_least=True)
+    results.target(f'40 Monte-Carlo samples / none, {where}',
+                   ratio(times['pipeline, 40 samples'], times['pipeline, no samples']), 1.15)
+    for label in ENGINES.values():
+        if label in times and label != ENGINES['engine']:
+            results.target(f'Engine in fp32 / {label}, {where}',
+                           ratio(times[ENGINES['engine']], times[label]), NOISE)
+
+
+def _candidates(architecture, with_compile, results):
+    """Return functions without arguments by name."""
+    import numpy as np
+    import torch
+    from untrained_model import camera_image, write_untrained_model
+
+    from geo_perception.inference.engine import Engine
+    from geo_perception.inference.relocalizer import Relocalizer
+    from geo_perception.model_file import load_model_file
+    from geo_perception.networks.relocalization import build_regressor
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'model.safetensors')
+        write_untrained_model(path, architecture)
+        model = load_model_file(path)
+        sampling = Relocalizer.load(path, device='cpu')
+        deterministic = Relocalizer.load(path, device='cpu', samples=0)
+    results.note(f'pipeline of {architecture}', sampling.describe())
+    image = camera_image()
+    preprocessing = model.metadata.preprocessing
+
+    class Whole(torch.nn.Module):
+        """From a uint8 crop to position and raw rotation in one vector."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = build_regressor(architecture, model.metadata.arguments)
+            self.network.load_state_dict(
+                {name: torch.from_numpy(value) for name, value in model.weights().items()})
+
+        def forward(self, crop):
+            """Return shape (1, 3 + k)."""
+            return torch.cat(self.network(preprocessing.normalise(crop)), 1)
+
+    module = Whole().eval()
+
+    def crop_of(image):
+        return np.ascontiguousarray(
+            preprocessing.centre_crop(preprocessing.resize(image)))[None]
+
+    crop = crop_of(image)
+    eager = _torch(module)
+    candidates = {
+        'pipeline, 40 samples': partial(sampling, image),
+        'pipeline, no samples': partial(deterministic, image),
+        'plain PyTorch': lambda: eager(crop_of(image)),
+        ENGINES['engine']: partial(Engine(module, crop, 'cpu', 'fp32'), crop),
+        ENGINES['torch']: partial(eager, crop),
+        ENGINES['last']: partial(_torch(Whole().eval().to(memory_format=torch.channels_last)),
+                                 crop)}
+    if with_compile:
+        candidates[ENGINES['compile']] = partial(_torch(torch.compile(module)), crop)
+    for key, make in (('onnx', _onnx_runtime), ('openvino', _openvino)):
+        try:
+            candidates[ENGINES[key]] = partial(make(module, crop), crop)
+        except ImportError as error:
+            results.note(f'{ENGINES[key]} is left out', str(error))
+    expected = eager(crop).numpy()
+    for name in ENGINES.values():
+        if name in candidates:
+            difference = np.abs(np.asarray(candidates[name]()) - expected).max()
+            if difference > 1e-3 * np.abs(expected).max():
+                sys.exit(f'{name} computes something else: off by {difference:.2g}')
+    return candidates
+
+
+def _torch(module):
+    import torch
+
+    def run(crop):
+        with torch.inference_mode():
+            return module(torch.from_numpy(crop))
+    return run
+
+
+def _onnx_runtime(module, crop):
+    import onnx  # noqa: F401  (the exporter of PyTorch needs it)
+    import onnxruntime
+    import torch
+
+    file = io.BytesIO()
+    torch.onnx.export(module, (torch.from_numpy(crop),), file, dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    session = onnxruntime.InferenceSession(file.getvalue(), options,
+                                           providers=['CPUExecutionProvider'])
+    name = session.get_inputs()[0].name
+    return lambda crop: session.run(None, {name: crop})[0]
+
+
+def _openvino(module, crop):
+    import openvino
+    import torch
+
+    with torch.inference_mode():
+        graph = openvino.convert_model(module, example_input=torch.from_numpy(crop))
+    graph.reshape(list(crop.shape))
+    compiled = openvino.Core().compile_model(
+        graph, 'CPU', {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'})
+    return lambda crop: compiled([crop])[0]
+
+
+if __name__ == '__main__':
+    main()
