@@ -33,18 +33,20 @@ def bag(recording: str, *, output: str, overwrite: bool = False):
     from geo_perception.progress import track
 
     sequence = open_recording(recording)
+    # Datasets without times count from zero, which ROS takes for "no time".
+    offset = max(0, 10**9 - int(sequence.stamps[0]))
     with BagWriter(output, overwrite=overwrite) as writer:
         for i in track(range(len(sequence)), 'Writing frames'):
             frame = sequence[i]
-            camera = frame.camera
+            stamp, camera = frame.stamp + offset, frame.camera
             frame_id = (camera.frame_id if camera else '') or 'camera_optical_frame'
-            writer.image('/camera/image_raw', frame.stamp, frame_id, frame.image, 'rgb8')
-            writer.pose('/ground_truth/pose', frame.stamp, sequence.world_frame,
+            writer.image('/camera/image_raw', stamp, frame_id, frame.image, 'rgb8')
+            writer.pose('/ground_truth/pose', stamp, sequence.world_frame,
                         frame.T_world_camera)
             if camera is not None:
-                writer.camera_info('/camera/camera_info', frame.stamp,
+                writer.camera_info('/camera/camera_info', stamp,
                                    replace(camera, frame_id=frame_id))
             if frame.depth is not None:
-                writer.image('/camera/depth/image', frame.stamp, frame_id, frame.depth, '32FC1')
+                writer.image('/camera/depth/image', stamp, frame_id, frame.depth, '32FC1')
     print(f'wrote {len(sequence)} frames to {output}')
     return {'frames': len(sequence), 'output': output}

@@ -149,7 +149,8 @@ def _command_line(arguments, callbacks):
         save_config_kwargs={'overwrite': True},
         trainer_defaults={
             'max_epochs': 20, 'gradient_clip_val': 5.0, 'num_sanity_val_steps': 0,
-            'enable_model_summary': False, 'log_every_n_steps': 10,
+            'enable_model_summary': False, 'enable_progress_bar': sys.stderr.isatty(),
+            'log_every_n_steps': 10,
             'use_distributed_sampler': False,
             'logger': lazy_instance(
                 TensorBoardLogger, save_dir='runs', name='relocalization'),

@@ -63,10 +63,9 @@ class ProgressBar(RichProgressBar):
         super().__init__(console_kwargs={'stderr': True})
 
     def get_metrics(self, trainer, module):
-        """Return the metrics to show: the number of the run tells nothing."""
-        metrics = super().get_metrics(trainer, module)
-        metrics.pop('v_num', None)
-        return metrics
+        """Return the metrics to show, under their units, for they share one line."""
+        return {name.rpartition('/')[2].rpartition('_')[2]: value
+                for name, value in trainer.progress_bar_metrics.items()}
 
 
 class ProgressLog(lightning.Callback):

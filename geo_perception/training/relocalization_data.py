@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from geo_perception.datasets.frame import SlicedSequence
-from geo_perception.datasets.pose_checks import check_poses
+from geo_perception.datasets.pose_image_check import check_recording
 from geo_perception.datasets.recording import open_recording
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.geometry.camera import Camera
@@ -190,6 +190,8 @@ class RelocalizationData(lightning.LightningDataModule):
         Calibration topic of a bag.
     quaternion : str, optional
         ``world_to_camera`` or ``camera_to_world``, for Cambridge-style text labels.
+    pose_frame : str, optional
+        Frame whose pose the pose topic of a bag gives, where it is not the camera.
 
     """
 
@@ -197,11 +199,12 @@ class RelocalizationData(lightning.LightningDataModule):
                  views: int = 16, novel_views: NovelViews = NovelViews(),
                  image_topic: Optional[str] = None,
                  pose_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
-                 quaternion: Optional[str] = None):
+                 quaternion: Optional[str] = None, pose_frame: Optional[str] = None):
         super().__init__()
         self._train_spec, self._val_spec = train, val
         self._options = {'image_topic': image_topic, 'pose_topic': pose_topic,
-                         'camera_info_topic': camera_info_topic, 'quaternion': quaternion}
+                         'camera_info_topic': camera_info_topic, 'quaternion': quaternion,
+                         'pose_frame': pose_frame}
         self.batch_size, self._views, self._novel_views = batch_size, views, novel_views
         self.train, self.val = None, None
 
@@ -259,7 +262,7 @@ class RelocalizationData(lightning.LightningDataModule):
     def _open_usable(self, spec):
         """Return the frames of a recording whose poses can be believed; warn about the others."""
         sequence = open_recording(spec, **self._options)
-        report = check_poses(sequence.poses)
+        report = check_recording(sequence)
         for finding in report.findings:
             log.warning('%s: %s', spec, finding)
         if report.valid.all():
