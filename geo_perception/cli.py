@@ -5,7 +5,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 
 from geo_perception.errors import GeoPerceptionError
 
@@ -38,6 +40,9 @@ def main(args=None):
         os.environ.setdefault(variable, value)
     logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
     logging.captureWarnings(True)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # SIGTERM then undoes what is half done, as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
     try:
         _run(arguments)
     except GeoPerceptionError as error:
@@ -48,7 +53,15 @@ def main(args=None):
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(number, frame):
+    """Answer a signal like Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _run(arguments):

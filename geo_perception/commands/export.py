@@ -55,7 +55,9 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
     for name, value in content['state_dict'].items():
         scope, _, layer = name.partition('.')
         if scope == 'network' and not layer.startswith(unused):
-            tensors[name] = value.numpy().astype(np.float16 if half else np.float32)
+            # Small tensors cost nothing, and positions of the scene need their digits.
+            store_half = half and value.numel() >= 4096
+            tensors[name] = value.numpy().astype(np.float16 if store_half else np.float32)
     save_model_file(output, metadata, {**tensors, **extra})
     megabytes = Path(output).stat().st_size / 1e6
     print(f'wrote {output} ({megabytes:.1f} MB)')

@@ -72,7 +72,7 @@ def run(arguments):
         # Lightning makes this of Ctrl-C; usage errors have code 2.
         if error.code != 1:
             raise
-        kept = last.best_model_path or cli.config.resume
+        kept = last.path or cli.config.resume
         print(f'go on with: --resume {kept}' if kept else
               'stopped before the first validation: nothing is kept', file=sys.stderr)
         raise KeyboardInterrupt from None
@@ -102,13 +102,11 @@ def _callbacks():
     """Return what keeps the best and the last checkpoint, and measures waiting."""
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from geo_perception.training.monitoring import DataWait
+    from geo_perception.training.monitoring import DataWait, KeepLast
 
-    # Not `save_last`: that writes the last checkpoint only when it is the best one.
-    best, last = (ModelCheckpoint(monitor=monitor, filename=name, enable_version_counter=False,
-                                  save_on_train_epoch_end=False)
-                  for name, monitor in (('best', 'val/error'), ('last', None)))
-    return best, last, DataWait()
+    best = ModelCheckpoint(monitor='val/error', filename='best', enable_version_counter=False,
+                           save_on_train_epoch_end=False)
+    return best, KeepLast(), DataWait()
 
 
 def _command_line(arguments, callbacks):
@@ -135,12 +133,14 @@ def _command_line(arguments, callbacks):
                                 help='Checkpoint to go on from (last.ckpt).')
 
         def before_instantiate_classes(self):
-            logger = self.config.trainer.logger
-            if self.config.resume is not None and hasattr(logger, 'init_args'):
+            logger = getattr(self.config.trainer.logger, 'init_args', {})
+            if 'save_dir' in logger:
+                logger.save_dir = str(Path(logger.save_dir).absolute())
+            if self.config.resume is not None and 'version' in logger:
                 # An absolute version is taken as it is: the curve goes on in the same folder.
                 folder = Path(self.config.resume).absolute().parent
                 if folder.name == 'checkpoints':
-                    logger.init_args.version = str(folder.parent)
+                    logger.version = str(folder.parent)
 
     cli = TrainingCLI(
         RelocalizationModule, RelocalizationData, run=False, args=arguments,
@@ -166,14 +166,17 @@ def _report(trainer, best, last, waiting, json_path):
     from geo_perception.model_file import write_atomically
 
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    outcome = {'checkpoint': best.best_model_path, 'last': last.best_model_path,
+    checkpoint = best.best_model_path or last.path
+    outcome = {'checkpoint': checkpoint, 'last': last.path,
                'best_error': None if best.best_model_score is None
                else float(best.best_model_score), 'metrics': metrics,
                'steps': trainer.global_step, 'data_wait_share': waiting.share}
     if trainer.is_global_zero:
         print(f'waited for data {100 * waiting.share:.1f} % of the training time')
-        print(f'best checkpoint: {best.best_model_path}')
-        print(f'next: geo_perception export {best.best_model_path} --output model.safetensors')
+        print(f'best checkpoint: {checkpoint}' if best.best_model_path else
+              'no validation took place, so the last checkpoint is not calibrated and may not be '
+              'the best: lower --trainer.check_val_every_n_epoch')
+        print(f'next: geo_perception export {checkpoint} --output model.safetensors')
         if json_path is not None:
             write_atomically(json_path, json.dumps(outcome, indent=2).encode())
     return outcome

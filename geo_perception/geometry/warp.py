@@ -72,11 +72,11 @@ def close_surfaces(depth):
     weight = known.astype(np.float32)
     filled = np.where(known, depth, np.nan)
     window = 3
-    while np.isnan(filled).any() and window < 2 * max(depth.shape):
-        near_total = cv2.blur(total, (window, window))
-        near_weight = cv2.blur(weight, (window, window))
-        mean = near_total / np.maximum(near_weight, 1e-6)
-        filled = np.where(np.isnan(filled) & (near_weight > 1e-6), mean, filled)
+    while np.isnan(filled).any() and window < 4 * max(depth.shape):
+        near_total = cv2.boxFilter(total, -1, (window, window), normalize=False)
+        near_weight = cv2.boxFilter(weight, -1, (window, window), normalize=False)
+        mean = near_total / np.maximum(near_weight, 1)
+        filled = np.where(np.isnan(filled) & (near_weight > 0.5), mean, filled)
         window = 2 * window - 1
     return filled.astype(np.float32)
 

@@ -264,7 +264,7 @@ def _load_network(model):
         network = build_regressor(metadata.architecture, metadata.arguments)
     except ConfigurationError as error:
         raise ModelFileError(f'model file {model.path} cannot be used: {error}') from error
-    if network.regressors()[-1][1].out_features != WIDTHS.get(metadata.rotation):
+    if network.rotation_width != WIDTHS.get(metadata.rotation):
         raise ModelFileError(f'model file {model.path} gives its rotation as {metadata.rotation}, '
                              f'which its arguments {metadata.arguments} do not fit')
     if network.input_size not in (None, tuple(metadata.preprocessing.crop)):

@@ -214,6 +214,12 @@ class PoseNet(PoseRegressor):
         main = self.cls3.fc_pose_xyz(hidden), self.cls3.fc_pose_wpqr(hidden)
         return [self.cls1(tap1), self.cls2(tap2), main]
 
-    def regressors(self):
-        """Return the (position, rotation) output layers of every head."""
-        return [(h.fc_pose_xyz, h.fc_pose_wpqr) for h in (self.cls1, self.cls2, self.cls3)]
+    @torch.no_grad()
+    def fit_to_scene(self, mean_position, extent, mean_rotation, K):
+        """Start the output layers at the mean training pose (posenet.md section 2.7)."""
+        for head in (self.cls1, self.cls2, self.cls3):
+            weight = head.fc_pose_xyz.weight
+            scale = weight.std() * extent / extent.max()
+            weight.copy_(torch.randn_like(weight) * scale[:, None])
+            head.fc_pose_xyz.bias.copy_(mean_position)
+            head.fc_pose_wpqr.bias.copy_(mean_rotation)

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-A pose regressor for small computers: a light pretrained trunk, a head that keeps the layout.
+A pose regressor for small computers: a light pretrained trunk and a head that knows geometry.
 
 The trunk is frozen: it runs once over every training view, and a head is trained in minutes on a
-CPU. The head sees two depths of the trunk and flattens them instead of averaging, because where
-in the image something appears is what tells the pose.
+CPU. For every cell of the feature map the head says how far the surface there is, where it lies in
+the world, and how much to believe that. The pose is the rigid motion that aligns the one with the
+other (weighted Kabsch, in closed form, differentiated through). Nothing but the pose is
+supervised, as in PoseNet; but a wrong pose is now wrong geometry, and weights shared among cells
+have far less to memorise than a fully connected layer.
 """
 
 import torch
@@ -15,61 +18,74 @@ from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.efficientnet import EfficientNetLite, imagenet_weights
-from geo_perception.networks.regressor import PoseLayer, PoseRegressor
+from geo_perception.networks.regressor import PoseRegressor
 
 STRIDE = 32
+# Metres; the network says by which factor a surface is nearer or farther, within e^3.
+TYPICAL_DEPTH = 2.0
+LARGEST_LOG_DEPTH = 3.0
+# Breaks ties between singular values, where the gradient of the alignment is not defined.
+TIE_BREAKER = (1.0e-4, 0.9e-4, 0.8e-4)
 
 
 class PoseNetLite(PoseRegressor):
     """
-    EfficientNet-Lite0 with one pose regressor.
+    EfficientNet-Lite0 with a pose from aligned surfaces.
 
     Parameters
     ----------
     input_size : tuple of int
         (height, width), multiples of 32.
     rotation_width : int
-        Numbers that describe a rotation.
-    reduced : int
-        Channels that each of the two maps of the trunk is reduced to before flattening.
-    hidden : int
-        Width of the localization feature.
+        Numbers that describe a rotation; 6, two columns of the matrix, is all it can give.
+    width : int
+        Channels of the two hidden layers.
     dropout : float
-        Drop probability before the outputs; before the hidden layer it is 0.6 of that.
-
-    Raises
-    ------
-    ConfigurationError
-        When a size is not positive, the input no multiple of 32, or dropout not in [0, 1).
+        Drop probability between them.
 
     """
 
-    def __init__(self, input_size=(224, 288), rotation_width=6, reduced=64, hidden=512,
-                 dropout=0.5):
-        super().__init__()
-        self.input_size = tuple(input_size)
-        if any(size < STRIDE or size % STRIDE for size in self.input_size):
-            raise ConfigurationError(f'posenet_lite takes inputs of multiples of {STRIDE} pixels, '
-                                     f'not {self.input_size[0]}x{self.input_size[1]}; change '
-                                     'preprocessing.crop')
-        if min(reduced, hidden) < 1 or not 0 <= dropout < 1:
-            raise ConfigurationError(f'posenet_lite needs reduced ({reduced}) and hidden '
-                                     f'({hidden}) above 0 and dropout ({dropout}) in [0, 1)')
-        cells = (self.input_size[0] // STRIDE) * (self.input_size[1] // STRIDE)
-        self.trunk = EfficientNetLite().requires_grad_(False)
-        self.reduce_deep = nn.Conv2d(EfficientNetLite.out_channels, reduced, 1)
-        self.reduce_fine = nn.Conv2d(EfficientNetLite.fine_channels, reduced, 1)
-        self.shrink_fine = nn.Conv2d(reduced, reduced, 3, 2, padding=1)
-        self.hidden = nn.Linear(2 * reduced * cells, hidden)
-        self.position = PoseLayer(hidden, 3)
-        self.rotation = PoseLayer(hidden, rotation_width)
-        self._drop_map, self._drop_hidden = 0.6 * dropout, dropout
-
     has_frozen_part = True
+
+    def __init__(self, input_size=(224, 288), rotation_width=6, width=256, dropout=0.1):
+        super().__init__()
+        if rotation_width != 6:
+            raise ConfigurationError('posenet_lite gives its rotation as a matrix; set rotation '
+                                     'to "matrix"')
+        self.rotation_width = rotation_width
+        self.input_size = tuple(input_size)
+        self._grid = self.input_size[0] // STRIDE, self.input_size[1] // STRIDE
+        self.trunk = EfficientNetLite().requires_grad_(False)
+        self.mix = nn.Conv2d(EfficientNetLite.out_channels + 4 * EfficientNetLite.fine_channels,
+                             width, 1)
+        self.hidden = nn.Conv2d(width, width, 1)
+        # Log depth, world point (3) and log weight of each cell.
+        self.surface = nn.Conv2d(width, 5, 1)
+        nn.init.normal_(self.surface.weight, std=0.01)
+        self._drop = dropout
+        self.register_buffer('centre', torch.zeros(3))
+        self.register_buffer('extent', torch.ones(3))
+        self.register_buffer('rays', torch.zeros(3, self._grid[0] * self._grid[1]))
 
     def load_pretrained(self):
         """Take the ImageNet weights of the trunk."""
         self.trunk.load_pretrained(imagenet_weights())
+
+    @torch.no_grad()
+    def fit_to_scene(self, mean_position, extent, mean_rotation, K):
+        """Remember where the scene is and which way the cells look; see `PoseRegressor`."""
+        self.centre.copy_(mean_position)
+        self.extent.copy_(extent.clamp_min(TYPICAL_DEPTH))
+        height, width = self.input_size
+        if K is None:
+            # Unknown intrinsics: 60 degrees across. A wrong guess is made up for by the depths.
+            f = 0.5 * width / 0.577
+            K = torch.tensor([[f, 0.0, 0.5 * width - 0.5], [0.0, f, 0.5 * height - 0.5],
+                              [0.0, 0.0, 1.0]])
+        v, u = torch.meshgrid(*(torch.arange(n) * STRIDE + 0.5 * (STRIDE - 1)
+                                for n in self._grid), indexing='ij')
+        pixels = torch.stack([u, v, torch.ones_like(u)]).reshape(3, -1).double()
+        self.rays.copy_(torch.linalg.inv(K.double()) @ pixels)
 
     def frozen(self, images):
         """Return both maps of the trunk on the grid of the deep one, (B, 768, H / 32, W / 32)."""
@@ -77,32 +93,54 @@ class PoseNetLite(PoseRegressor):
         return torch.cat([deep, F.pixel_unshuffle(fine, 2)], 1)
 
     def upper(self, frozen):
-        """Return both maps reduced and flattened."""
-        deep = frozen[:, :EfficientNetLite.out_channels]
-        fine = F.pixel_shuffle(frozen[:, EfficientNetLite.out_channels:], 2)
-        fine = F.relu(self.shrink_fine(F.relu(self.reduce_fine(fine))))
-        return torch.cat([F.relu(self.reduce_deep(deep)), fine], 1).flatten(1)
+        """Return the first hidden layer, (B, width, H / 32, W / 32)."""
+        return F.relu(self.mix(frozen))
 
     def dropout_layers(self):
         """Return shape and probability of the layers; see `PoseRegressor.dropout_layers`."""
-        return [((self.hidden.in_features,), self._drop_map),
-                ((self.hidden.out_features,), self._drop_hidden)]
+        return [((self.mix.out_channels, *self._grid), self._drop)]
 
     def regress(self, features, masks=None):
         """Return poses for features; see `PoseRegressor.regress`."""
         if masks:
             features = features * masks[0]
-        hidden = F.relu(self.hidden(features))
-        if masks:
-            hidden = hidden * masks[1]
-        return self.position(hidden), self.rotation(hidden)
+        output = self.surface(F.relu(self.hidden(features))).flatten(2)
+        log_depth = output[:, :1].clamp(-LARGEST_LOG_DEPTH, LARGEST_LOG_DEPTH)
+        in_camera = self.rays * TYPICAL_DEPTH * torch.exp(log_depth)
+        in_world = self.centre[:, None] + self.extent[:, None] * output[:, 1:4]
+        return align(in_camera, in_world, torch.softmax(output[:, 4:], 2))
 
     def heads(self, frozen):
         """Return the training outputs of the one head."""
-        features = F.dropout(self.upper(frozen), self._drop_map, self.training)
-        hidden = F.dropout(F.relu(self.hidden(features)), self._drop_hidden, self.training)
-        return [(self.position(hidden), self.rotation(hidden))]
+        return [self.regress(F.dropout(self.upper(frozen), self._drop, self.training))]
 
-    def regressors(self):
-        """Return the output layers of the one head."""
-        return [(self.position, self.rotation)]
+
+def align(in_camera, in_world, weights):
+    """
+    Return the rigid motions that carry points best from the camera to the world (Kabsch 1976).
+
+    Parameters
+    ----------
+    in_camera, in_world : torch.Tensor
+        The same points in both frames, metres, shape (B, 3, N).
+    weights : torch.Tensor
+        How much each counts, sum 1, shape (B, 1, N).
+
+    Returns
+    -------
+    position : torch.Tensor
+        Of the camera in the world, metres, shape (B, 3).
+    rotation : torch.Tensor
+        First two columns of ``R_world_camera``, shape (B, 6).
+
+    """
+    centre_camera = (weights * in_camera).sum(2, keepdim=True)
+    centre_world = (weights * in_world).sum(2, keepdim=True)
+    covariance = (weights * (in_world - centre_world)) @ (in_camera - centre_camera).mT
+    U, _, Vt = torch.linalg.svd(covariance + torch.diag(covariance.new_tensor(TIE_BREAKER)))
+    # A reflection is no rotation: the least certain axis is flipped.
+    flip = torch.ones_like(U[:, 0])
+    flip[:, 2] = torch.det(U @ Vt)
+    R = (U * flip[:, None]) @ Vt
+    position = (centre_world - R @ centre_camera)[..., 0]
+    return position, R[:, :, :2].mT.flatten(1)

@@ -25,6 +25,8 @@ class PoseRegressor(nn.Module):
 
     Attributes
     ----------
+    rotation_width : int
+        Numbers that describe a rotation, see `geo_perception.networks.rotation`.
     input_size : tuple of int or None
         (height, width) the architecture is fixed to, None where it is free.
     head_weights : tuple of float
@@ -168,40 +170,24 @@ class PoseRegressor(nn.Module):
         """
         raise NotImplementedError
 
-    def regressors(self):
-        """
-        Return the linear output layers of every head.
-
-        Returns
-        -------
-        list of (torch.nn.Linear, torch.nn.Linear)
-            Position and rotation layer of every head, the main head last.
-
-        """
-        raise NotImplementedError
-
     def forward(self, images):
         """Return position and rotation of the main head, dropout off."""
         return self.regress(self.features(images))
 
-    @torch.no_grad()
-    def initialise_outputs(self, mean_position, extent, mean_rotation):
+    def fit_to_scene(self, mean_position, extent, mean_rotation, K):
         """
-        Start the output layers at the mean training pose (posenet.md section 2.7).
+        Start from what is known of the scene before training.
 
         Parameters
         ----------
         mean_position : torch.Tensor
-            Metres, shape (3,).
+            Mean training position, metres, shape (3,).
         extent : torch.Tensor
-            Size of the scene along each axis, metres, shape (3,): position rows are drawn in
-            proportion to it.
+            Size of the scene along each axis, metres, shape (3,).
         mean_rotation : torch.Tensor
             Mean rotation target in the parametrisation of the model, shape (k,).
+        K : torch.Tensor or None
+            Intrinsics of the network's input, shape (3, 3).
 
         """
-        for position, rotation in self.regressors():
-            scale = position.weight.std() * extent / extent.max()
-            position.weight.copy_(torch.randn_like(position.weight) * scale[:, None])
-            position.bias.copy_(mean_position)
-            rotation.bias.copy_(mean_rotation)
+        raise NotImplementedError

@@ -3,6 +3,8 @@
 
 """Reading the checkpoints of training runs, with nothing but PyTorch."""
 
+import io
+from pathlib import Path
 import pickle
 
 import torch
@@ -34,13 +36,16 @@ def read_checkpoint(path):
 
     """
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-        if not {'metadata', 'tensors'} <= content[CONTENT_KEY].keys():
-            raise KeyError(CONTENT_KEY)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ModelFileError(f'cannot read checkpoint {path}: {error.strerror}') from error
-    except (pickle.UnpicklingError, EOFError, RuntimeError, LookupError, TypeError, ValueError,
-            AttributeError) as error:
+    try:
+        content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+        if not {'metadata', 'tensors'} <= content[CONTENT_KEY].keys():
+            raise KeyError(CONTENT_KEY)
+    # All of these were seen on damaged files.
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, TypeError,
+            ValueError, AttributeError) as error:
         raise ModelFileError(f'{path} is not a checkpoint of "geo_perception train": it is '
                              'damaged, or of another program') from error
     return content

@@ -3,11 +3,12 @@
 
 """What a training run tells about itself."""
 
+import os
 import sys
 import time
 
 import lightning
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
 
 
 class DataWait(lightning.Callback):
@@ -35,14 +36,14 @@ class DataWait(lightning.Callback):
         """Begin to wait for the first batch."""
         self._mark = time.perf_counter()
 
-    def on_validation_end(self, trainer, module):
-        """Begin to wait again: validation within an epoch is neither waiting nor training."""
-        self._mark = time.perf_counter()
+    def on_validation_start(self, trainer, module):
+        """Stop the watch: validation within an epoch is neither waiting nor training."""
+        self._mark = None
 
     def on_train_batch_start(self, trainer, module, batch, batch_index):
         """Stop waiting, begin to work."""
         now = time.perf_counter()
-        self._waited += now - self._mark
+        self._waited += 0.0 if self._mark is None else now - self._mark
         self._mark = now
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
@@ -54,6 +55,35 @@ class DataWait(lightning.Callback):
     def on_train_epoch_end(self, trainer, module):
         """Log the share."""
         module.log('train/data_wait_share', self.share)
+
+
+class KeepLast(Checkpoint):
+    """
+    Write ``last.ckpt`` after every validation and at the end.
+
+    Lightning's own last checkpoint is written only when it is the best one.
+
+    Attributes
+    ----------
+    path : str
+        The file; empty before the first was written.
+
+    """
+
+    def __init__(self):
+        self.path = ''
+        self._step = None
+
+    def on_validation_end(self, trainer, module):
+        """Write it."""
+        if trainer.global_step != self._step and not trainer.fast_dev_run:
+            self.path = os.path.join(trainer.checkpoint_callback.dirpath, 'last.ckpt')
+            trainer.save_checkpoint(self.path)
+            self._step = trainer.global_step
+
+    def on_train_end(self, trainer, module):
+        """Write what was learned since the last validation."""
+        self.on_validation_end(trainer, module)
 
 
 class ProgressBar(RichProgressBar):

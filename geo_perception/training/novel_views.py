@@ -5,16 +5,16 @@
 Images of a recorded place from poses where no image was taken.
 
 A regressor learns little about position from one path: every image it sees lies on it. Where the
-recording has depth, its surfaces are known, and frames can be warped to poses beside the path.
+recording has depth, its surfaces are known, and frames can be warped to poses between and beside
+those that were recorded.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.se3 import (
-    matrix_from_rotation_vector, rotation_angle, transform_points)
+    interpolate_transform, matrix_from_rotation_vector, rotation_angle, transform_points)
 from geo_perception.geometry.warp import close_surfaces, splat_depth, warp_image
 from geo_perception.progress import track
 
@@ -27,6 +27,9 @@ RADIANS_PER_METRE = 0.8
 # The first frame warped is one of this many nearest; the holes are filled from farther ones.
 SOURCES = ((0, 6), (10, 20), (30, 50), (60, 80))
 SMALLEST_COVERAGE = 0.6
+# Views lie between recorded poses that are no farther apart than this.
+LARGEST_GAP_M = 1.2
+LARGEST_GAP_RAD = 0.8
 # So many views in a row that show less are no chance any more.
 LARGEST_REJECTION = 100
 
@@ -41,7 +44,8 @@ class NovelViews:
     count : int
         Views; 0 renders none.
     position_m : float
-        Standard deviation of the distance from a recorded pose along each axis, metres.
+        Standard deviation of the distance, along each axis, from a pose between two recorded
+        ones, metres.
     rotation_deg : float
         The same about each axis, degrees.
 
@@ -64,12 +68,8 @@ def fuse_depth(sequence):
     Returns
     -------
     np.ndarray
-        World points, metres, shape (N, 3), float32, one a 2 cm cell.
-
-    Raises
-    ------
-    ConfigurationError
-        When no frame has depth.
+        World points, metres, shape (N, 3), float32, one a 2 cm cell; none where no frame has
+        depth and intrinsics.
 
     """
     clouds, size = [], 0
@@ -88,8 +88,7 @@ def fuse_depth(sequence):
             clouds = [_thin(np.concatenate(clouds))]
             size = len(clouds[0])
     if not size:
-        raise ConfigurationError('novel views need depth and intrinsics in the recording, and '
-                                 'this one has none; set data.novel_views.count to 0')
+        return np.zeros((0, 3), np.float32)
     points = _thin(np.concatenate(clouds))
     if len(points) > LARGEST_CLOUD:
         points = points[np.random.default_rng(0).permutation(len(points))[:LARGEST_CLOUD]]
@@ -151,10 +150,11 @@ class NovelViewRenderer:
 
         """
         for _ in range(LARGEST_REJECTION):
-            T = self._poses[random.integers(len(self._poses))].copy()
-            reach = random.uniform()
-            T[:3, 3] += random.normal(size=3) * self._options.position_m * reach
-            turn = random.normal(size=3) * np.deg2rad(self._options.rotation_deg) * reach
+            first = self._poses[random.integers(len(self._poses))]
+            second = self._poses[random.choice(np.flatnonzero(self._near(first)))]
+            T = interpolate_transform(first, second, random.uniform())
+            T[:3, 3] += random.normal(size=3) * self._options.position_m
+            turn = random.normal(size=3) * np.deg2rad(self._options.rotation_deg)
             T[:3, :3] = T[:3, :3] @ matrix_from_rotation_vector(turn)
             image, coverage = self._render(T, random)
             if coverage >= SMALLEST_COVERAGE:
@@ -163,6 +163,12 @@ class NovelViewRenderer:
             f'{LARGEST_REJECTION} views in a row showed too little of what was recorded; lower '
             f'data.novel_views.position_m ({self._options.position_m}) and rotation_deg '
             f'({self._options.rotation_deg}), or check the depth of the recording')
+
+    def _near(self, T):
+        """Return which recorded poses are near enough for views between them."""
+        distance = np.linalg.norm(self._poses[:, :3, 3] - T[:3, 3], axis=1)
+        angle = rotation_angle(self._poses[:, :3, :3], T[:3, :3])
+        return (distance < LARGEST_GAP_M) & (angle < LARGEST_GAP_RAD)
 
     def _render(self, T, random):
         """Return the view from a pose, and the share of it that was really seen."""

@@ -168,8 +168,8 @@ class RelocalizationModule(lightning.LightningModule):
         position, rotation = self._targets(torch.from_numpy(frames.poses))
         torch.manual_seed(self.seed)
         extent = position.amax(0) - position.amin(0)
-        self.network.initialise_outputs(position.mean(0), extent.clamp_min(1e-3),
-                                        rotation.mean(0))
+        self.network.fit_to_scene(position.mean(0), extent.clamp_min(1e-3), rotation.mean(0),
+                                  frames.crop_K(self.preprocessing))
 
     def _targets(self, poses):
         """Return position and rotation targets of poses, shape (B, 4, 4)."""

@@ -77,6 +77,26 @@ class PosedImages:
         """Intrinsics of the resized images, float64 (3, 3), or None."""
         return None if self.camera is None else torch.from_numpy(self.camera.K)
 
+    def crop_K(self, preprocessing):
+        """
+        Return the intrinsics of the centre crop.
+
+        Parameters
+        ----------
+        preprocessing : Preprocessing
+            Says where the crop lies.
+
+        Returns
+        -------
+        torch.Tensor or None
+            float64 (3, 3).
+
+        """
+        if self.camera is None:
+            return None
+        left, top = preprocessing.centre(self.camera.width, self.camera.height)
+        return torch.from_numpy(self.camera.cropped(left, top, *preprocessing.crop[::-1]).K)
+
 
 def load_posed_images(sequence, preprocessing, with_points=False):
     """
@@ -236,8 +256,14 @@ class RelocalizationData(lightning.LightningDataModule):
         if self.train.points is not None:
             raise ConfigurationError('the reprojection loss knows the points of recorded images '
                                      'only; set data.novel_views.count to 0')
+        points = fuse_depth(sequence)
+        if not len(points):
+            log.warning('%s has no depth with intrinsics, so no views are rendered beside the '
+                        'path; set --data.views to 16 or more to turn the camera instead',
+                        self._train_spec)
+            return self.train.images, self.train.poses
         renderer = NovelViewRenderer(self.train.images, self.train.poses, self.train.camera,
-                                     fuse_depth(sequence), self._novel_views)
+                                     points, self._novel_views)
         random = np.random.default_rng(seed)
         n = len(self.train.poses)
         images = scratch_array(np.uint8, (n + count, *self.train.images.shape[1:]))

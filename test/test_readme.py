@@ -1,0 +1,239 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the documents say is what the code does: tables, commands, examples and links."""
+
+import ast
+import contextlib
+from dataclasses import fields
+import functools
+import importlib.util
+import inspect
+import io
+import re
+import shlex
+from types import ModuleType
+
+import pytest
+from rclpy.parameter import Parameter
+from source_tree import ROOT
+import yaml
+
+from geo_perception import cli, commands
+from geo_perception.nodes.relocalize import RelocalizeParameters
+from geo_perception.ros.parameters import describe_parameters, read_overrides
+
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+README = DOCUMENTS[0].read_text()
+LAUNCH = (ROOT / 'launch/relocalize.launch.py').read_text()
+
+
+def blocks(*languages):
+    """Return (document, text) of the code blocks in some languages."""
+    return [(path.name, block) for path in DOCUMENTS for language, block in re.findall(
+        r'^```(\w*)\n(.*?)^```', path.read_text(), re.MULTILINE | re.DOTALL)
+        if language in languages]
+
+
+def command_lines():
+    """Return (document, words) of every shell command in the documents, each once."""
+    found = {}
+    for name, block in blocks('', 'sh', 'bash'):
+        for line in block.replace('\\\n', ' ').splitlines():
+            for part in re.split(r' && ', line):
+                words = shlex.split(part, comments=True)
+                if words:
+                    found.setdefault(tuple(words), name)
+    return [(name, list(words)) for words, name in found.items()]
+
+
+COMMANDS = command_lines()
+
+
+def ours(words):
+    """Return the arguments of geo_perception in a command, or None."""
+    for program in (['ros2', 'run', 'geo_perception', 'geo_perception'], ['geo_perception']):
+        if words[:len(program)] == program:
+            return words[len(program):]
+    if words[0] == 'torchrun':
+        return words[words.index('geo_perception.cli') + 1:]
+    return None
+
+
+OURS = [(name, ours(words)) for name, words in COMMANDS if ours(words) is not None]
+TRAINING = [entry for entry in OURS if entry[1][:2] == ['train', 'relocalization']]
+# All options that are mentioned in passing, at once.
+TRAINING.append(('training.md', ['train', 'relocalization', '--data.train', 'office', *shlex.split(
+    ' '.join(re.findall(r'`(--(?:model|data|trainer)\.[^` ]+ [^`]+)`',
+                        (ROOT / 'docs/training.md').read_text())))]))
+
+
+@pytest.fixture
+def unrun(monkeypatch):
+    """Replace what the verbs do by nothing, their signatures left as they are."""
+    usage()   # imports them all
+    for module in vars(commands).values():
+        if isinstance(module, ModuleType):
+            for name, function in inspect.getmembers(module, inspect.isfunction):
+                if function.__module__ == module.__name__ and not name.startswith('_'):
+                    nothing = functools.wraps(function)(lambda *values, **options: None)
+                    monkeypatch.setattr(module, name, nothing)
+
+
+def usage():
+    """Return what ``geo_perception --help`` says."""
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        cli.main(['--help'])
+    return text.getvalue()
+
+
+def section(title, end):
+    """Return a part of the README."""
+    return README[README.index(title):README.index(end)]
+
+
+def test_the_parameter_table_is_that_of_the_dataclass():
+    """On a mismatch the message holds the right table."""
+    expected = '| parameter | type | default | unit | range | |\n' + 6 * '| --- ' + '|\n'
+    for row in describe_parameters(RelocalizeParameters):
+        default = yaml.safe_dump(row['default']).splitlines()[0]
+        text = row['description'].replace('<', r'\<').replace('|', r'\|')
+        text += ' Counts at start only.' if row['read_only'] else ''
+        span = row['range'].replace(' | ', ', ')
+        expected += (f"| `{row['name']}` | {row['type']} | `{default}` | {row['unit']} | {span} "
+                     f'| {text} |\n')
+    table = section('<!-- parameters:relocalize -->', '<!-- end -->').partition('\n')[2]
+    assert table == expected, f'put between the markers:\n{expected}'
+
+
+def test_every_launch_argument_is_in_its_table():
+    """And nothing else is."""
+    cells = re.findall(r'^\| (`.*?) \|', section('### Launch arguments', '### Diagnostics'),
+                       re.MULTILINE)
+    assert sorted(re.findall(r'`(\w+)`', ' '.join(cells))) == sorted(launch_arguments())
+
+
+def launch_arguments():
+    """Return the names of the arguments; launch itself has no wheel."""
+    return [*re.findall(r"DeclareLaunchArgument\(\s*'(\w+)'", LAUNCH),
+            *re.findall(r"^    '(\w+)': \(", LAUNCH, re.MULTILINE)]
+
+
+def test_diagnostics_are_sentences_of_the_code():
+    """Each part between the dots is one of its strings."""
+    strings = {node.value for folder in ('ros', 'nodes', 'inference')
+               for path in (ROOT / 'geo_perception' / folder).glob('*.py')
+               for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    text = section('### Diagnostics', '## Model files')
+    rows = re.findall(r'^\| (?:OK|WARN|ERROR) \| `(.*?)` \|', text, re.MULTILINE)
+    rows += re.findall(r'^\| `([^`]* [^`]*)` \| `no result: ', text, re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        for part in row.rstrip('.').split('…'):
+            assert any(part.rstrip('.') in string for string in strings), f'{part!r} in {row!r}'
+
+
+@pytest.mark.parametrize(
+    'name, arguments', [entry for entry in OURS if entry not in TRAINING],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else value)
+def test_commands_are_understood(unrun, monkeypatch, capsys, name, arguments):
+    """By the real parser, with all that it requires."""
+    monkeypatch.chdir(ROOT)
+    try:
+        code = cli.main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert not code, f'{name}: {capsys.readouterr().err}'
+
+
+@pytest.mark.parametrize(
+    'name, arguments', TRAINING,
+    ids=lambda value: ' '.join(value[2:]) if isinstance(value, list) else value)
+def test_training_commands_are_understood(monkeypatch, capsys, name, arguments):
+    """By Lightning's parser, with the recipe; it does not look for what is required then."""
+    pytest.importorskip('lightning')
+    monkeypatch.chdir(ROOT)
+    arguments = [value.replace('{{steps}}', '1') for value in arguments]
+    assert '--data.train' in arguments
+    with pytest.raises(SystemExit) as end:
+        cli.main([*arguments, '--print_config'])
+    assert not end.value.code, f'{name}: {capsys.readouterr().err}'
+
+
+def test_other_commands_name_what_there_is():
+    """Targets of make, executables, launch files and their arguments, parameters, files."""
+    targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+    scripts = re.findall(r"'(\w+) = ", (ROOT / 'setup.py').read_text())
+    parameters = {field.name for field in fields(RelocalizeParameters)}
+    inline = [('README.md', shlex.split(text)) for text in re.findall(
+        r'`((?:make|ros2|python) [^`…<$]*)`', README)]
+    for name, words in [*COMMANDS, *inline]:
+        where = f'{name}: {shlex.join(words)}'
+        for word in words:
+            if re.match(r'(config|tools|launch)/', word):
+                assert (ROOT / word).exists(), where
+        if words[0] == 'make':
+            assert {word for word in words[1:] if '=' not in word} <= set(targets), where
+        if words[:3] == ['ros2', 'launch', 'geo_perception']:
+            assert (ROOT / 'launch' / words[3]).is_file(), where
+            given = {word.partition(':=')[0] for word in words[4:]}
+            assert given <= set(launch_arguments()), where
+        if words[:3] == ['ros2', 'run', 'geo_perception']:
+            assert words[3] in scripts, where
+        for flag, value in zip(words, words[1:]):
+            if flag == '-p':
+                assert value.partition(':=')[0] in parameters, where
+            if flag == '-m' and value.startswith('geo_perception'):
+                assert importlib.util.find_spec(value), where
+
+
+def test_every_verb_is_in_its_table():
+    """As ``geo_perception --help`` lists them."""
+    verbs = re.search(r'\{([\w,]+)\}', usage()).group(1).split(',')
+    table = section('## Command line', '## Recordings')
+    assert sorted(verbs) == sorted(set(re.findall(r'^\| `(\w+)', table, re.MULTILINE)))
+
+
+@pytest.mark.parametrize('name, block', blocks('yaml'), ids=lambda text: text.splitlines()[0])
+def test_yaml_examples_fit_the_node(name, block):
+    """Those for our node have known parameters of the right type and range."""
+    for node, content in yaml.safe_load(block).items():
+        assert list(content) == ['ros__parameters'], name
+        if node in ('/**', 'relocalize'):
+            read_overrides(RelocalizeParameters, {
+                key: Parameter(key, value=value)
+                for key, value in content['ros__parameters'].items()})
+        for key, value in content['ros__parameters'].items():
+            if isinstance(value, list):
+                assert len(value) == (225 if key.endswith('covariance') else 15), key
+
+
+@pytest.mark.parametrize('name, block', blocks('python'), ids=lambda text: text.splitlines()[0])
+def test_python_examples_compile(name, block):
+    """And import only what there is."""
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), name
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    """Relative ones, with their anchors."""
+    for target in re.findall(r'\]\(([^)\s]+)\)', path.read_text()):
+        if re.match(r'\w+://|mailto:', target):
+            continue
+        file, _, anchor = target.partition('#')
+        linked = path.parent / file if file else path
+        assert linked.exists(), f'{path.name} links to {target}'
+        if anchor:
+            headings = re.findall(r'^#+ (.*)$', linked.read_text(), re.MULTILINE)
+            slugs = [re.sub(r'[^\w\- ]', '', text.lower()).replace(' ', '-') for text in headings]
+            assert anchor in slugs, f'{path.name} links to {target}'
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_nothing_is_left_to_fill_in(path):
+    """A number that nobody measured is not published."""
+    assert re.findall(r'\{\{.*?\}\}', path.read_text()) == []
