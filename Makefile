@@ -31,7 +31,8 @@ lint: venv  ## Check style and types.
 	@$(BIN)/python -m pytest -q -m linter test
 
 bench: venv  ## Run every benchmark and print its table.
-	@set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS); done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
+	    $(BIN)/python $$script $(ARGS); done
 
 clean:  ## Remove everything the other targets made.
 	rm -rf .venv demo build install log geo_perception.egg-info

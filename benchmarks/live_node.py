@@ -20,7 +20,7 @@ from geo_perception.ros.node_process import NodeProcess
 
 IMAGE_TOPIC = '/camera/image_raw'
 POSE_TOPIC = '/relocalize/pose_with_covariance'
-START_TIMEOUT = 120.0   # s, on a busy machine
+START_TIMEOUT = 300.0   # s, on a busy machine
 _POLL = 0.002
 
 

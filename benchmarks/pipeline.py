@@ -6,9 +6,10 @@ Relocalization of one image on a CPU, against plain PyTorch and against other en
 
 ``pipeline`` is everything from the camera image to the gated pose with its covariance;
 ``plain PyTorch`` is resizing, cropping and one eager fp32 pass of the same network. The engines
-all start from the same crop and end with the pose of the network.
+all go from the same crop to the features before the first dropout layer, in fp32.
 """
 
+from copy import deepcopy
 from functools import partial
 import io
 import os
@@ -80,20 +81,27 @@ def _candidates(architecture, with_compile, results):
     image = camera_image()
     preprocessing = model.metadata.preprocessing
 
-    class Whole(torch.nn.Module):
-        """From a uint8 crop to position and raw rotation in one vector."""
+    network = build_regressor(architecture, model.metadata.arguments).eval()
+    network.load_state_dict({name: torch.from_numpy(value)
+                             for name, value in model.weights().items()})
+
+    class Features(torch.nn.Module):
+        """What the pipeline gives to its engine."""
 
         def __init__(self):
             super().__init__()
-            self.network = build_regressor(architecture, model.metadata.arguments)
-            self.network.load_state_dict(
-                {name: torch.from_numpy(value) for name, value in model.weights().items()})
+            self.network = network
 
         def forward(self, crop):
-            """Return shape (1, 3 + k)."""
-            return torch.cat(self.network(preprocessing.normalise(crop)), 1)
+            """Return features of a uint8 crop, shape (1, h, w, 3)."""
+            return self.network.features(preprocessing.normalise(crop))
 
-    module = Whole().eval()
+    def plain():
+        crop = torch.from_numpy(crop_of(image))
+        with torch.inference_mode():
+            return network(preprocessing.normalise(crop))
+
+    module = Features().eval()
 
     def crop_of(image):
         return np.ascontiguousarray(
@@ -104,10 +112,10 @@ def _candidates(architecture, with_compile, results):
     candidates = {
         'pipeline, 40 samples': partial(sampling, image),
         'pipeline, no samples': partial(deterministic, image),
-        'plain PyTorch': lambda: eager(crop_of(image)),
+        'plain PyTorch': plain,
         ENGINES['engine']: partial(Engine(module, crop, 'cpu', 'fp32'), crop),
         ENGINES['torch']: partial(eager, crop),
-        ENGINES['last']: partial(_torch(Whole().eval().to(memory_format=torch.channels_last)),
+        ENGINES['last']: partial(_torch(deepcopy(module).to(memory_format=torch.channels_last)),
                                  crop)}
     if with_compile:
         candidates[ENGINES['compile']] = partial(_torch(torch.compile(module)), crop)

@@ -36,13 +36,10 @@ def write_untrained_model(path, architecture, crop=None):
         rotation = 'matrix'
         preprocessing = Preprocessing(short_side=crop[0], crop=crop, std=(128.0,) * 3)
         arguments = {'rotation_width': 6, 'input_size': list(crop)}
-        if crop != (224, 288):
-            # A hidden layer over many more cells would be most of the model.
-            arguments['reduced'] = 8
     torch.manual_seed(0)
     network = build_regressor(architecture, arguments)
-    network.initialise_outputs(torch.zeros(3), torch.ones(3),
-                               torch.tensor([1.0, 0, 0, 0, 1, 0][:arguments['rotation_width']]))
+    mean_rotation = torch.tensor([1.0, 0, 0, 0, 1, 0][:arguments['rotation_width']])
+    network.fit_to_scene(torch.zeros(3), torch.ones(3), mean_rotation, None)
     tensors = {f'network.{name}': value.numpy() for name, value in network.state_dict().items()}
     random = np.random.default_rng(0)
     thumbnails = random.standard_normal((_RETRIEVAL_FRAMES, 24, 32))

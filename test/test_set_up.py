@@ -151,6 +151,7 @@ def test_second_run_does_nothing(machine):
 
     machine.python('python3.12', '3.12')
     assert '-m venv .venv' in machine.set_up(PYTHON='python3.12')[1]
+    assert machine.set_up()[1] == []
 
 
 def test_failed_download_is_tried_again(machine):

@@ -6,7 +6,7 @@
 # A sourced ROS 2 distribution is used as it is; elsewhere ROS 2 comes from wheels. Mixing both
 # in one environment loads libraries of either at random, so it is refused.
 #
-# PYTHON=<interpreter> chooses another Python than the newest that fits.
+# PYTHON=<interpreter> chooses another Python than the newest that fits; it is kept from then on.
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -25,9 +25,9 @@ sourced() {
 # What the environment was made from; another answer than the stored one makes it anew.
 fingerprint_of_base() {
     pwd
-    if [ -n "${PYTHON:-}" ]; then command -v "$PYTHON" || true; fi
     if sourced; then echo "$ROS_DISTRO $AMENT_PREFIX_PATH"; fi
-    "$python" --version 2>&1
+    "$python" --version
+    "${PYTHON:-$python}" --version
 }
 
 fingerprint_of_requirements() {

@@ -9,6 +9,7 @@ from typing import Optional
 def relocalization(model: str, recording: str, *, json: Optional[str] = None,
                    report: Optional[str] = None, output: Optional[str] = None,
                    image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+                   pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
                    device: str = 'auto', precision: str = 'auto', samples: int = 40,
                    threads: int = 0):
     """
@@ -32,6 +33,10 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
         Image topic of a bag; by default the only one that fits.
     pose_topic : str, optional
         Pose, odometry or TF topic of a bag; by default the only one that fits.
+    pose_frame : str, optional
+        Frame whose pose the pose topic of a bag gives, where it is not the camera.
+    quaternion : str, optional
+        ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     precision : str
@@ -54,7 +59,8 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
 
     relocalizer = Relocalizer.load(model, device=device, precision=precision, samples=samples,
                                    threads=threads)
-    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic)
+    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
+                              pose_frame=pose_frame, quaternion=quaternion)
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)

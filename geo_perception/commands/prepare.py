@@ -3,8 +3,12 @@
 
 """``geo_perception prepare``: turn recordings into other forms."""
 
+from typing import Optional
 
-def bag(recording: str, *, output: str, overwrite: bool = False):
+
+def bag(recording: str, *, output: str, overwrite: bool = False,
+        image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+        pose_frame: Optional[str] = None, quaternion: Optional[str] = None):
     """
     Write any recording as a ROS 2 bag, to be played, shared or trained from.
 
@@ -19,6 +23,14 @@ def bag(recording: str, *, output: str, overwrite: bool = False):
         Folder of the new bag (mcap).
     overwrite : bool
         Replace a bag that is there.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    pose_topic : str, optional
+        Pose, odometry or TF topic of a bag; by default the only one that fits.
+    pose_frame : str, optional
+        Frame whose pose the pose topic of a bag gives, where it is not the camera.
+    quaternion : str, optional
+        ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
 
     Returns
     -------
@@ -32,7 +44,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False):
     from geo_perception.datasets.recording import open_recording
     from geo_perception.progress import track
 
-    sequence = open_recording(recording)
+    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
+                              pose_frame=pose_frame, quaternion=quaternion)
     # Datasets without times count from zero, which ROS takes for "no time".
     offset = max(0, 10**9 - int(sequence.stamps[0]))
     with BagWriter(output, overwrite=overwrite) as writer:

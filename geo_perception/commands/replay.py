@@ -9,7 +9,8 @@ from typing import Optional
 def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = False,
            json: Optional[str] = None, report: Optional[str] = None,
            output: Optional[str] = None, image_topic: Optional[str] = None,
-           pose_topic: Optional[str] = None, start_timeout: float = 60.0,
+           pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+           start_timeout: float = 60.0,
            frame_timeout: float = 10.0):
     """
     Play a ROS 2 bag over DDS into a live ``relocalize`` node, record its poses and score them.
@@ -37,6 +38,8 @@ def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = Fa
         Image topic; by default the only one that fits.
     pose_topic : str, optional
         Pose, odometry or TF topic of the truth; by default the only one that fits.
+    pose_frame : str, optional
+        Frame whose pose the pose topic gives, where it is not the camera.
     start_timeout : float
         Seconds for the node to load its model and become active.
     frame_timeout : float
@@ -63,7 +66,8 @@ def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = Fa
     from geo_perception.ros.replay import replay as play_into_node
 
     model = load_model_file(relocalizer, 'relocalization')
-    sequence = open_recording(bag, image_topic=image_topic, pose_topic=pose_topic)
+    sequence = open_recording(bag, image_topic=image_topic, pose_topic=pose_topic,
+                              pose_frame=pose_frame)
     result = play_into_node(sequence, model, rate=rate, lock_step=lockstep,
                             start_timeout=start_timeout, frame_timeout=frame_timeout)
     return present(result, sequence, Retrieval.from_model(model), model, bag,

@@ -101,8 +101,8 @@ class Relocalizer:
     """
 
     def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5):
-        if samples < 0 or samples == 1:
-            raise ConfigurationError(f'samples is {samples}; set 0 or at least 2')
+        if samples < 0:
+            raise ConfigurationError(f'samples is {samples}; set 0 or more')
         metadata = model.metadata
         self.model = model
         self.world_frame = metadata.world_frame

@@ -38,8 +38,8 @@ class RelocalizeParameters(PerceptionParameters):
         'inflate publishes it with a covariance that says "not measured" (9999).',
         choices=('withhold', 'inflate'))
     gate_threshold: float = parameter(
-        -1.0, 'Score (0 to 1) that a pose needs; negative takes the threshold of the model file.',
-        minimum=-1.0, maximum=1.0)
+        -1.0, 'Score (0 to 1) that a pose needs; negative takes the default of the pipeline, '
+        '0.5.', minimum=-1.0, maximum=1.0)
     map_frame: str = parameter(
         '', "Frame of the poses; empty takes the model's world frame.")
     base_frame: str = parameter(
