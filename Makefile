@@ -32,7 +32,8 @@ lint: venv  ## Check style and types.
 
 bench: venv  ## Run every benchmark and print its table.
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
-	    $(BIN)/python $$script $(ARGS); done
+	    echo "$$script"; $(BIN)/python $$script $(ARGS) \
+	        --json benchmarks/results/$$(basename $$script .py).json; done
 
 clean:  ## Remove everything the other targets made.
 	rm -rf .venv demo build install log geo_perception.egg-info

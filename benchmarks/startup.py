@@ -19,20 +19,20 @@ import numpy as np
 
 from geo_perception.progress import track
 
-_IMPORT = '''
+_IMPORT = """
 import time
 started = time.perf_counter()
 import geo_perception
 print(time.perf_counter() - started)
-'''
-_LOAD = '''
+"""
+_LOAD = """
 import sys, time
 started = time.perf_counter()
 from geo_perception.inference.relocalizer import Relocalizer
 imported = time.perf_counter()
 Relocalizer.load(sys.argv[1])
 print(imported - started, time.perf_counter() - imported)
-'''
+"""
 
 
 def main():

@@ -270,7 +270,7 @@ def test_dropout_probabilities_of_the_heads(network, images):
         hook.remove()
     assert len(clean) == 3
     for x, on, keep in zip(shares, alive, (0.3, 0.3, 0.5)):
-        assert (x[on] > 0).float().mean().item() == pytest.approx(keep, abs=0.05)
+        assert (x[on] > 0).float().mean().item() == pytest.approx(keep, abs=0.08)
 
 
 @pytest.mark.parametrize('bayesian', [False, True])

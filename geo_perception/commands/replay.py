@@ -10,7 +10,7 @@ def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = Fa
            json: Optional[str] = None, report: Optional[str] = None,
            output: Optional[str] = None, image_topic: Optional[str] = None,
            pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
-           start_timeout: float = 60.0,
+           start_timeout: float = 180.0,
            frame_timeout: float = 10.0):
     """
     Play a ROS 2 bag over DDS into a live ``relocalize`` node, record its poses and score them.

@@ -142,7 +142,7 @@ class PoseNet(PoseRegressor):
         if conv1_padding not in CONV1_PADDING:
             raise ConfigurationError(f'conv1_padding "{conv1_padding}" is unknown; choose '
                                      f'{" or ".join(CONV1_PADDING)}')
-        self.bayesian = bayesian
+        self.rotation_width, self.bayesian = rotation_width, bayesian
         self._conv1_pad = CONV1_PADDING[conv1_padding]
         self.conv1 = nn.Conv2d(3, 64, 7, 2)
         # PyTorch divides alpha by the window size, as Caffe does (posenet.md section 2.5).

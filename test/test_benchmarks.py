@@ -1,0 +1,84 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The benchmarks start, and their shared arithmetic is right."""
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / 'benchmarks'
+SCRIPTS = sorted(path for path in FOLDER.glob('*.py') if '__main__' in path.read_text())
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import harness
+    yield harness
+    sys.modules.pop('harness')
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.stem)
+def test_help(script):
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    output = subprocess.run([sys.executable, script, '--help'], env=environment, check=True,
+                            capture_output=True, text=True).stdout
+    assert '--rounds' in output and '--json' in output
+
+
+def test_all_take_turns_and_are_timed(harness):
+    order = []
+    times = harness.interleave({'slow': lambda: (order.append('slow'), time.sleep(0.01)),
+                                'fast': lambda: order.append('fast')}, rounds=2, calls=3)
+    turns = [order[6:10], order[10:14], order[14:18], order[18:22]]
+    assert turns == [['slow'] * 4, ['fast'] * 4, ['fast'] * 4, ['slow'] * 4]
+    assert times['slow'].shape == times['fast'].shape == (2, 3)
+    assert (times['slow'] >= 0.01).all() and (times['fast'] < 0.01).all()
+
+
+def test_ratio_compares_within_rounds(harness):
+    # Everything takes ten times as long in the second round, and has one slow call.
+    slow = np.array([[2.0, 2.0, 90.0], [20.0, 20.0, 20.0], [2.0, 2.0, 2.0]])
+    fast = np.array([[1.0, 1.0, 1.0], [10.0, 10.0, 900.0], [1.0, 1.0, 1.0]])
+    assert harness.ratio(slow, fast) == 2.0
+
+
+def test_busy_processes_end(harness):
+    with harness.busy_processes(2):
+        children = _children()
+        assert len(children) == 2
+    assert not _children() & children
+
+
+def test_results_are_written(harness, tmp_path, capsys):
+    path = tmp_path / 'results' / 'some.json'
+    parser = harness.argument_parser('text', rounds=3)
+    results = harness.Results(parser.parse_args(['--json', str(path)]))
+    results.times('alone', {'step': np.array([[0.001, 0.003], [0.002, 0.002]])})
+    results.target('ratio', 2.5, 2.0, at_least=True)
+    results.target('delay', 2.5, 2.0)
+    results.write()
+    content = json.loads(path.read_text())
+    assert content['times_ms']['alone']['step']['p50'] == pytest.approx(2.0)
+    assert content['targets']['ratio']['met'] and not content['targets']['delay']['met']
+    assert content['machine']['python']
+    assert 'missed' in capsys.readouterr().out
+
+
+def _children():
+    return {int(stat.parent.name) for stat in Path('/proc').glob('[0-9]*/stat')
+            if _parent(stat) == os.getpid()}
+
+
+def _parent(stat):
+    try:
+        return int(stat.read_text().rpartition(')')[2].split()[1])
+    except OSError:
+        return None
