@@ -15,6 +15,7 @@ import io
 import os
 import sys
 import tempfile
+import warnings
 
 from harness import argument_parser, busy_processes, interleave, ratio, Results
 
@@ -148,7 +149,9 @@ def _onnx_runtime(module, crop):
     import torch
 
     file = io.BytesIO()
-    torch.onnx.export(module, (torch.from_numpy(crop),), file, dynamo=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # of the exporter, about constants
+        torch.onnx.export(module, (torch.from_numpy(crop),), file, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     session = onnxruntime.InferenceSession(file.getvalue(), options,

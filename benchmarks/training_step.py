@@ -9,6 +9,7 @@ logging, Lightning's hooks. The bare loop has the same network, loss and optimis
 that lies in memory ready for the network. Both take turns within one training run.
 """
 
+import logging
 from pathlib import Path
 import tempfile
 import time
@@ -94,6 +95,7 @@ def _measure(recipe, recording, folder, rounds):
                 self.lightning.append([])
             self._mark = time.perf_counter()
 
+    logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
     turns = Turns()
     trainer = lightning.Trainer(
         accelerator='cpu', max_epochs=-1, gradient_clip_val=recipe['clip'], limit_val_batches=0,

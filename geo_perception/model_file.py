@@ -200,7 +200,7 @@ def save_model_file(path, metadata, tensors):
     """
     header = asdict(metadata)
     mean_image = header['preprocessing'].pop('mean_image')
-    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    tensors = {name: np.asarray(value, order='C') for name, value in tensors.items()}
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
     header['format_version'] = FORMAT_VERSION

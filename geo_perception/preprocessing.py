@@ -68,7 +68,8 @@ class Preprocessing:
         if self.short_side < 1 or len(self.crop) != 2 or min(self.crop) < 1:
             raise ConfigurationError(f'preprocessing.short_side {self.short_side} and crop '
                                      f'{tuple(self.crop)} must be positive numbers of pixels')
-        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+        if (len(self.mean) != 3 or len(self.std) != 3 or not np.isfinite(self.mean).all()
+                or not all(value > 0 for value in self.std)):
             raise ConfigurationError(f'preprocessing.mean {tuple(self.mean)} and std '
                                      f'{tuple(self.std)} must be three numbers, std above zero')
         if self.mean_image is not None and (

@@ -254,23 +254,22 @@ def test_dropout_is_on_in_training_only(network, images):
 
 def test_dropout_probabilities_of_the_heads(network, images):
     """0.7 in the auxiliary heads, 0.5 in the main one, measured at the output layers."""
-    shares, hooks = [], []
+    hidden, hooks = {}, []
     for head in heads_of(network):
         hooks.append(head.fc_pose_xyz.register_forward_pre_hook(
-            lambda module, inputs: shares.append(inputs[0])))
+            lambda module, inputs, head=head: hidden.update({head: inputs[0]})))
     with torch.no_grad():
-        clean = network.heads(images)
-        alive = [x > 0 for x in shares]
-        shares.clear()
+        network.heads(images)
+        clean = dict(hidden)
         network.train()
         torch.manual_seed(0)
         network.heads(images)
         network.eval()
     for hook in hooks:
         hook.remove()
-    assert len(clean) == 3
-    for x, on, keep in zip(shares, alive, (0.3, 0.3, 0.5)):
-        assert (x[on] > 0).float().mean().item() == pytest.approx(keep, abs=0.08)
+    for head, keep in zip(heads_of(network), (0.3, 0.3, 0.5)):
+        alive = clean[head] > 0
+        assert (hidden[head][alive] > 0).float().mean().item() == pytest.approx(keep, abs=0.08)
 
 
 @pytest.mark.parametrize('bayesian', [False, True])

@@ -54,11 +54,13 @@ def reprojection_error(position, R, points, position_label, R_label):
         Mean error an image, shape (B,).
 
     """
+    # What is unknown is made safe first: a masked NaN still poisons gradients.
+    known = points.isfinite().all(-1)
+    points = torch.where(known[..., None], points, torch.zeros_like(points))
     seen = (points - position[:, None]) @ R
     true = (points - position_label[:, None]) @ R_label
     valid = (seen[..., 2] > NEAREST_POINT_M) & (true[..., 2] > NEAREST_POINT_M)
-    valid = valid & points.isfinite().all(-1)
-    # Both operands are made safe before the division: a masked NaN still poisons gradients.
+    valid = valid & known
     seen = torch.where(valid[..., None], seen, torch.ones_like(seen))
     true = torch.where(valid[..., None], true, torch.ones_like(true))
     error = (seen[..., :2] / seen[..., 2:] - true[..., :2] / true[..., 2:]).abs().sum(-1)

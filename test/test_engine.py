@@ -1,0 +1,231 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The engine answers as PyTorch does, on the device that was asked for or not at all."""
+
+import importlib.util
+import logging
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.inference.engine import Engine, resolve_device
+
+OPENVINO = pytest.mark.skipif(importlib.util.find_spec('openvino') is None,
+                              reason='openvino is not installed')
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
+NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+
+
+class Small(nn.Module):
+    """Takes uint8 images, as pipelines do."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, 2)
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, images):
+        """Return five numbers an image."""
+        x = images.permute(0, 3, 1, 2).float() / 255
+        return self.linear(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+def pictures(n=3):
+    """Return batches of one image."""
+    return np.random.default_rng(0).integers(0, 256, (n, 1, 16, 20, 3), np.uint8)
+
+
+def without_openvino(monkeypatch):
+    """Make the next engine think that it is not installed."""
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+
+
+@pytest.mark.parametrize('precision, tolerance', [('fp32', 1e-5), ('bf16', 0.05)])
+@pytest.mark.parametrize('backend', ['PyTorch', pytest.param('OpenVINO', marks=OPENVINO)])
+def test_answers_equal_the_module(monkeypatch, backend, precision, tolerance):
+    """For every backend, on images it was not made with; results are 32 bits and their own."""
+    if backend == 'PyTorch':
+        without_openvino(monkeypatch)
+    module = Small()
+    engine = Engine(module, np.zeros((1, 16, 20, 3), np.uint8), 'cpu', precision)
+    assert engine.describe().startswith(f'CPU, {backend}')
+    assert engine.describe().endswith(precision)
+    results = [engine(image) for image in pictures()]
+    for image, result in zip(pictures(), results):
+        with torch.no_grad():
+            expected = module(torch.from_numpy(image))
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, expected, atol=tolerance, rtol=tolerance)
+
+
+@OPENVINO
+def test_inputs_are_read_again_each_time():
+    """The input is shared with the library, not remembered by it."""
+    engine = Engine(Small(), pictures()[0], 'cpu', 'fp32')
+    first = engine(pictures()[0])
+    kept = first.clone()
+    assert not torch.equal(engine(pictures()[1]), kept)
+    assert torch.equal(first, kept)
+    assert torch.equal(engine(pictures()[0]), kept)
+
+
+@OPENVINO
+def test_engine_that_is_wrong_is_not_believed(monkeypatch, caplog):
+    """A result off by more than rounding falls back to PyTorch, with a warning."""
+    import openvino
+
+    convert = openvino.convert_model
+    wrong = Small()
+    nn.init.zeros_(wrong.linear.weight)
+
+    monkeypatch.setattr(openvino, 'convert_model',
+                        lambda module, **options: convert(wrong, **options))
+    module = Small()
+    with caplog.at_level(logging.WARNING):
+        engine = Engine(module, pictures()[0], 'cpu', 'fp32')
+    assert engine.backend == 'PyTorch' and 'using PyTorch' in caplog.text
+    torch.testing.assert_close(engine(pictures()[1]), module(torch.from_numpy(pictures()[1])))
+
+
+@OPENVINO
+def test_engine_that_cannot_convert_is_done_without(monkeypatch, caplog):
+    """A network it does not know, or a broken installation."""
+    import openvino
+
+    def refuse(*_, **__):
+        raise RuntimeError('unsupported operation')
+
+    monkeypatch.setattr(openvino, 'convert_model', refuse)
+    with caplog.at_level(logging.WARNING):
+        engine = Engine(Small(), pictures()[0], 'cpu', 'fp32')
+    assert engine.backend == 'PyTorch' and 'unsupported operation' in caplog.text
+
+
+def test_half_precision_on_a_cpu_is_pytorch():
+    """No other library offers it."""
+    assert Engine(Small(), pictures()[0], 'cpu', 'fp16').describe() == 'CPU, PyTorch, fp16'
+
+
+@NO_CUDA
+@pytest.mark.parametrize('device', ['cuda', 'cuda:1'])
+def test_cuda_is_never_replaced_by_the_cpu(device):
+    """It is an error, which says what to do."""
+    with pytest.raises(ConfigurationError, match=f'device "{device}" was asked for but PyTorch.*'
+                       'set device to cpu'):
+        Engine(Small(), pictures()[0], device)
+
+
+@NO_CUDA
+def test_auto_is_the_cpu_here():
+    """Where there is nothing else."""
+    assert resolve_device('auto') == resolve_device('cpu') == torch.device('cpu')
+
+
+def test_cuda_device_that_does_not_exist(monkeypatch):
+    """On a machine with one."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    assert resolve_device('auto') == torch.device('cuda')
+    assert resolve_device('cuda:0') == torch.device('cuda:0')
+    with pytest.raises(ConfigurationError, match='"cuda:1" was asked for but there are only 1'):
+        resolve_device('cuda:1')
+
+
+@CUDA
+@pytest.mark.parametrize('precision', ['fp32', 'fp16', 'bf16'])
+def test_cuda_graph_answers_equal_the_module(precision):
+    """Replayed on other images."""
+    module = Small()
+    with torch.no_grad():
+        expected = [module(torch.from_numpy(image)) for image in pictures()]
+    engine = Engine(module, pictures()[0], 'cuda', precision)
+    for image, wanted in zip(pictures(), expected):
+        torch.testing.assert_close(engine(image), wanted, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize('device', ['gpu', 'cuda:x', 'cuda:', 'cpu:3', '', 'CUDA'])
+def test_unknown_devices_are_refused(device):
+    """One sentence, whatever was written."""
+    with pytest.raises(ConfigurationError, match='is unknown; choose auto, cpu, cuda'):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize('options, words', [
+    ({'precision': 'int8'}, 'precision "int8" is unknown'), ({'threads': -1}, 'threads is -1')])
+def test_impossible_options_are_refused(options, words):
+    """Before anything is built."""
+    with pytest.raises(ConfigurationError, match=words):
+        Engine(Small(), pictures()[0], 'cpu', **options)
+
+
+def test_threads_hold_in_every_calling_thread(monkeypatch):
+    """PyTorch keeps the number per thread: it is set once in each, and never without a number."""
+    without_openvino(monkeypatch)
+    calls = []
+    monkeypatch.setattr(torch, 'set_num_threads',
+                        lambda n: calls.append((threading.current_thread().name, n)))
+    engine = Engine(Small(), pictures()[0], 'cpu', 'fp32', threads=1)
+
+    def work():
+        engine(pictures()[0])
+        engine(pictures()[1])
+
+    for name in ('first', 'second'):
+        thread = threading.Thread(target=work, name=name)
+        thread.start()
+        thread.join()
+    assert [call for call in calls if call[0] != 'MainThread'] == [('first', 1), ('second', 1)]
+    calls.clear()
+    Engine(Small(), pictures()[0], 'cpu', 'fp32')(pictures()[0])
+    assert calls == []
+
+
+@OPENVINO
+def test_threads_are_passed_on_to_openvino(monkeypatch):
+    """And one stream, for the delay of one image counts."""
+    import openvino
+
+    options = []
+    core = openvino.Core()
+
+    class Spy:
+        """A core that remembers what it was asked for."""
+
+        def get_property(self, *arguments):
+            return core.get_property(*arguments)
+
+        def compile_model(self, graph, device, chosen):
+            options.append(chosen)
+            return core.compile_model(graph, device, chosen)
+
+    monkeypatch.setattr(openvino, 'Core', Spy)
+    Engine(Small(), pictures()[0], 'cpu', 'fp32', threads=1)
+    assert options[0]['INFERENCE_NUM_THREADS'] == '1' and options[0]['NUM_STREAMS'] == '1'
+
+
+def test_dropout_is_off(monkeypatch):
+    """The module is put into evaluation mode."""
+    without_openvino(monkeypatch)
+    module = nn.Sequential(Small(), nn.Dropout(0.5)).train()
+    engine = Engine(module, pictures()[0], 'cpu', 'fp32')
+    assert torch.equal(engine(pictures()[0]), engine(pictures()[0])) and not module.training
+
+
+def test_a_processor_without_bf16_gets_fp32(monkeypatch):
+    """What auto means is asked of the library."""
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    import openvino
+
+    core = openvino.Core()
+    for capabilities, precision in ((['FP32'], 'fp32'), (['FP32', 'BF16'], 'bf16')):
+        monkeypatch.setattr(openvino, 'Core', lambda capabilities=capabilities: SimpleNamespace(
+            get_property=lambda *_: capabilities, compile_model=core.compile_model))
+        assert Engine(Small(), pictures()[0], 'cpu').precision == precision
