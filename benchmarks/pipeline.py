@@ -122,7 +122,9 @@ def _candidates(architecture, with_compile, results):
         candidates[ENGINES['compile']] = partial(_torch(torch.compile(module)), crop)
     for key, make in (('onnx', _onnx_runtime), ('openvino', _openvino)):
         try:
-            candidates[ENGINES[key]] = partial(make(module, crop), crop)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')   # constants and sizes are meant to be fixed
+                candidates[ENGINES[key]] = partial(make(module, crop), crop)
         except ImportError as error:
             results.note(f'{ENGINES[key]} is left out', str(error))
     expected = eager(crop).numpy()
@@ -149,9 +151,7 @@ def _onnx_runtime(module, crop):
     import torch
 
     file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')   # of the exporter, about constants
-        torch.onnx.export(module, (torch.from_numpy(crop),), file, dynamo=False)
+    torch.onnx.export(module, (torch.from_numpy(crop),), file, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     session = onnxruntime.InferenceSession(file.getvalue(), options,

@@ -40,7 +40,7 @@ def network():
 
 
 def test_parameters_of_the_trunk():
-    """EfficientNet-Lite0 has 4,652,008 with batch norm and classifier; folding halves the norms."""
+    """EfficientNet-Lite0 has 4,652,008 with batch norm and classifier; folding halves norms."""
     trunk = sum(p.numel() for p in EfficientNetLite().parameters())
     classifier = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
     published = 4_652_008 - classifier

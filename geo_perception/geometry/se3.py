@@ -19,7 +19,7 @@ R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 def skew(v):
     """
-    Return the matrix [v]x with ``skew(v) @ u == cross(v, u)``.
+    Return the matrix [v]x whose product with u is the cross product of v and u.
 
     Parameters
     ----------

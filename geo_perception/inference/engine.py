@@ -13,7 +13,6 @@ import re
 import threading
 import warnings
 
-import numpy as np
 import torch
 
 from geo_perception.errors import ConfigurationError

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.se3 import (
     interpolate_transform, matrix_from_rotation_vector, rotation_angle, transform_points)
 from geo_perception.geometry.warp import close_surfaces, splat_depth, warp_image

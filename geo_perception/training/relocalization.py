@@ -4,7 +4,7 @@
 """Training of absolute pose regressors (posenet.md sections 5 and 6)."""
 
 from dataclasses import asdict, replace
-from typing import Dict, Literal, Optional, Tuple
+from typing import Dict, Literal, Optional
 
 import lightning
 import numpy as np

@@ -4,9 +4,9 @@
 """
 Posed images for training a relocalizer.
 
-Frames are decoded and resized once, into a file that is mapped to memory; where a network has a frozen
-part, that part too runs once a view, in the inference engine. A training step then waits for
-nothing (speed.md section 4).
+Frames are decoded and resized once, into a file that is mapped to memory; where a network has a
+frozen part, that part too runs once a view, in the inference engine. A training step then waits
+for nothing (speed.md section 4).
 """
 
 import logging
@@ -316,5 +316,3 @@ class RelocalizationData(lightning.LightningDataModule):
     def val_dataloader(self):
         """Return validation batches in order."""
         return self._loader(self._val_set, False)
-
-
