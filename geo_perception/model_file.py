@@ -7,13 +7,13 @@ Model files: safetensors with everything in the header that a node needs to run.
 Loading reads JSON and numbers and executes nothing; pickles are recognised and refused.
 """
 
+from dataclasses import asdict, dataclass, field, fields
 import hashlib
 import json
 import os
+from pathlib import Path
 import struct
 import tempfile
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 import numpy as np

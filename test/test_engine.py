@@ -167,7 +167,7 @@ def test_impossible_options_are_refused(options, words):
 
 
 def test_threads_hold_in_every_calling_thread(monkeypatch):
-    """PyTorch keeps the number per thread: it is set once in each, and never without a number."""
+    """In PyTorch the number is kept per thread: set once in each, never without a number."""
     without_openvino(monkeypatch)
     calls = []
     monkeypatch.setattr(torch, 'set_num_threads',

@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 from safetensors.numpy import save as save_safetensors
+from tiny_model import metadata, write_model
 import torch
 
 from geo_perception import model_file
@@ -20,7 +21,6 @@ from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.model_file import (
     HEADER_KEY, load_model_file, save_model_file, TrainingCamera, write_atomically)
 from geo_perception.preprocessing import Preprocessing
-from tiny_model import metadata, write_model
 
 TENSORS = {'network.a': np.arange(6, dtype=np.float16).reshape(2, 3),
            'network.b': np.array(3.5, np.float32), 'retrieval.poses': np.eye(4)[None]}
@@ -115,6 +115,7 @@ def test_no_path_and_no_file(tmp_path):
 def test_pickles_are_recognised_and_never_loaded(tmp_path):
     """A bare pickle, what torch.save makes, and a zip; none of them runs."""
     class Bomb:
+
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / 'exploded'),)
 

@@ -5,6 +5,7 @@
 
 import sys
 
+from made_weights import published_state
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,6 @@ from geo_perception.networks.efficientnet import (
     EfficientNetLite, imagenet_weights, InvertedResidual, SameConv2d)
 from geo_perception.networks.posenet_lite import align, PoseNetLite
 from geo_perception.networks.relocalization import build_regressor
-from made_weights import published_state
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -238,6 +238,7 @@ def test_a_jump_in_time_or_size_starts_anew(graph, what):
     resets = []
 
     class Node(StandInNode):
+
         def reset(self):
             resets.append(True)
             super().reset()
@@ -544,14 +545,14 @@ def test_missing_odometry_is_reported_and_the_pose_still_published(graph, tf):
 @pytest.fixture(scope='module')
 def model_file(tmp_path_factory):
     """Return the path of a small model that has learnt nothing."""
-    network = build_regressor('posenet_lite', {'input_size': (64, 96), 'hidden': 16})
+    network = build_regressor('posenet_lite', {'input_size': (64, 96), 'width': 16})
     tensors = {f'network.{name}': value.numpy() for name, value in network.state_dict().items()}
     rng = np.random.default_rng(0)
     tensors['retrieval.thumbnails'] = rng.normal(size=(4, 24, 32)).astype(np.float32)
     tensors['retrieval.poses'] = np.tile(np.eye(4), (4, 1, 1))
     metadata = Metadata(
         job='relocalization', architecture='posenet_lite',
-        arguments={'input_size': (64, 96), 'hidden': 16}, rotation='matrix', world_frame='cellar',
+        arguments={'input_size': (64, 96), 'width': 16}, rotation='matrix', world_frame='cellar',
         preprocessing=Preprocessing(short_side=64, crop=(64, 96)))
     path = tmp_path_factory.mktemp('model') / 'untrained.safetensors'
     save_model_file(path, metadata, tensors)

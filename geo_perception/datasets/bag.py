@@ -96,7 +96,7 @@ class BagSequence:
                 calibrations.add(stamp_of(message, position[0]), message)
             else:
                 reader.add(topic, position[0], message)
-        self._images = {topic: index.sorted(topic, path) for topic, index in images.items()}
+        self._images = {topic: index.in_time_order(topic, path) for topic, index in images.items()}
         self._calibrations = calibrations
         self._check_calibration(decode_rgb(first), info_topic, bool(camera_info_topic))
         self._baseline = self._find_baseline()
@@ -191,7 +191,7 @@ class _ImageIndex:
         self.stamps.append(stamp)
         self.positions.append(position)
 
-    def sorted(self, topic, path):
+    def in_time_order(self, topic, path):
         stamps = np.array(self.stamps, np.int64)
         positions = np.array(self.positions, np.int64).reshape(-1, 2)
         order = in_order(stamps, topic, path)

@@ -131,7 +131,7 @@ class BagWriter:
         self.write(topic, stamp, self._new('sensor_msgs/msg/Image',
                                            header=self._header(stamp, frame_id), **fields))
 
-    def compressed_image(self, topic, stamp, frame_id, rgb, format='jpeg'):
+    def compressed_image(self, topic, stamp, frame_id, rgb, format='jpeg'):  # noqa: A002
         """
         Write a sensor_msgs/CompressedImage.
 

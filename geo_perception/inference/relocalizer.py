@@ -115,7 +115,8 @@ class Relocalizer:
         generator = torch.Generator().manual_seed(0)
         # The same masks for every frame: equal images give equal poses.
         self._masks = self._network.draw_masks(samples, generator) if samples else None
-        example = np.zeros((1, *self._preprocessing.crop, 3), np.uint8)
+        example = np.random.default_rng(0).integers(
+            0, 256, (1, *self._preprocessing.crop, 3), np.uint8)
         self._engine = Engine(_Features(self._network, self._preprocessing), example, device,
                               precision, threads)
 

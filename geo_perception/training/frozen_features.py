@@ -40,7 +40,8 @@ class FrozenFeatures:
     def __init__(self, model):
         self._crop, self._augmentation = model.preprocessing.crop, model.augmentation
         self._seed = model.seed
-        self._example = np.zeros((BATCH, *self._crop, 3), np.float32)
+        self._example = np.random.default_rng(0).uniform(
+            0, 255, (BATCH, *self._crop, 3)).astype(np.float32)
         self._engine = Engine(_Frozen(model.network, model.preprocessing), self._example,
                               precision='fp32')
 

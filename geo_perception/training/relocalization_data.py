@@ -9,8 +9,8 @@ frozen part, that part too runs once a view, in the inference engine. A training
 for nothing (speed.md section 4).
 """
 
-import logging
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 from typing import Optional
 
