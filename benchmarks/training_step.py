@@ -98,7 +98,7 @@ def _measure(recipe, recording, folder, rounds):
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
     turns = Turns()
     trainer = lightning.Trainer(
-        accelerator='cpu', max_epochs=-1, gradient_clip_val=recipe['clip'], limit_val_batches=0,
+        accelerator='cpu', max_epochs=10000, gradient_clip_val=recipe['clip'], limit_val_batches=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, log_every_n_steps=10,
         logger=TensorBoardLogger(folder), callbacks=[DataWait(), turns])
