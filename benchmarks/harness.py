@@ -67,7 +67,9 @@ def busy_processes(count):
         Number of processes that compute without pause.
 
     """
-    processes = [subprocess.Popen([sys.executable, '-c', _BUSY_LOOP]) for _ in range(count)]
+    # In sessions of their own, as the node is: Linux shares the cores among sessions first.
+    processes = [subprocess.Popen([sys.executable, '-c', _BUSY_LOOP], start_new_session=True)
+                 for _ in range(count)]
     try:
         yield
     finally:

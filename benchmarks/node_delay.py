@@ -63,12 +63,12 @@ def _make_slow(path, results):
     """Write the smallest model that is too slow for the camera and return its pipeline."""
     for crop in CROPS:
         pipeline = _make(path, 'posenet_lite', crop)
-        _time(pipeline, 2)
-        median = np.median(_time(pipeline, 5))
-        if median > SLOW / CAMERA_RATE:
+        # The fastest call: a disturbed one would make the machine look slow.
+        fastest = _time(pipeline, 10).min()
+        if fastest > SLOW / CAMERA_RATE:
             break
     results.note('network too large for this machine',
-                 f'posenet_lite at {crop[0]}x{crop[1]}, {1e3 * median:.0f} ms an image')
+                 f'posenet_lite at {crop[0]}x{crop[1]}, at best {1e3 * fastest:.0f} ms an image')
     return pipeline
 
 

@@ -13,7 +13,9 @@ from geo_perception.errors import GeoPerceptionError
 
 # Before NumPy and PyTorch come in: threads that spin at barriers make either many times slower
 # beside other processes (speed.md section 1), and our NumPy products are too thin to share.
-THREADS = {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1'}
+ENVIRONMENT = {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1',
+               # What is wrong with an image is said in our own words.
+               'OPENCV_LOG_LEVEL': 'OFF'}
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
 
@@ -36,7 +38,7 @@ def main(args=None):
 
     """
     arguments = sys.argv[1:] if args is None else args
-    for variable, value in THREADS.items():
+    for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
     logging.captureWarnings(True)
@@ -45,10 +47,13 @@ def main(args=None):
     before = signal.signal(signal.SIGTERM, _interrupt) if in_main_thread else None
     try:
         _run(arguments)
+        sys.stdout.flush()
     except GeoPerceptionError as error:
         print(f'error: {error}', file=sys.stderr)
         return EXIT_FAILURE
     except BrokenPipeError:
+        # The reader went away (| head); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -170,7 +170,8 @@ class Relocalizer:
 
         """
         resized = self._resize(image)
-        crop = np.ascontiguousarray(self._preprocessing.centre_crop(resized))
+        # A copy: PyTorch wants arrays that it may write to, and decoded images are not.
+        crop = np.array(self._preprocessing.centre_crop(resized), order='C')
         features = self._engine(crop[None])
         with torch.inference_mode():
             position, rotation = self._network.regress(features, self._masks)

@@ -6,6 +6,7 @@
 from dataclasses import asdict, replace
 from typing import Dict, Literal, Optional
 
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 import lightning
 import numpy as np
 import torch
@@ -87,8 +88,8 @@ class RelocalizationModule(lightning.LightningModule):
                  mean: Literal['fixed', 'pixel', 'image'] = 'fixed',
                  augmentation: Augmentation = Augmentation(),
                  optimizer: Literal['adam', 'adagrad', 'sgd'] = 'adam',
-                 learning_rate: float = 1e-3, weight_decay: float = 1e-2,
-                 bias_learning_rate: float = 1.0,
+                 learning_rate: PositiveFloat = 1e-3, weight_decay: NonNegativeFloat = 1e-2,
+                 bias_learning_rate: PositiveFloat = 1.0,
                  schedule: Literal['one_cycle', 'constant'] = 'one_cycle',
                  start_from: Optional[str] = None, seed: int = 0):
         super().__init__()
@@ -113,8 +114,9 @@ class RelocalizationModule(lightning.LightningModule):
         self.loss = PoseLoss(loss, beta, self.network.head_weights, rotation, sign_invariant)
         self.preprocessing, self.augmentation, self.seed = preprocessing, augmentation, seed
         self._mean, self._optimizer, self._schedule = mean, optimizer, schedule
-        self._learning_rate, self._weight_decay = learning_rate, weight_decay
-        self._bias_learning_rate = bias_learning_rate
+        # Plain numbers again: checkpoints hold nothing that needs code to be read.
+        self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
+        self._bias_learning_rate = float(bias_learning_rate)
         self._frames, self._summary, self._calibration = None, None, None
         self._metrics, self._outputs = {}, []
         self._resumed_steps = None
@@ -192,14 +194,21 @@ class RelocalizationModule(lightning.LightningModule):
             poses = poses.clone()
             poses[:, :3, :3] = R
             inputs = self.network.frozen(self.preprocessing.normalise(inputs, offset))
-        heads = self.network.heads(inputs.float())
-        loss = self.loss(heads, *self._targets(poses), batch.get('points'))
+        try:
+            heads = self.network.heads(inputs.float())
+            loss = self.loss(heads, *self._targets(poses), batch.get('points'))
+        except torch.linalg.LinAlgError as error:
+            raise self._not_finite() from error
         if not torch.isfinite(loss):
-            raise ConfigurationError(
-                f'the loss became {loss.item()} at step {self.global_step}; lower '
-                '--model.learning_rate, and check beta if the loss is "weighted" or "caffe"')
+            raise self._not_finite()
         self.log('train/loss', loss, prog_bar=True)
         return loss
+
+    def _not_finite(self):
+        """Return what to raise when weights or loss are beyond all numbers."""
+        return ConfigurationError(
+            f'the training diverged: loss or poses are not finite after step {self.global_step}; '
+            'lower --model.learning_rate, and check beta if the loss is "weighted" or "caffe"')
 
     def validation_step(self, batch, batch_index):
         """Collect the answers for one batch."""
@@ -211,7 +220,10 @@ class RelocalizationModule(lightning.LightningModule):
         features = self.network.upper(inputs.float()).float()
         # In mixed precision too: this is what inference does.
         with torch.autocast(self.device.type, enabled=False):
-            position, rotation = self.network.regress(features)
+            try:
+                position, rotation = self.network.regress(features)
+            except torch.linalg.LinAlgError as error:
+                raise self._not_finite() from error
         self._outputs.append((features, position, decode_rotation(rotation, self._rotation),
                               batch['pose']))
 
@@ -220,8 +232,7 @@ class RelocalizationModule(lightning.LightningModule):
         features, position, R, poses = (torch.cat(column) for column in zip(*self._outputs))
         self._outputs.clear()
         if not (position.isfinite().all() and R.isfinite().all()):
-            raise ConfigurationError(f'the network answers NaN after step {self.global_step}; '
-                                     'lower --model.learning_rate')
+            raise self._not_finite()
         every = max(1, -(-len(poses) // LARGEST_CALIBRATION))
         errors, covariances = self._sample(features[::every], poses[::every])
         gathered = [self.all_gather(x.to(self.device)).flatten(0, 1) if self.trainer.world_size > 1

@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 from typing import Optional
 
+from jsonargparse.typing import PositiveInt
 import lightning
 import numpy as np
 import torch
@@ -215,8 +216,8 @@ class RelocalizationData(lightning.LightningDataModule):
 
     """
 
-    def __init__(self, train: str, val: Optional[str] = None, batch_size: int = 64,
-                 views: int = 16, novel_views: NovelViews = NovelViews(),
+    def __init__(self, train: str, val: Optional[str] = None, batch_size: PositiveInt = 64,
+                 views: PositiveInt = 16, novel_views: NovelViews = NovelViews(),
                  image_topic: Optional[str] = None,
                  pose_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
                  quaternion: Optional[str] = None, pose_frame: Optional[str] = None):
