@@ -17,6 +17,9 @@ from geo_perception.networks.efficientnet import (
 from geo_perception.networks.posenet_lite import align, PoseNetLite
 from geo_perception.networks.relocalization import build_regressor
 
+# A level camera that looks along x: the first two columns of its rotation.
+LEVEL = torch.tensor([0.0, -1, 0, 0, 0, -1])
+
 
 @pytest.fixture(scope='module', autouse=True)
 def one_thread():
@@ -33,7 +36,8 @@ def network():
     torch.manual_seed(0)
     network = PoseNetLite((64, 96), width=32, dropout=0.5).eval()
     network.trunk.load_pretrained(published_state())
-    network.fit_to_scene(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 1.0]), None, None)
+    network.fit_to_scene(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 1.0]),
+                         LEVEL, None)
     # Untrained, every cell says nearly the same.
     nn.init.normal_(network.surface.weight, std=0.3)
     return network
@@ -182,7 +186,7 @@ def test_pose_is_that_of_the_surfaces(network):
     hook = network.surface.register_forward_hook(
         lambda module, inputs, output: outputs.append(output.flatten(2)))
     K = torch.tensor([[90.0, 0, 40], [0, 95, 30], [0, 0, 1]])
-    network.fit_to_scene(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 1.0]), None, K)
+    network.fit_to_scene(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 1.0]), LEVEL, K)
     position, rotation = network(image)
     hook.remove()
     (output,) = outputs
@@ -190,9 +194,32 @@ def test_pose_is_that_of_the_surfaces(network):
                           indexing='ij')
     rays = torch.stack([(u - 40) / 90, (v - 30) / 95, torch.ones(2, 3)]).flatten(1)
     in_camera = rays * 2.0 * output[0, 0].clamp(-3, 3).exp()
-    in_world = torch.tensor([[1.0], [2], [3]]) + torch.tensor([[4.0], [5], [2]]) * output[0, 1:4]
+    along_world = rays[[2, 0, 1]] * torch.tensor([[1.0], [-1], [-1]])
+    prior = torch.tensor([[1.0], [2], [3]]) + 2.0 * along_world
+    in_world = prior + torch.tensor([[4.0], [5], [2]]) * output[0, 1:4]
     expected = align(in_camera[None], in_world[None], torch.softmax(output[:, 4:], 2))
     torch.testing.assert_close((position, rotation), expected)
+
+
+@pytest.mark.parametrize('mean', [
+    [0.0, -1, 0, 0, 0, -1], [0.3, -0.2, 0.1, 0, 0.1, -0.9],
+    # Seen all the way round: only the vertical is left.
+    [0.0, 0, 0, 0, 0, -0.9]])
+def test_begins_at_the_mean_pose(mean):
+    """A start that is far off can end in a wrong minimum of the alignment, half a turn away."""
+    network = PoseNetLite((64, 96), width=8)
+    nn.init.zeros_(network.surface.weight)
+    nn.init.zeros_(network.surface.bias)
+    position = torch.tensor([1.0, 2.0, 3.0])
+    network.fit_to_scene(position, torch.tensor([4.0, 5.0, 1.0]), torch.tensor(mean), None)
+    found, rotation = network.regress(torch.zeros(1, 8, 2, 3))
+    # The tie breaker of the alignment turns it by 0.3 mrad.
+    torch.testing.assert_close(found[0], position, rtol=0, atol=3e-3)
+    columns = rotation.reshape(2, 3)
+    torch.testing.assert_close(columns @ columns.T, torch.eye(2))
+    torch.testing.assert_close(columns[1], torch.tensor([0.0, 0, -1]), rtol=0, atol=0.25)
+    if mean[0] == 0 and mean[1] == -1:
+        torch.testing.assert_close(rotation[0], torch.tensor(mean), rtol=0, atol=3e-3)
 
 
 def test_poses_stay_exact_in_mixed_precision(network):

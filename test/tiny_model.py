@@ -17,6 +17,8 @@ from geo_perception.model_file import Metadata, save_model_file, TrainingCamera
 from geo_perception.networks.posenet_lite import PoseNetLite
 from geo_perception.preprocessing import Preprocessing
 
+# A level camera that looks along x: the first two columns of its rotation.
+LEVEL = torch.tensor([0.0, -1, 0, 0, 0, -1])
 ARGUMENTS = {'input_size': [64, 96], 'rotation_width': 6, 'width': 16, 'dropout': 0.3}
 PREPROCESSING = Preprocessing(short_side=64, crop=(64, 96), std=(128.0, 128.0, 128.0))
 CALIBRATION = {'scale_position': 2.0, 'scale_rotation': 1.5, 'floor_position': 0.05,
@@ -37,7 +39,8 @@ def network():
     torch.manual_seed(0)
     network = PoseNetLite(**ARGUMENTS).eval()
     network.trunk.load_pretrained(published_state())
-    network.fit_to_scene(torch.tensor([1.0, 2.0, 1.5]), torch.tensor([3.0, 2.0, 1.0]), None, None)
+    network.fit_to_scene(torch.tensor([1.0, 2.0, 1.5]), torch.tensor([3.0, 2.0, 1.0]),
+                         LEVEL, None)
     nn.init.normal_(network.surface.weight, std=0.3)
     return network
 

@@ -75,9 +75,10 @@ class PoseNetLite(PoseRegressor):
         self.surface = nn.Conv2d(width, 5, 1)
         nn.init.normal_(self.surface.weight, std=0.01)
         self._drop = dropout
-        self.register_buffer('centre', torch.zeros(3))
+        cells = self._grid[0] * self._grid[1]
         self.register_buffer('extent', torch.ones(3))
-        self.register_buffer('rays', torch.zeros(3, self._grid[0] * self._grid[1]))
+        self.register_buffer('rays', torch.zeros(3, cells))
+        self.register_buffer('prior', torch.zeros(3, cells))
 
     def load_pretrained(self):
         """Take the ImageNet weights of the trunk."""
@@ -85,8 +86,12 @@ class PoseNetLite(PoseRegressor):
 
     @torch.no_grad()
     def fit_to_scene(self, mean_position, extent, mean_rotation, K):
-        """Remember where the scene is and which way the cells look; see `PoseRegressor`."""
-        self.centre.copy_(mean_position)
+        """
+        Remember which way the cells look, and begin with the mean pose; see `PoseRegressor`.
+
+        From points on one spot the first rotations would be random, and one that begins half a
+        turn off can stay there: a wrong minimum of the alignment.
+        """
         self.extent.copy_(extent.clamp_min(TYPICAL_DEPTH))
         height, width = self.input_size
         if K is None:
@@ -98,6 +103,11 @@ class PoseNetLite(PoseRegressor):
                                 for n in self._grid), indexing='ij')
         pixels = torch.stack([u, v, torch.ones_like(u)]).reshape(3, -1).double()
         self.rays.copy_(torch.linalg.inv(K.double()) @ pixels)
+        # The polar factor: a mean of rotations is none, and about the vertical it may vanish.
+        U, _, Vt = torch.linalg.svd(mean_rotation.reshape(2, 3).T, full_matrices=False)
+        x, y = (U @ Vt).T
+        R = torch.stack([x, y, torch.linalg.cross(x, y)], 1).to(self.rays)
+        self.prior.copy_(mean_position[:, None] + R @ self.rays * TYPICAL_DEPTH)
 
     def frozen(self, images):
         """Return both maps of the trunk on the grid of the deep one, (B, 768, H / 32, W / 32)."""
@@ -122,7 +132,7 @@ class PoseNetLite(PoseRegressor):
             output = self.surface(hidden.float()).flatten(2)
             log_depth = output[:, :1].clamp(-LARGEST_LOG_DEPTH, LARGEST_LOG_DEPTH)
             in_camera = self.rays * TYPICAL_DEPTH * torch.exp(log_depth)
-            in_world = self.centre[:, None] + self.extent[:, None] * output[:, 1:4]
+            in_world = self.prior + self.extent[:, None] * output[:, 1:4]
             return align(in_camera, in_world, torch.softmax(output[:, 4:], 2))
 
     def heads(self, frozen):

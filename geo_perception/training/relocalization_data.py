@@ -35,8 +35,11 @@ from geo_perception.training.scratch import scratch_array
 
 log = logging.getLogger(__name__)
 
-# Held out where no validation recording is given: every tenth stretch of this many frames.
-HELD_OUT_BLOCK = 10
+# Where no validation recording is given, the fifth and the fifteenth of this many stretches are
+# held out: inside the path, and long, since frames next to training frames are too easy for the
+# covariance.
+STRETCHES = 20
+SMALLEST_SPLIT = 100
 LARGEST_RETRIEVAL = 2000
 POINTS_PER_IMAGE = 200
 
@@ -194,8 +197,8 @@ class RelocalizationData(lightning.LightningDataModule):
         Recording to learn from; slices as in ``bag[0:500]``.
     val : str, optional
         Recording that selects the checkpoint and calibrates the covariance; never the one that
-        results are reported on. Without it every tenth stretch of ten training frames is held
-        out.
+        results are reported on. Without it the training recording is cut into twenty stretches,
+        and the fifth and the fifteenth are held out.
     batch_size : int
         Frames a step, on each process.
     views : int
@@ -279,10 +282,10 @@ class RelocalizationData(lightning.LightningDataModule):
         train = self._open_usable(self._train_spec)
         if self._val_spec is not None:
             return train, self._open_usable(self._val_spec)
-        held_out = np.arange(len(train)) // HELD_OUT_BLOCK % 10 == 9
-        if not held_out.any():
+        if len(train) < SMALLEST_SPLIT:
             raise RecordingError(f'{self._train_spec} has only {len(train)} frames, too few to '
                                  'hold some out; name a validation recording with --data.val')
+        held_out = np.arange(len(train)) * STRETCHES // len(train) % 10 == 4
         return (SlicedSequence(train, np.flatnonzero(~held_out)),
                 SlicedSequence(train, np.flatnonzero(held_out)))
 
