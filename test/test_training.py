@@ -113,9 +113,9 @@ def test_twenty_images_are_learned_by_heart(world, place, capsys):
     assert outcome['steps'] == 500 and outcome['data_wait_share'] < 0.5
     assert outcome['checkpoint'] == str(place / checkpoints() / 'best.ckpt')
     # Standard output has the results, standard error the way there, and nothing else.
-    assert re.fullmatch(rf'waited for data \d+\.\d % of the training time\n'
-                        rf'best checkpoint: (\S+)\n'
-                        rf'next: geo_perception export \1 --output model.safetensors\n',
+    assert re.fullmatch(r'waited for data \d+\.\d % of the training time\n'
+                        r'best checkpoint: (\S+)\n'
+                        r'next: geo_perception export \1 --output model.safetensors\n',
                         printed.out).group(1) == outcome['checkpoint']
     assert [line.split(':')[0] for line in printed.err.splitlines()] == [
         'epoch 250, step 250', 'epoch 500, step 500']

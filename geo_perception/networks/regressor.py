@@ -3,6 +3,8 @@
 
 """What every absolute pose regressor has in common."""
 
+from typing import Optional, Tuple
+
 import torch
 from torch import nn
 
@@ -38,9 +40,9 @@ class PoseRegressor(nn.Module):
 
     """
 
-    input_size = None
-    head_weights = (1.0,)
-    training_only = ()
+    input_size: Optional[Tuple[int, int]] = None
+    head_weights: Tuple[float, ...] = (1.0,)
+    training_only: Tuple[str, ...] = ()
     has_frozen_part = False
 
     def load_pretrained(self):

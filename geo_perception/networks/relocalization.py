@@ -3,11 +3,14 @@
 
 """The absolute pose regressors by name."""
 
+from typing import Dict, Type
+
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.posenet import PoseNet
 from geo_perception.networks.posenet_lite import PoseNetLite
+from geo_perception.networks.regressor import PoseRegressor
 
-ARCHITECTURES = {'posenet': PoseNet, 'posenet_lite': PoseNetLite}
+ARCHITECTURES: Dict[str, Type[PoseRegressor]] = {'posenet': PoseNet, 'posenet_lite': PoseNetLite}
 
 
 def build_regressor(architecture, arguments):

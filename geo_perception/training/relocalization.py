@@ -4,7 +4,7 @@
 """Training of absolute pose regressors (posenet.md sections 5 and 6)."""
 
 from dataclasses import asdict, replace
-from typing import Dict, Literal, Optional
+from typing import Dict, List, Literal, Optional, Tuple
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 import lightning
@@ -118,7 +118,8 @@ class RelocalizationModule(lightning.LightningModule):
         self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
         self._bias_learning_rate = float(bias_learning_rate)
         self._frames, self._summary, self._calibration = None, None, None
-        self._metrics, self._outputs = {}, []
+        self._metrics: Dict[str, float] = {}
+        self._outputs: List[Tuple[torch.Tensor, ...]] = []
         self._resumed_steps = None
 
     def _start_from(self, path):

@@ -184,16 +184,16 @@ _ALL_ROUND = ('+x', '-x', '+y', '-y')
 # floats round between the ring and the furniture, the toy train on the wall in the corner.
 MOVERS = (
     (Box('cart', (0.40, 0.26, 0.36), (0, 0, 0), (0.80, 0.42, 0.10),
-         {side: textures.stripes for side in _ALL_ROUND}, np.pi / 2),
+         dict.fromkeys(_ALL_ROUND, textures.stripes), np.pi / 2),
      Track((0.0, 0.0, 0.0), (0.38, 0.20, 0), 14.0, 0.0, 1.0)),
     (Box('lantern', (0.28, 0.28, 0.36), (0, 0, 0), (0.82, 0.72, 0.30),
-         {side: textures.stripes for side in _ALL_ROUND}),
+         dict.fromkeys(_ALL_ROUND, textures.stripes)),
      Track((0.0, 0.0, 0.98), (0.38, 0.28, 0), -9.0, 0.05, 1.0)),
     (Box('balloon', (0.36, 0.36, 0.36), (0, 0, 0), (0.72, 0.16, 0.32),
-         {side: textures.painting for side in _ALL_ROUND}),
+         dict.fromkeys(_ALL_ROUND, textures.painting)),
      Track((0.0, 0.0, 1.15), (2.20, 1.65, 0), -21.0, 0.08, -2.0)),
     (Box('toy train', (0.40, 0.16, 0.22), (0, 0, 0), (0.16, 0.36, 0.74),
-         {side: textures.stripes for side in _ALL_ROUND}),
+         dict.fromkeys(_ALL_ROUND, textures.stripes)),
      Track((1.60, 2.16, 1.17), (0.60, 0.14, 0), 11.0, 0.0, 0.0)),
 )
 
