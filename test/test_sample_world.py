@@ -163,7 +163,7 @@ def test_movers_and_light_differ_between_the_passes_but_the_place_does_not():
 
 def test_two_movers_are_often_in_view():
     world = SampleWorld(seed=0, camera=TINY)
-    for name, frames in (('train', 500), ('test', 250)):
+    for name, frames in (('train', 500), ('val', 200), ('test', 250)):
         drive = world.drive(name, frames)
         share = np.mean([np.mean(drive[i].motion_mask > 0) > 0.01 for i in range(0, frames, 12)])
         assert share > 0.4
@@ -186,7 +186,7 @@ def test_negative_index_counts_from_the_end_and_past_the_end_is_an_error(world):
         drive[3]
 
 
-@pytest.mark.parametrize('name, frames', [('train', 500), ('test', 250)])
+@pytest.mark.parametrize('name, frames', [('train', 500), ('val', 200), ('test', 250)])
 def test_robot_keeps_its_limits_and_its_distance(world, name, frames):
     drive = world.drive(name, frames)
     poses = drive.T_world_base
@@ -243,10 +243,10 @@ def test_odometry_drifts_a_little_and_its_twist_is_its_motion(world):
 
 
 def test_bags_hold_what_was_rendered_for_any_number_of_workers(tmp_path):
-    bags = write_sample_world(tmp_path / 'one', 4, 3, camera=TINY, workers=1)
-    again = write_sample_world(tmp_path / 'two', 4, 3, camera=TINY, workers=2)
+    bags = write_sample_world(tmp_path / 'one', 4, 2, 3, camera=TINY, workers=1)
+    again = write_sample_world(tmp_path / 'two', 4, 2, 3, camera=TINY, workers=2)
     world = SampleWorld(0, TINY)
-    for name, frames in (('train', 4), ('test', 3)):
+    for name, frames in (('train', 4), ('val', 2), ('test', 3)):
         file = f'{name}.mcap'
         assert (bags[name] / file).read_bytes() == (again[name] / file).read_bytes()
         recording, drive = open_recording(bags[name]), world.drive(name, frames)
@@ -261,11 +261,11 @@ def test_bags_hold_what_was_rendered_for_any_number_of_workers(tmp_path):
             assert read.baseline == pytest.approx(BASELINE)
             assert np.allclose(read.camera.K, TINY.K)
     with pytest.raises(RecordingError, match='exists already'):
-        write_sample_world(tmp_path / 'one', 4, 3, camera=TINY, workers=1)
+        write_sample_world(tmp_path / 'one', 4, 2, 3, camera=TINY, workers=1)
 
 
 def test_camera_pose_of_the_body_agrees_with_truth_through_tf(tmp_path):
-    bag = sample(output=str(tmp_path), frames_train=2, frames_test=1)['train']
+    bag = sample(output=str(tmp_path), frames_train=2, frames_val=1, frames_test=1)['train']
     recording = open_recording(bag, pose_topic='/tf')
     drive = SampleWorld(0).drive('train', 2)
     assert np.allclose(inverse_transform(recording.poses[0]) @ recording.poses[1],
@@ -273,7 +273,7 @@ def test_camera_pose_of_the_body_agrees_with_truth_through_tf(tmp_path):
     assert np.allclose(recording.poses[0], T_BASE_CAMERA, atol=1e-9)
 
 
-@pytest.mark.parametrize('wrong', [{'frames_train': 0}, {'frames_test': -1}, {'seed': -1},
+@pytest.mark.parametrize('wrong', [{'frames_train': 0}, {'frames_val': 0}, {'frames_test': -1}, {'seed': -1},
                                    {'workers': 0}])
 def test_numbers_out_of_range_are_refused_by_name(tmp_path, wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

@@ -4,10 +4,10 @@
 """``geo_perception sample``: render the sample world."""
 
 
-def sample(*, output: str, frames_train: int = 500, frames_test: int = 250, seed: int = 0,
-           overwrite: bool = False):
+def sample(*, output: str, frames_train: int = 500, frames_val: int = 200, frames_test: int = 250,
+           seed: int = 0, overwrite: bool = False):
     """
-    Render the sample world: a furnished room, driven through twice, as two ROS 2 bags.
+    Render the sample world: a furnished room, driven through three times, as three ROS 2 bags.
 
     Each bag holds stereo images (320x240, 10 Hz) with intrinsics, exact camera poses, depth,
     optical flow and masks of the moving objects, and drifting wheel odometry with its
@@ -16,9 +16,11 @@ def sample(*, output: str, frames_train: int = 500, frames_test: int = 250, seed
     Parameters
     ----------
     output : str
-        Folder for the bags ``train`` and ``test``.
+        Folder for the bags ``train``, ``val`` and ``test``.
     frames_train : int
         Frames of the training pass, at 10 Hz.
+    frames_val : int
+        Frames of the validation pass, at 10 Hz.
     frames_test : int
         Frames of the test pass, at 10 Hz.
     seed : int
@@ -29,10 +31,10 @@ def sample(*, output: str, frames_train: int = 500, frames_test: int = 250, seed
     Returns
     -------
     dict
-        Paths of the bags: ``train`` and ``test``.
+        Paths of the bags: ``train``, ``val`` and ``test``.
 
     """
     from geo_perception.datasets.sample_world import write_sample_world
 
-    bags = write_sample_world(output, frames_train, frames_test, seed, overwrite)
+    bags = write_sample_world(output, frames_train, frames_val, frames_test, seed, overwrite)
     return {name: str(path) for name, path in bags.items()}

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-The robot's two passes through the place, and what its wheels tell.
+The robot's three passes through the place, and what its wheels tell.
 
 The robot drives rounds on a ring whose radius breathes, and sweeps its heading while it drives.
-The training rounds interleave in radius and sweep; the test pass runs between them.
+The training rounds interleave in radius and sweep; the other two passes run between them.
 Body frame ``base_link``: on the floor, x forward, y left, z up (REP 103).
 """
 
@@ -82,6 +82,8 @@ class Trajectory:
 TRAJECTORIES = {
     'train': Trajectory(start=0.0, breaths=4 / 3, breath_phase=0.0, breath_depth=0.17,
                         sweeps=5 / 3, sweep_phase=0.8, sweep_angle=0.55, lap=18.0),
+    'val': Trajectory(start=2.3, breaths=1.39, breath_phase=3.6, breath_depth=0.15,
+                      sweeps=1.85, sweep_phase=2.4, sweep_angle=0.5, lap=18.8),
     'test': Trajectory(start=1.1, breaths=1.45, breath_phase=2.0, breath_depth=0.13,
                        sweeps=2.1, sweep_phase=0.5, sweep_angle=0.45, lap=19.5),
 }

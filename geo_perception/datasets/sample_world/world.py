@@ -24,6 +24,7 @@ CAMERA = Camera(np.array([[220.0, 0, 161.3], [0, 220.0, 118.6], [0, 0, 1]]), 320
 _T_CAMERA_RIGHT = make_transform(np.eye(3), [BASELINE, 0, 0])
 # Start of the recording (ns), start on the movers' tracks (s), phase of the light (rad).
 _PASSES = {'train': (1_750_000_000_000_000_000, 0.0, 0.0),
+           'val': (1_750_001_800_000_000_000, 2.9, 4.2),
            'test': (1_750_003_600_000_000_000, 5.3, 2.1)}
 
 
@@ -79,7 +80,7 @@ class SampleWorld:
         Parameters
         ----------
         name : str
-            ``'train'`` or ``'test'``.
+            ``'train'``, ``'val'`` or ``'test'``.
         frames : int
             Number of frames, at 10 Hz.
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Write the sample world as two ROS 2 bags, rendered by all processor cores."""
+"""Write the sample world as ROS 2 bags, rendered by all processor cores."""
 
 import multiprocessing
 import os
@@ -12,7 +12,7 @@ import threading
 import cv2
 
 from geo_perception.datasets.bag_writer import BagWriter
-from geo_perception.datasets.sample_world.trajectory import T_BASE_CAMERA
+from geo_perception.datasets.sample_world.trajectory import T_BASE_CAMERA, TRAJECTORIES
 from geo_perception.datasets.sample_world.world import BASELINE, CAMERA, SampleWorld, WORLD_FRAME
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.progress import track
@@ -20,8 +20,8 @@ from geo_perception.progress import track
 _WORLD = None   # of a worker process
 
 
-def write_sample_world(output, frames_train=500, frames_test=250, seed=0, overwrite=False,
-                       camera=CAMERA, workers=None, passes=('train', 'test')):
+def write_sample_world(output, frames_train=500, frames_val=200, frames_test=250, seed=0,
+                       overwrite=False, camera=CAMERA, workers=None, passes=tuple(TRAJECTORIES)):
     """
     Render passes of the sample world and write each as a ROS 2 bag (mcap).
 
@@ -30,8 +30,8 @@ def write_sample_world(output, frames_train=500, frames_test=250, seed=0, overwr
     Parameters
     ----------
     output : str or Path
-        Folder for the bags ``train`` and ``test``.
-    frames_train, frames_test : int
+        Folder for the bags ``train``, ``val`` and ``test``.
+    frames_train, frames_val, frames_test : int
         Frames of each pass, at 10 Hz.
     seed : int
         Draws textures and colours.
@@ -57,14 +57,14 @@ def write_sample_world(output, frames_train=500, frames_test=250, seed=0, overwr
         When a bag is there already and ``overwrite`` is not set.
 
     """
-    frames = {'train': frames_train, 'test': frames_test}
+    frames = {'train': frames_train, 'val': frames_val, 'test': frames_test}
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    for name, value, least in (('frames_train', frames_train, 1), ('frames_test', frames_test, 1),
+    for name, value, least in (*((f'frames_{name}', count, 1) for name, count in frames.items()),
                                ('seed', seed, 0), ('workers', workers, 1)):
         if value < least:
             raise ConfigurationError(f'{name} must be at least {least}, it is {value}')
     bags = {name: Path(output) / name for name in passes}
-    # Both are checked first: finding the second one taken after minutes of work is no help.
+    # All are checked first: finding the last one taken after minutes of work is no help.
     for bag in bags.values():
         if bag.exists() and not overwrite:
             raise RecordingError(f'{bag} exists already; choose another output or pass overwrite')
