@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.efficientnet import (
-    EfficientNetLite, imagenet_weights, InvertedResidual, SameConv2d)
+    EfficientNetLite, imagenet_weights, InvertedResidual)
+from geo_perception.networks.layers import SameConv2d
 from geo_perception.networks.posenet_lite import align, PoseNetLite
 from geo_perception.networks.relocalization import build_regressor
 

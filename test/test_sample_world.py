@@ -273,8 +273,8 @@ def test_camera_pose_of_the_body_agrees_with_truth_through_tf(tmp_path):
     assert np.allclose(recording.poses[0], T_BASE_CAMERA, atol=1e-9)
 
 
-@pytest.mark.parametrize('wrong', [{'frames_train': 0}, {'frames_val': 0}, {'frames_test': -1}, {'seed': -1},
-                                   {'workers': 0}])
+@pytest.mark.parametrize('wrong', [{'frames_train': 0}, {'frames_val': 0}, {'frames_test': -1},
+                                   {'seed': -1}, {'workers': 0}])
 def test_numbers_out_of_range_are_refused_by_name(tmp_path, wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         write_sample_world(tmp_path, **wrong)

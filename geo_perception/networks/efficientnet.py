@@ -13,25 +13,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
+from geo_perception.networks.layers import SameConv2d
 
 # (repeats, kernel, stride, expansion, out channels), EfficientNet-Lite0.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
           (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
 BATCH_NORM_EPS = 1e-3
 FINE_STAGE = 4
-
-
-class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: where it is odd, one more at the end."""
-
-    def forward(self, x):
-        """Return the convolution, size ``ceil(n / stride)``."""
-        pad = []
-        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1],
-                                        self.stride[::-1]):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pad += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pad))
 
 
 class InvertedResidual(nn.Module):
@@ -97,13 +85,29 @@ class EfficientNetLite(nn.Module):
             Shape (B, 320, H / 32, W / 32).
 
         """
-        fine = F.relu6(self.stem(images))
-        for stage in self.stages[:FINE_STAGE + 1]:
-            fine = stage(fine)
-        deep = fine
-        for stage in self.stages[FINE_STAGE + 1:]:
-            deep = stage(deep)
-        return fine, deep
+        maps = self.pyramid(images)
+        return maps[FINE_STAGE], maps[-1]
+
+    def pyramid(self, images):
+        """
+        Return the output of every stage.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        list of torch.Tensor
+            Channels 16, 24, 40, 80, 112, 192, 320 at strides 2, 4, 8, 16, 16, 32, 32.
+
+        """
+        x, maps = F.relu6(self.stem(images)), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
 
     def load_pretrained(self, state):
         """

@@ -1,0 +1,166 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Projection that gradients flow through: ego-motion vectors, rigid flow (sfmlearner.md section 3).
+
+Pixel centres are integers; ``T_source_target`` maps points in the target camera to the source
+camera.
+"""
+
+import torch
+
+# Nearer than this, or behind the camera, a point has no image.
+SMALLEST_Z = 1e-3
+
+
+def pose_vector_to_matrix(poses):
+    """
+    Return the rigid motions that ego-motion vectors stand for (sfmlearner.md section 3.2).
+
+    Parameters
+    ----------
+    poses : torch.Tensor
+        (tx, ty, tz, rx, ry, rz), radians, shape (..., 6).
+
+    Returns
+    -------
+    torch.Tensor
+        ``T_source_target`` with ``R = Rx Ry Rz``, shape (..., 4, 4).
+
+    """
+    t, angles = poses.split(3, -1)
+    angles = angles.clamp(-torch.pi, torch.pi)
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(-1), angles.sin().unbind(-1)
+    R = torch.stack([cy * cz, -cy * sz, sy,
+                     cx * sz + sx * sy * cz, cx * cz - sx * sy * sz, -sx * cy,
+                     sx * sz - cx * sy * cz, sx * cz + cx * sy * sz, cx * cy], -1)
+    upper = torch.cat([R.unflatten(-1, (3, 3)), t[..., None]], -1)
+    lower = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
+    return torch.cat([upper, lower], -2)
+
+
+def invert_rigid(T):
+    """
+    Return the inverse of rigid motions.
+
+    Parameters
+    ----------
+    T : torch.Tensor
+        Shape (..., 4, 4).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (..., 4, 4).
+
+    """
+    R = T[..., :3, :3].mT
+    upper = torch.cat([R, -R @ T[..., :3, 3:]], -1)
+    return torch.cat([upper, T[..., 3:, :]], -2)
+
+
+def pyramid_intrinsics(K, levels, exact=False):
+    """
+    Return the intrinsics of an image pyramid whose levels halve the size.
+
+    Parameters
+    ----------
+    K : torch.Tensor
+        Intrinsics of the full image, shape (B, 3, 3).
+    levels : int
+        How many, the full image included.
+    exact : bool
+        Whether the principal point follows the centres of averaged pixels; published code
+        divides it as it does the focal length, up to 0.44 pixels off (section 3.1).
+
+    Returns
+    -------
+    list of torch.Tensor
+        Shapes (B, 3, 3), the full image first.
+
+    """
+    pyramid = []
+    for level in range(levels):
+        scale = K.new_tensor([1.0, 1.0, 2.0 ** level])[:, None]
+        K_level = K * scale / 2.0 ** level
+        if exact:
+            K_level[:, :2, 2] += 0.5 / 2.0 ** level - 0.5
+        pyramid.append(K_level)
+    return pyramid
+
+
+def pixel_grid(height, width, like):
+    """
+    Return the homogeneous coordinates of all pixels.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+    like : torch.Tensor
+        Gives device and dtype.
+
+    Returns
+    -------
+    torch.Tensor
+        (x, y, 1), shape (3, H, W).
+
+    """
+    y, x = torch.meshgrid(torch.arange(height, device=like.device, dtype=like.dtype),
+                          torch.arange(width, device=like.device, dtype=like.dtype),
+                          indexing='ij')
+    return torch.stack([x, y, torch.ones_like(x)])
+
+
+def project_pixels(depth, T_source_target, K):
+    """
+    Return where the surfaces seen in each pixel of the target lie in the source image.
+
+    Parameters
+    ----------
+    depth : torch.Tensor
+        Of the target, shape (B, 1, H, W).
+    T_source_target : torch.Tensor
+        Shape (B, 4, 4).
+    K : torch.Tensor
+        Intrinsics of both, shape (B, 3, 3).
+
+    Returns
+    -------
+    pixels : torch.Tensor
+        (x, y) in the source, shape (B, 2, H, W).
+    z : torch.Tensor
+        Depth in the source, shape (B, 1, H, W); the pixel means nothing where it is below
+        `SMALLEST_Z`.
+
+    """
+    batch, _, height, width = depth.shape
+    grid = pixel_grid(height, width, depth).flatten(1)
+    # K R K^-1 (x, y, 1) D + K t: one matrix product a pixel.
+    KR = K @ T_source_target[:, :3, :3] @ torch.linalg.inv(K)
+    points = (KR @ grid) * depth.flatten(2) + K @ T_source_target[:, :3, 3:]
+    z = points[:, 2:]
+    pixels = points[:, :2] / z.clamp_min(SMALLEST_Z)
+    return pixels.unflatten(2, (height, width)), z.unflatten(2, (height, width))
+
+
+def rigid_flow(depth, T_source_target, K):
+    """
+    Return the optical flow of a scene that stands still (geonet.md section 3).
+
+    Parameters
+    ----------
+    depth, T_source_target, K : torch.Tensor
+        As for `project_pixels`.
+
+    Returns
+    -------
+    flow : torch.Tensor
+        From target to source, pixels, (u right, v down), shape (B, 2, H, W).
+    valid : torch.Tensor
+        Whether the point is in front of the source camera, bool, shape (B, 1, H, W).
+
+    """
+    pixels, z = project_pixels(depth, T_source_target, K)
+    return pixels - pixel_grid(*depth.shape[2:], depth)[:2], z > SMALLEST_Z

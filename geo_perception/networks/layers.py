@@ -1,0 +1,201 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Layers that compute what TensorFlow computes (sfmlearner.md section 1.4).
+
+The published networks were trained there; with these rules their weights give the same numbers
+here.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# tf.contrib.slim's defaults; a decay of 0.999 is PyTorch's momentum 0.001.
+BATCH_NORM_EPS = 1e-3
+BATCH_NORM_MOMENTUM = 1e-3
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding: where it is odd, one more at the end."""
+
+    def forward(self, x):
+        """Return the convolution, size ``ceil(n / stride)``."""
+        pad = []
+        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1],
+                                        self.stride[::-1]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pad += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, pad))
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """
+    TensorFlow's SAME transposed convolution of stride 2: the size doubles exactly.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    kernel : int
+        3, 5 or 7.
+    bias : bool
+        Whether it has one.
+
+    """
+
+    def __init__(self, n_in, n_out, kernel, bias=True):
+        super().__init__(n_in, n_out, kernel, 2, padding=(kernel - 3) // 2, bias=bias)
+
+    def forward(self, x):
+        """Return the convolution without the row and column that PyTorch has more."""
+        return super().forward(x)[:, :, :-1, :-1]
+
+
+class SlimBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation with an offset and no gain, as tf.contrib.slim builds it."""
+
+    def __init__(self, channels, momentum=BATCH_NORM_MOMENTUM):
+        super().__init__(channels, BATCH_NORM_EPS, momentum)
+        self.register_parameter('weight', None)
+
+    def reset_parameters(self):
+        """Forget statistics and offset."""
+        self.reset_running_stats()
+        nn.init.zeros_(self.bias)
+
+
+class Block(nn.Sequential):
+    """
+    A convolution, batch normalisation where asked for, and ReLU unless it is left out.
+
+    Parameters
+    ----------
+    convolution : type
+        Called with channels, kernel and further arguments: `SameConv2d`, `EvenConv2d` or
+        `SameConvTranspose2d`.
+    n_in, n_out, kernel : int
+        Channels and size.
+    batch_norm : float or None
+        Momentum of the statistics; None leaves the norm out, and the convolution has a bias.
+    relu : bool
+        Whether the output is rectified.
+    **options
+        Of the convolution.
+
+    """
+
+    def __init__(self, convolution, n_in, n_out, kernel, batch_norm=None, relu=True, **options):
+        layers = [convolution(n_in, n_out, kernel, bias=batch_norm is None, **options)]
+        if batch_norm is not None:
+            layers.append(SlimBatchNorm2d(n_out, batch_norm))
+        if relu:
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class EvenConv2d(nn.Conv2d):
+    """A convolution with as much padding on either side."""
+
+    def __init__(self, n_in, n_out, kernel, stride=1, bias=True):
+        super().__init__(n_in, n_out, kernel, stride, padding=(kernel - 1) // 2, bias=bias)
+
+
+def up_convolution(n_in, n_out, batch_norm):
+    """
+    Return GeoNet's way to twice the size: nearest neighbour, then a 3x3 convolution.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    batch_norm : float or None
+        As in `Block`.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    """
+    return nn.Sequential(nn.Upsample(scale_factor=2),
+                         Block(EvenConv2d, n_in, n_out, 3, batch_norm))
+
+
+def initialise_glorot(module):
+    """
+    Draw weights as tf.contrib.slim does: Glorot uniform, biases zero.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Whose convolutions are initialised.
+
+    """
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def upsample_legacy_bilinear(x):
+    """
+    Return a map of twice the size as TensorFlow 1 made it (rule 4).
+
+    Even samples are the input, odd ones the mean of two neighbours, the last is repeated.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Shape (B, C, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, C, 2 H, 2 W).
+
+    """
+    for axis in (2, 3):
+        following = torch.cat([x.narrow(axis, 1, x.shape[axis] - 1),
+                               x.narrow(axis, x.shape[axis] - 1, 1)], axis)
+        x = torch.stack([x, 0.5 * (x + following)], axis + 1).flatten(axis, axis + 1)
+    return x
+
+
+def cut_to(x, like):
+    """
+    Return a map without the last row or column that its neighbour lacks (rule 5).
+
+    Parameters
+    ----------
+    x, like : torch.Tensor
+        Shapes (B, C, H, W) and (B, D, h, w), at most one pixel smaller.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, C, h, w).
+
+    """
+    return x[:, :, :like.shape[2], :like.shape[3]]
+
+
+def scaled(channels, width):
+    """
+    Return a number of channels times a width multiplier.
+
+    Parameters
+    ----------
+    channels : int
+        Of the published network.
+    width : float
+        Factor.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    """
+    return max(1, round(channels * width))
