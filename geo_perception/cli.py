@@ -71,7 +71,8 @@ def _interrupt(number, frame):
 
 def _run(arguments):
     """Build the parser from the functions' signatures and docstrings, and call the chosen one."""
-    if arguments[:2] == ['train', 'relocalization']:
+    if arguments[:1] == ['train'] and arguments[1:2] in (['relocalization'], ['sfmlearner'],
+                                                         ['geonet']):
         # Lightning's own command line: --config, --data.*, --model.*, --trainer.*.
         from geo_perception.commands import train
 

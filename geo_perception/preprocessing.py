@@ -41,6 +41,9 @@ class Preprocessing:
     mean_image : np.ndarray, optional
         Replaces ``mean``: float32 at the resized size, (short side, W, 3), in
         ``channel_order``, subtracted at matching pixels before the crop.
+    stretch : bool
+        Resize to the crop whatever the aspect, as SfMLearner does (sfmlearner.md section 5);
+        ``short_side`` means nothing then.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Preprocessing:
     mean: Tuple[float, float, float] = (127.0, 127.0, 127.0)
     std: Tuple[float, float, float] = (1.0, 1.0, 1.0)
     mean_image: Optional[np.ndarray] = None
+    stretch: bool = False
 
     def __post_init__(self):
         """Refuse what would fail later, on an image."""
@@ -94,6 +98,8 @@ class Preprocessing:
             (width, height); never smaller than the crop.
 
         """
+        if self.stretch:
+            return self.crop[1], self.crop[0]
         scale = self.short_side / min(width, height)
         # An aspect that is nearer to square than the crop would leave nothing to crop from.
         scale = max(scale, self.crop[1] / width, self.crop[0] / height)

@@ -6,14 +6,15 @@
 from typing import Literal
 
 
-def train(system: Literal['relocalization']):
+def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
     """
-    Train a network on recordings; "train relocalization --help" lists all options.
+    Train a network on recordings; "train <system> --help" lists all options of one.
 
     Parameters
     ----------
     system : str
-        ``relocalization``: PoseNet and its successors, from images with poses.
+        ``relocalization``: PoseNet and its successors, from images with poses; ``sfmlearner``,
+        ``geonet``: depth and ego-motion, from video with intrinsics.
 
     """
     # The arguments of a training never come here, see `run`.
@@ -56,7 +57,7 @@ def run(arguments):
     _quieten_lightning()
     best, last, waiting = _callbacks()
     try:
-        cli = _command_line(arguments[1:], [best, last, waiting])
+        cli = _command_line(arguments[0], arguments[1:], [best, last, waiting])
         if cli.config.resume is not None:
             read_checkpoint(cli.config.resume)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume,
@@ -94,6 +95,7 @@ def _quieten_lightning():
             '.*smaller than the logging interval',  # short epochs are logged at their end
             '.*exists and is not empty',            # a resumed run goes on in its folder
             '.*sync_dist=True',                     # every process logs the same number
+            '.*returned `None`',                    # a batch is skipped, and we say which
             '.*args parameter is intended'):        # they are this program's own arguments
         warnings.filterwarnings('ignore', message, module=lightning.pytorch.__name__)
 
@@ -109,7 +111,7 @@ def _callbacks():
     return best, KeepLast(), DataWait()
 
 
-def _command_line(arguments, callbacks):
+def _command_line(system, arguments, callbacks):
     """Return Lightning's command line with trainer, model and data made from the arguments."""
     from pathlib import Path
     import sys
@@ -120,8 +122,13 @@ def _command_line(arguments, callbacks):
 
     from geo_perception.training.checkpoint_io import AtomicCheckpointIO
     from geo_perception.training.monitoring import ProgressBar, ProgressLog
-    from geo_perception.training.relocalization import RelocalizationModule
-    from geo_perception.training.relocalization_data import RelocalizationData
+
+    if system == 'relocalization':
+        from geo_perception.training.relocalization import RelocalizationModule as Module
+        from geo_perception.training.relocalization_data import RelocalizationData as Data
+    else:
+        from geo_perception.training.view_synthesis import ViewSynthesisModule as Module
+        from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
 
     class TrainingCLI(LightningCLI):
         """Adds our own two options."""
@@ -143,9 +150,9 @@ def _command_line(arguments, callbacks):
                     logger.version = str(folder.parent)
 
     cli = TrainingCLI(
-        RelocalizationModule, RelocalizationData, run=False, args=arguments,
+        Module, Data, run=False, args=arguments,
         seed_everything_default=False,
-        parser_kwargs={'prog': 'geo_perception train relocalization', 'default_env': False},
+        parser_kwargs={'prog': f'geo_perception train {system}', 'default_env': False},
         save_config_kwargs={'overwrite': True},
         trainer_defaults={
             'max_epochs': 20, 'gradient_clip_val': 5.0, 'num_sanity_val_steps': 0,
@@ -153,7 +160,7 @@ def _command_line(arguments, callbacks):
             'log_every_n_steps': 10,
             'use_distributed_sampler': False,
             'logger': lazy_instance(
-                TensorBoardLogger, save_dir='runs', name='relocalization'),
+                TensorBoardLogger, save_dir='runs', name=system),
             'callbacks': [*callbacks, ProgressBar() if sys.stderr.isatty() else ProgressLog()]})
     cli.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return cli

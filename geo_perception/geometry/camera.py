@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
 
 
@@ -75,6 +76,31 @@ class Camera:
         K = self.K.copy()
         K[:2, 2] -= left, top
         return replace(self, K=K, width=width, height=height)
+
+    def undistort(self, image):
+        """
+        Return an image as a pinhole camera of the same intrinsics would have taken it.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            Shape (height, width, ...).
+
+        Returns
+        -------
+        image : np.ndarray
+            Same shape and dtype, black where nothing was seen.
+        camera : Camera
+            Without distortion.
+
+        """
+        size, straight = (self.width, self.height), replace(self, distortion=np.zeros(0))
+        if not self.distortion.any():
+            return image, straight
+        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
+        maps = module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K, size,
+                                              cv2.CV_16SC2)
+        return cv2.remap(image, *maps, cv2.INTER_LINEAR), straight
 
     def rays(self):
         """

@@ -1,0 +1,121 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Short runs of consecutive frames, which networks learn depth and ego-motion from.
+
+Removing the frames of a standing camera, and never joining frames across a cut, is what decides
+whether such training works (sfmlearner.md sections 5.2 and 9).
+"""
+
+import numpy as np
+
+from geo_perception.errors import RecordingError
+
+# Neighbours farther apart than this many usual intervals are a cut.
+LARGEST_GAP = 1.8
+# Mean change of brightness from frame to frame, of 255, below which the camera stands still. Noise
+# of a good camera is below 2 after averaging over blocks of pixels; driving changes 5 and more.
+SMALLEST_CHANGE = 2.5
+# Of the blocks along the shorter side.
+BLOCKS = 24
+
+
+def consecutive_snippets(stamps, length=3, step=1):
+    """
+    Return the runs of frames that follow each other in time.
+
+    Parameters
+    ----------
+    stamps : np.ndarray
+        Nanoseconds, shape (N,).
+    length : int
+        Frames of a snippet, odd: the target is the one in the middle.
+    step : int
+        Every how many frames one is taken; more for slow cameras and high frame rates.
+
+    Returns
+    -------
+    np.ndarray
+        Indices in order of time, shape (M, length). No run crosses a gap, a repeated stamp or a
+        jump back.
+
+    Raises
+    ------
+    RecordingError
+        When there is no such run.
+
+    """
+    stamps = np.asarray(stamps, np.int64)
+    intervals = np.diff(stamps)
+    forward = intervals[intervals > 0]
+    span = (length - 1) * step
+    if len(forward):
+        usual = np.median(forward)
+        joined = (intervals > 0) & (intervals <= LARGEST_GAP * usual)
+        # Running sums: all joints of a run are good when their number is the length of the run.
+        good = np.concatenate([[0], np.cumsum(joined)])
+        starts = np.flatnonzero(good[span:] - good[:len(good) - span] == span)
+        if len(starts):
+            return starts[:, None] + step * np.arange(length)
+    raise RecordingError(f'no {length} frames follow each other with step {step} in these '
+                         f'{len(stamps)} frames; check the stamps, or take a whole drive instead '
+                         'of single frames')
+
+
+def brightness_changes(images):
+    """
+    Return how much each frame differs from the one before.
+
+    Parameters
+    ----------
+    images : np.ndarray
+        uint8, shape (N, H, W, 3).
+
+    Returns
+    -------
+    np.ndarray
+        Mean absolute change of blocks of pixels, 0..255, shape (N,); 0 for the first.
+
+    """
+    side = max(min(images.shape[1:3]) // BLOCKS, 1)
+    changes, before = np.zeros(len(images)), None
+    for i, image in enumerate(images):
+        height, width = (n // side * side for n in image.shape[:2])
+        blocks = image[:height, :width].reshape(
+            height // side, side, width // side, side, 3).mean((1, 3, 4))
+        if before is not None:
+            changes[i] = np.abs(blocks - before).mean()
+        before = blocks
+    return changes
+
+
+def moving_snippets(snippets, changes):
+    """
+    Return the snippets of a moving camera.
+
+    Parameters
+    ----------
+    snippets : np.ndarray
+        From `consecutive_snippets`, shape (M, length).
+    changes : np.ndarray
+        From `brightness_changes`, shape (N,).
+
+    Returns
+    -------
+    np.ndarray
+        Those that change everywhere along the way, shape (K, length).
+
+    Raises
+    ------
+    RecordingError
+        When none is left.
+
+    """
+    standing = np.concatenate([[0], np.cumsum(changes < SMALLEST_CHANGE)])
+    kept = standing[snippets[:, -1] + 1] == standing[snippets[:, 0] + 1]
+    if not kept.any():
+        raise RecordingError('the camera hardly moves in this recording: no frame differs from '
+                             f'the one before by {SMALLEST_CHANGE} of 255 levels; depth is '
+                             'learned from motion, so drive while recording, or raise data.step')
+    return snippets[kept]

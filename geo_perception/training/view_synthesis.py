@@ -1,0 +1,409 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Training of depth and ego-motion without labels (sfmlearner.md section 4, geonet.md section 4).
+
+SfMLearner and GeoNet's rigid stage differ in networks, loss and augmentation only; their
+configurations say how.
+"""
+
+from dataclasses import asdict, dataclass
+import logging
+from typing import Dict, List, Literal, Optional, Tuple, Union
+
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat
+import lightning
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from geo_perception.environment import describe_machine
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.projection import pose_vector_to_matrix
+from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
+from geo_perception.model_file import Metadata
+from geo_perception.networks.depth import build_depth_network
+from geo_perception.networks.egomotion import EgoMotionNet
+from geo_perception.preprocessing import Preprocessing
+from geo_perception.training.checkpoint import CONTENT_KEY
+
+log = logging.getLogger(__name__)
+
+# Options of a network: numbers on the command line are numbers.
+Arguments = Dict[str, Union[bool, int, float, str]]
+
+# So many batches in a row without a finite loss end the training.
+LARGEST_NOT_FINITE = 5
+# Motion that says something about the scale, metres.
+SMALLEST_MOTION = 0.005
+
+
+@dataclass(frozen=True)
+class VideoAugmentation:
+    """
+    What training snippets go through, all frames of a batch alike (sfmlearner.md section 4).
+
+    Attributes
+    ----------
+    scale : float
+        Enlarge by up to this factor along each axis, then crop anywhere; 1.15 as published.
+    flip : float
+        Probability of a mirror image.
+    gamma, gain, colour : float
+        Gamma, brightness and the gain of each channel lie within ``1 +- this``, with
+        probability 0.5. The networks see it, the loss does not.
+
+    """
+
+    scale: float = 1.15
+    flip: float = 0.0
+    gamma: float = 0.0
+    gain: float = 0.0
+    colour: float = 0.0
+
+
+def crop_and_flip(images, K, augmentation):
+    """
+    Return enlarged, cropped and mirrored snippets with their intrinsics.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        Shape (B, L, 3, H, W).
+    K : torch.Tensor
+        Shape (B, 3, 3).
+    augmentation : VideoAugmentation
+        How much.
+
+    Returns
+    -------
+    images : torch.Tensor
+        Same shape.
+    K : torch.Tensor
+        Of the new images.
+
+    """
+    batch, length, _, height, width = images.shape
+    K = K.clone()
+    if augmentation.scale > 1:
+        scale_y, scale_x = (1 + (augmentation.scale - 1) * torch.rand(2)).tolist()
+        size = int(height * scale_y), int(width * scale_x)
+        top = int(torch.randint(size[0] - height + 1, ()))
+        left = int(torch.randint(size[1] - width + 1, ()))
+        larger = F.interpolate(images.flatten(0, 1), size, mode='bilinear', align_corners=False)
+        images = larger[:, :, top:top + height, left:left + width].unflatten(0, (batch, length))
+        A = K.new_tensor([[size[1] / width, 0, 0.5 * size[1] / width - 0.5 - left],
+                          [0, size[0] / height, 0.5 * size[0] / height - 0.5 - top], [0, 0, 1]])
+        K = A @ K
+    if torch.rand(()) < augmentation.flip:
+        images = images.flip(-1)
+        K[:, 0, 2] = width - 1 - K[:, 0, 2]
+    return images, K
+
+
+def recolour(images, augmentation):
+    """
+    Return images in another light.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        In [-1, 1], shape (B, L, 3, H, W).
+    augmentation : VideoAugmentation
+        How much.
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape and range.
+
+    """
+    if torch.rand(()) < 0.5 or not (augmentation.gamma or augmentation.gain
+                                    or augmentation.colour):
+        return images
+
+    def draw(spread, *shape):
+        return 1 + spread * (2 * torch.rand(*shape, device=images.device) - 1)
+
+    light = (0.5 * images + 0.5) ** draw(augmentation.gamma, 1)
+    light = light * draw(augmentation.gain, 1) * draw(augmentation.colour, 1, 1, 3, 1, 1)
+    return 2 * light.clamp(0, 1) - 1
+
+
+class ViewSynthesisModule(lightning.LightningModule):
+    """
+    A depth network, an ego-motion network and their loss.
+
+    Parameters
+    ----------
+    depth : str
+        ``dispnet_vgg``, ``dispnet_resnet50`` or ``dispnet_lite``.
+    depth_arguments : dict
+        Its arguments.
+    egomotion_arguments : dict
+        Of `geo_perception.networks.egomotion.EgoMotionNet`, without ``sources``.
+    size : tuple of int
+        Height and width of the images, pixels.
+    stretch : bool
+        Resize to that size whatever the aspect, as published; otherwise crop.
+    loss : ViewSynthesisOptions
+        Which loss.
+    augmentation : VideoAugmentation
+        What training snippets go through.
+    learning_rate : float
+        Of Adam.
+    weight_decay : float
+        0 as published: its regulariser was never added to the loss.
+    schedule : str
+        ``constant`` as published, or ``one_cycle``.
+    sources : int
+        Neighbours of the target in a snippet: ``data.length - 1``.
+    seed : int
+        Of everything random.
+
+    Raises
+    ------
+    ConfigurationError
+        When options do not fit together.
+
+    """
+
+    def __init__(self, depth: str = 'dispnet_lite', depth_arguments: Optional[Arguments] = None,
+                 egomotion_arguments: Optional[Arguments] = None, size: Tuple[int, int] = (128, 416),
+                 stretch: bool = False, loss: ViewSynthesisOptions = ViewSynthesisOptions(),
+                 augmentation: VideoAugmentation = VideoAugmentation(),
+                 learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
+                 schedule: Literal['constant', 'one_cycle'] = 'constant',
+                 sources: int = 2, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
+        self._egomotion_arguments = {**(egomotion_arguments or {}), 'sources': sources}
+        self.depth = build_depth_network(depth, self._depth_arguments)
+        if hasattr(self.depth, 'load_pretrained'):
+            self.depth.load_pretrained()
+        try:
+            self.egomotion = EgoMotionNet(**self._egomotion_arguments)
+        except TypeError as error:
+            raise ConfigurationError('the ego-motion network does not take these arguments: '
+                                     f'{error}') from error
+        multiple = self.depth.multiple
+        if any(n < multiple or n % multiple for n in size):
+            raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
+                                     f'width that are multiples of {multiple}')
+        if loss.depth_consistency_weight and not loss.both_directions:
+            raise ConfigurationError('model.loss.depth_consistency_weight compares the depths of '
+                                     'target and sources; set model.loss.both_directions to true')
+        self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
+                                           std=(127.5,) * 3, stretch=stretch)
+        self.loss = ViewSynthesisLoss(loss)
+        self.augmentation, self.seed = augmentation, seed
+        # Plain numbers again: checkpoints hold nothing that needs code to be read.
+        self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
+        self._schedule = schedule
+        self._not_finite = 0
+        self._data: Dict = {}
+        self._outputs: List[Tuple[float, ...]] = []
+        self._metrics: Dict[str, float] = {}
+
+    def describe_data(self, summary):
+        """
+        Take the description of the data for the model file.
+
+        Parameters
+        ----------
+        summary : dict
+            Plain numbers and strings.
+
+        """
+        sources = self._egomotion_arguments['sources']
+        if summary['length'] != sources + 1:
+            raise ConfigurationError(f'data.length is {summary["length"]}, so model.sources must '
+                                     f'be {summary["length"] - 1}, not {sources}')
+        self._data = summary
+
+    def _inputs(self, batch):
+        """Return images (B, L, 3, H, W) in [-1, 1] and intrinsics (B, 3, 3)."""
+        shape = batch['images'].shape
+        images = self.preprocessing.normalise(batch['images'].flatten(0, 1))
+        return images.unflatten(0, shape[:2]), batch['K']
+
+    def predict(self, images, all_frames):
+        """
+        Return what both networks say.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            Snippets in order of time, in [-1, 1], shape (B, L, 3, H, W).
+        all_frames : bool
+            Whether depth is wanted of the sources, too.
+
+        Returns
+        -------
+        disparities : list of torch.Tensor
+            Of the target, shapes (B, 1, H / 2^s, W / 2^s).
+        poses : torch.Tensor
+            Vectors of ``T_source_target``, shape (B, n, 6).
+        masks : list of torch.Tensor or None
+            Explainability.
+        source_disparities : list of torch.Tensor or None
+            Shapes (B, n, 1, H / 2^s, W / 2^s).
+
+        """
+        target, sources = split_snippet(images)
+        poses, masks = self.egomotion(target, sources)
+        if not all_frames:
+            return self.depth(target), poses, masks, None
+        batch, n = sources.shape[:2]
+        disparities = self.depth(torch.cat([target, sources.flatten(0, 1)]))
+        return ([d[:batch] for d in disparities], poses, masks,
+                [d[batch:].unflatten(0, (batch, n)) for d in disparities])
+
+    def training_step(self, batch, batch_index):
+        """Return the loss of one batch, None where it is no number."""
+        # Chance depends on seed, step and rank alone, so a resumed run goes on as it was.
+        torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
+        images, K = crop_and_flip(*self._inputs(batch), self.augmentation)
+        disparities, poses, masks, source_disparities = self.predict(
+            recolour(images, self.augmentation), self.loss.options.both_directions)
+        terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
+                          source_disparities)
+        if not torch.isfinite(terms['total']):
+            self._skip(batch)
+            return None
+        self._not_finite = 0
+        for name, value in terms.items():
+            self.log(f'train/{name}', value.detach(), prog_bar=name == 'total')
+        return terms['total']
+
+    def _skip(self, batch):
+        """Count a batch whose loss is no number, and end the training after several."""
+        self._not_finite += 1
+        snippets = batch['index'].tolist()
+        if self._not_finite >= LARGEST_NOT_FINITE:
+            raise ConfigurationError(
+                f'the loss of {LARGEST_NOT_FINITE} batches in a row was not finite, the last '
+                f'one of snippets {snippets}; lower --model.learning_rate and go on from the '
+                'last checkpoint')
+        log.warning('the loss at step %d is not finite; snippets %s are skipped',
+                    self.global_step, snippets)
+
+    def validation_step(self, batch, batch_index):
+        """Collect what is known about one batch."""
+        torch.manual_seed(batch_index)
+        images, K = self._inputs(batch)
+        disparities, poses, masks, source_disparities = self.predict(
+            images, self.loss.options.both_directions)
+        terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
+                          source_disparities)
+        depth = 1.0 / disparities[0][:, 0].float()
+        if batch_index == 0:
+            self._show(images[0, images.shape[1] // 2], disparities[0][0])
+        for i in range(len(depth)):
+            self._outputs.append((terms['total'].item(),
+                                  *_depth_errors(depth[i], batch['depth'][i]),
+                                  *_motions(poses[i], batch['poses'][i])))
+
+    def on_validation_epoch_end(self):
+        """Log what was collected; find the scale."""
+        loss, ratio, scaled_error, predicted, true = (
+            np.array(column) for column in zip(*self._outputs))
+        self._outputs.clear()
+        self._metrics = {'loss': float(loss.mean())}
+        if np.isfinite(scaled_error).any():
+            self._metrics['abs_rel_median_scaled'] = float(np.nanmean(scaled_error))
+            self._metrics['depth_ratio'] = float(np.nanmedian(ratio))
+            self._metrics['depth_ratio_spread'] = float(
+                np.nanstd(ratio) / np.nanmedian(ratio))
+        moving = np.isfinite(true) & (true > SMALLEST_MOTION)
+        if moving.any():
+            ratios = true[moving] / np.maximum(predicted[moving], 1e-12)
+            self._metrics['metres_per_unit'] = float(np.median(ratios))
+            low, high = np.quantile(ratios, [0.25, 0.75])
+            self._metrics['metres_per_unit_spread'] = float((high - low) / np.median(ratios))
+        for name, value in self._metrics.items():
+            self.log(f'val/{name}', value, prog_bar=True)
+        # Photometric loss does not rank models by the quality of their depth (sfmlearner.md 9).
+        self.log('val/error', self._metrics.get('abs_rel_median_scaled', self._metrics['loss']))
+
+    def _show(self, image, disparity):
+        """Send a picture of image and disparity to TensorBoard."""
+        board = getattr(self.logger, 'experiment', None)
+        if board is None or not self.trainer.is_global_zero:
+            return
+        grey = (disparity / disparity.amax()).expand(3, -1, -1)
+        board.add_image('val/depth', torch.cat([0.5 * image + 0.5, grey], 1).clamp(0, 1),
+                        self.global_step)
+
+    def configure_optimizers(self):
+        """Return Adam, and a schedule where there is one."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, self._learning_rate,
+                                      weight_decay=self._weight_decay)
+        if self._schedule == 'constant':
+            return optimizer
+        steps = max(int(self.trainer.estimated_stepping_batches), 2)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self._learning_rate, total_steps=steps, pct_start=0.1,
+            cycle_momentum=False)
+        return {'optimizer': optimizer,
+                'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
+
+    def on_save_checkpoint(self, checkpoint):
+        """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
+        metric = 'metres_per_unit' in self._metrics
+        header = asdict(Metadata(
+            job='geometry', architecture=self._depth_name,
+            arguments={'depth': self._depth_arguments, 'egomotion': self._egomotion_arguments,
+                       'normalise_disparity': self.loss.options.normalise_disparity},
+            preprocessing=self.preprocessing, rotation='euler_xyz', world_frame='odom',
+            calibration={'metres_per_unit': self._metrics['metres_per_unit'],
+                         'metres_per_unit_spread': self._metrics['metres_per_unit_spread']}
+            if metric else {},
+            data={**self._data, 'epochs': self.current_epoch + 1, 'steps': self.global_step,
+                  'seed': self.seed},
+            metrics=self._metrics, versions=describe_machine()))
+        header['preprocessing'].pop('mean_image')
+        checkpoint[CONTENT_KEY] = {'metadata': header, 'tensors': {}}
+
+
+def split_snippet(images):
+    """
+    Return target and sources of snippets in order of time.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        Shape (B, L, ...).
+
+    Returns
+    -------
+    target : torch.Tensor
+        The frame in the middle, shape (B, ...).
+    sources : torch.Tensor
+        The others in order of time, shape (B, L - 1, ...).
+
+    """
+    centre = images.shape[1] // 2
+    return images[:, centre], torch.cat([images[:, :centre], images[:, centre + 1:]], 1)
+
+
+def _depth_errors(depth, truth):
+    """Return the median ratio of true to predicted depth, and the error once it is applied."""
+    valid = torch.isfinite(truth) & (truth > 0)
+    if not valid.any():
+        return float('nan'), float('nan')
+    ratio = truth[valid].median() / depth[valid].median()
+    error = ((ratio * depth[valid] - truth[valid]).abs() / truth[valid]).mean()
+    return ratio.item(), error.item()
+
+
+def _motions(poses, truth):
+    """Return how far the camera went to the next frame, as predicted and in truth."""
+    centre = len(truth) // 2
+    T = pose_vector_to_matrix(poses[centre].double())
+    predicted = T[:3, 3].norm().item()
+    true = (truth[centre + 1, :3, 3] - truth[centre, :3, 3]).norm().item()
+    return predicted, true

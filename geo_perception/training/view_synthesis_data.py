@@ -1,0 +1,246 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Snippets of video for training depth and ego-motion.
+
+Frames are decoded, undistorted and resized once, into a file that is mapped to memory.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional, Union
+
+import cv2
+from jsonargparse.typing import PositiveInt
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.recording import open_images, open_recording
+from geo_perception.datasets.snippets import (
+    brightness_changes, consecutive_snippets, moving_snippets)
+from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.progress import track
+from geo_perception.training.scratch import scratch_array
+
+# Held out where no validation recording is given: the last of this many parts.
+PARTS = 10
+
+
+@dataclass
+class Video:
+    """
+    A recording, decoded and resized.
+
+    Attributes
+    ----------
+    images : np.ndarray
+        uint8 RGB, shape (N, H, W, 3), memory-mapped.
+    K : np.ndarray
+        Intrinsics of the resized images, float32, shape (N, 3, 3).
+    snippets : np.ndarray
+        Frames that follow each other, shape (M, length).
+    depths : list of np.ndarray or None
+        True depths, metres, NaN where unknown, at sizes of their own; None where the recording
+        has none with a frame.
+    poses : np.ndarray or None
+        ``T_world_camera``, shape (N, 4, 4).
+
+    """
+
+    images: np.ndarray
+    K: np.ndarray
+    snippets: np.ndarray
+    depths: list
+    poses: Optional[np.ndarray]
+
+
+def load_video(sequence, preprocessing, length, step, name):
+    """
+    Decode, undistort and resize a recording once.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames with intrinsics.
+    preprocessing : Preprocessing
+        Says the size.
+    length, step : int
+        Of the snippets, see `geo_perception.datasets.snippets.consecutive_snippets`.
+    name : str
+        Of the recording, for messages.
+
+    Returns
+    -------
+    Video
+
+    Raises
+    ------
+    RecordingError
+        When frames lack intrinsics, or there are no snippets with motion.
+    ConfigurationError
+        When the images do not fit the disk.
+
+    """
+    snippets = consecutive_snippets(sequence.stamps, length, step)
+    height, width = preprocessing.crop
+    images = scratch_array(np.uint8, (len(sequence), height, width, 3))
+    K, depths = np.zeros((len(sequence), 3, 3), np.float32), []
+    for i in track(range(len(sequence)), 'Reading frames'):
+        frame = sequence[i]
+        if frame.camera is None:
+            raise RecordingError(f'{name}: frame {frame.name} has no intrinsics, and depth cannot '
+                                 'be learned without; record camera_info beside the images')
+        image, camera = frame.camera.undistort(frame.image)
+        resized = preprocessing.resize(image)
+        left, top = preprocessing.centre(resized.shape[1], resized.shape[0])
+        images[i] = preprocessing.centre_crop(resized)
+        K[i] = camera.resized(resized.shape[1], resized.shape[0]).cropped(
+            left, top, width, height).K
+        depths.append(_matching_depth(frame, preprocessing))
+    snippets = moving_snippets(snippets, brightness_changes(images))
+    return Video(images, K, snippets, depths, sequence.poses)
+
+
+def _matching_depth(frame, preprocessing):
+    """Return the true depth that belongs to the resized image, or None."""
+    if frame.depth is None:
+        return None
+    height, width = frame.depth.shape
+    size = preprocessing.resized_size(width, height)
+    # Nearest neighbour: a mean of near and far is neither.
+    depth = cv2.resize(frame.depth, size, interpolation=cv2.INTER_NEAREST)
+    return preprocessing.centre_crop(depth)
+
+
+class Snippets(Dataset):
+    """
+    Snippets of several videos.
+
+    Parameters
+    ----------
+    videos : list of Video
+        Where they come from.
+
+    """
+
+    def __init__(self, videos):
+        self.videos = videos
+        self._index = [(v, s) for v, video in enumerate(videos)
+                       for s in range(len(video.snippets))]
+
+    def __len__(self):
+        """Return the number of snippets."""
+        return len(self._index)
+
+    def __getitem__(self, index):
+        """Return images (length, H, W, 3), K (3, 3), what is known of the truth, and the index."""
+        which, snippet = self._index[index]
+        video = self.videos[which]
+        frames = video.snippets[snippet]
+        centre = frames[len(frames) // 2]
+        item = {'images': np.array(video.images[frames]), 'K': video.K[centre], 'index': index}
+        height, width = video.images.shape[1:3]
+        depth = video.depths[centre]
+        item['depth'] = (np.full((height, width), np.nan, np.float32) if depth is None else depth)
+        item['poses'] = (np.full((len(frames), 4, 4), np.nan) if video.poses is None
+                         else video.poses[frames])
+        return item
+
+
+class ViewSynthesisData(lightning.LightningDataModule):
+    """
+    Training and validation videos.
+
+    Parameters
+    ----------
+    train : str or list of str
+        Recordings to learn from: anything with images and intrinsics; slices as in
+        ``bag[0:500]``.
+    val : str, optional
+        Recording that selects the checkpoint and measures the scale. Without it the last tenth
+        of the (last) training recording is held out.
+    length : int
+        Frames of a snippet, odd.
+    step : int
+        Every how many frames of the recording one is taken.
+    batch_size : int
+        Snippets a step, on each process.
+    image_topic : str, optional
+        Image topic of a bag, where it has several.
+    camera_info_topic : str, optional
+        Calibration topic of a bag.
+    pose_topic : str, optional
+        Pose topic of a bag, where it has several; poses only measure, nothing is learned from
+        them.
+
+    """
+
+    def __init__(self, train: Union[str, List[str]], val: Optional[str] = None,
+                 length: PositiveInt = 3, step: PositiveInt = 1, batch_size: PositiveInt = 4,
+                 image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+                 pose_topic: Optional[str] = None):
+        super().__init__()
+        if length < 3 or length % 2 == 0:
+            raise ConfigurationError(f'data.length is {length}; snippets have 3 or 5 frames, an '
+                                     'odd number with the target in the middle')
+        self._train_specs = [train] if isinstance(train, str) else list(train)
+        self._val_spec = val
+        self._options = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
+                         'pose_topic': pose_topic}
+        self.length, self._step, self.batch_size = length, step, batch_size
+        self.train, self.val = None, None
+
+    def setup(self, stage):
+        """Read all recordings."""
+        if self.train is not None:
+            return
+        sequences = [self._open(spec) for spec in self._train_specs]
+        if self._val_spec is not None:
+            val = self._open(self._val_spec)
+        else:
+            whole, n = sequences[-1], len(sequences[-1])
+            cut = n - max(n // PARTS, self.length * self._step)
+            sequences[-1] = SlicedSequence(whole, np.arange(cut))
+            val = SlicedSequence(whole, np.arange(cut, n))
+        preprocessing = self.trainer.lightning_module.preprocessing
+        self.train = Snippets([
+            load_video(sequence, preprocessing, self.length, self._step, spec)
+            for sequence, spec in zip(sequences, self._train_specs)])
+        self.val = Snippets([load_video(val, preprocessing, self.length, self._step,
+                                        self._val_spec or self._train_specs[-1])])
+        self.trainer.lightning_module.describe_data({
+            'train': [Path(spec).name for spec in self._train_specs],
+            'train_snippets': len(self.train), 'val_snippets': len(self.val),
+            'val': 'the end of the last' if self._val_spec is None else Path(self._val_spec).name,
+            'length': self.length, 'step': self._step})
+
+    def _open(self, spec):
+        """Return a recording with its poses where it has any, without where it has none."""
+        try:
+            return open_recording(spec, **self._options)
+        except RecordingError:
+            topics = {name: topic for name, topic in self._options.items()
+                      if name != 'pose_topic'}
+            return open_images(spec, **topics)
+
+    def _loader(self, dataset, shuffle):
+        """Return a loader whose order depends on seed and epoch alone, so that runs resume."""
+        trainer = self.trainer
+        sampler = DistributedSampler(dataset, trainer.world_size, trainer.global_rank, shuffle,
+                                     trainer.lightning_module.seed)
+        return DataLoader(dataset, self.batch_size, sampler=sampler,
+                          drop_last=shuffle and len(dataset) >= self.batch_size,
+                          pin_memory=torch.cuda.is_available())
+
+    def train_dataloader(self):
+        """Return shuffled training batches."""
+        return self._loader(self.train, True)
+
+    def val_dataloader(self):
+        """Return validation batches in order."""
+        return self._loader(self.val, False)

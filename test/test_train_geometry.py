@@ -1,0 +1,198 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Training of depth and ego-motion through the real command line, on a small drive."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('lightning', reason='lightning is not installed')
+
+from geo_perception.cli import main   # noqa: E402
+from geo_perception.errors import ConfigurationError   # noqa: E402
+from geo_perception.geometry.camera import Camera   # noqa: E402
+from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
+from geo_perception.training.view_synthesis import (   # noqa: E402
+    crop_and_flip, recolour, split_snippet, VideoAugmentation, ViewSynthesisModule)
+from small_world import write_drive   # noqa: E402
+
+CONFIG = Path(__file__).parents[1] / 'config'
+SMALL = ('--model.depth', 'dispnet_vgg', '--model.depth_arguments', '{width: 0.1}',
+         '--model.egomotion_arguments', '{width: 0.25}', '--model.size', '[64,96]',
+         '--data.batch_size', '4')
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    """Return a folder with drives."""
+    folder = tmp_path_factory.mktemp('world')
+    write_drive(folder / 'train', 16)
+    write_drive(folder / 'slow', 48)
+    write_drive(folder / 'val', 8, 0.5)
+    write_drive(folder / 'without_poses', 16, with_poses=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Work in an empty folder, on one thread."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def train(world, *options, system='sfmlearner', train='train', val='val'):
+    """Run the program and return its exit status."""
+    arguments = ['train', system, '--data.train', str(world / train), *options]
+    return main(arguments + (['--data.val', str(world / val)] if val else []))
+
+
+def scalars(name='train/total'):
+    """Return a curve of the run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = Path('runs').glob('*/version_0')
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [event.value for event in events.Scalars(name)]
+
+
+def test_from_a_bag_to_a_checkpoint(world):
+    """The loss falls, and the checkpoint says what a model file needs."""
+    assert train(world, *SMALL, '--model.learning_rate', '0.002', '--trainer.max_epochs', '8',
+                 '--trainer.log_every_n_steps', '1', '--model.loss.photometric', 'l1',
+                 '--model.augmentation.scale', '1.0', '--trainer.check_val_every_n_epoch', '8',
+                 '--json', 'outcome.json', train='slow') == 0
+    losses = scalars()
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+    outcome = json.loads(Path('outcome.json').read_text())
+    assert outcome['steps'] == 88
+    checkpoint = read_checkpoint(outcome['checkpoint'])
+    metadata = checkpoint[CONTENT_KEY]['metadata']
+    assert (metadata['job'], metadata['architecture']) == ('geometry', 'dispnet_vgg')
+    assert metadata['preprocessing']['crop'] == (64, 96)
+    assert metadata['calibration']['metres_per_unit'] > 0
+    assert metadata['data']['train_snippets'] == 46 and metadata['data']['length'] == 3
+
+
+def test_resumed_run_is_the_uninterrupted_one(world):
+    """Weights to the last digit, with augmentation on."""
+    options = (*SMALL, '--model.augmentation', '{scale: 1.1, flip: 0.5, gain: 0.2}',
+               '--trainer.max_epochs', '2')
+    assert train(world, *options, '--trainer.logger.name', 'whole') == 0
+    assert train(world, *options[:-1], '1', '--trainer.logger.name', 'half') == 0
+    assert train(world, *options, '--trainer.logger.name', 'half', '--resume',
+                 'runs/half/version_0/checkpoints/last.ckpt') == 0
+    whole, half = (read_checkpoint(f'runs/{name}/version_0/checkpoints/last.ckpt')['state_dict']
+                   for name in ('whole', 'half'))
+    assert all(torch.equal(whole[name], half[name]) for name in whole)
+
+
+@pytest.mark.parametrize('system, config, options', [
+    ('sfmlearner', 'sfmlearner.yaml', ('--model.egomotion_arguments.explainability', 'true',
+                                       '--model.loss.explainability_weight', '0.2')),
+    ('sfmlearner', 'sfmlearner.yaml', ('--data.length', '5', '--model.sources', '4')),
+    ('geonet', 'geonet_rigid.yaml', ('--model.depth_arguments.width', '0.05'))])
+def test_published_recipes_run(world, system, config, options):
+    """Each at the published size, one step; the networks are thinner."""
+    options = ('--model.depth_arguments.width', '0.05', '--model.egomotion_arguments.width',
+               '0.25', *options)
+    assert train(world, '--config', str(CONFIG / config), *options, '--trainer.max_steps', '1',
+                 '--trainer.limit_val_batches', '1', system=system) == 0
+
+
+def test_poses_are_not_needed(world):
+    """Without any there is no scale, and the end of the drive is held out."""
+    assert train(world, *SMALL, '--trainer.max_epochs', '1', train='without_poses', val=None) == 0
+    (path,) = Path('runs').glob('**/last.ckpt')
+    metadata = read_checkpoint(path)[CONTENT_KEY]['metadata']
+    assert metadata['calibration'] == {} and 'metres_per_unit' not in metadata['metrics']
+
+
+@pytest.mark.parametrize('options, words', [
+    (('--model.size', '[60,96]'), 'multiples of 16'), (('--data.length', '4'), 'odd'),
+    (('--data.length', '5'), 'model.sources must be 4'),
+    (('--model.depth', 'resnet'), 'dispnet_vgg'),
+    (('--model.egomotion_arguments', '{wide: 1}'), 'wide'),
+    (('--model.loss.depth_consistency_weight', '0.5'), 'both_directions')])
+def test_what_does_not_fit_together(world, capsys, options, words):
+    """One sentence."""
+    assert train(world, *SMALL, *options) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error')]
+    assert words in line
+
+
+def test_a_loss_that_is_no_number_is_skipped_and_then_ends_the_run(world, monkeypatch, capsys,
+                                                                   caplog):
+    """One is skipped and named; several in a row are the end, and the checkpoint stays."""
+    predict = ViewSynthesisModule.predict
+    bad = {4, 8, 9, 10, 11, 12}
+
+    def broken(self, images, all_frames):
+        disparities, *rest = predict(self, images, all_frames)
+        factor = float('nan') if self.training and self.global_step in bad else 1.0
+        return [factor * d for d in disparities], *rest
+
+    monkeypatch.setattr(ViewSynthesisModule, 'predict', broken)
+    assert train(world, *SMALL, '--trainer.max_epochs', '5') == 1
+    assert 'the loss at step 4 is not finite; snippets [' in caplog.text
+    assert '5 batches in a row' in capsys.readouterr().err
+    assert list(Path('runs').glob('**/last.ckpt'))
+
+
+def test_intrinsics_follow_crop_and_flip():
+    """A pattern that is drawn where a point projects to is found where it projects to after."""
+    torch.manual_seed(0)
+    height, width = 48, 64
+    K = np.array([[50.0, 0, 30.2], [0, 52, 22.7], [0, 0, 1]])
+    points = np.array([[0.0, 0, 2], [0.6, 0.4, 2], [-0.7, -0.5, 2]])
+    y, x = np.mgrid[:height, :width]
+    drawn = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 8)
+                for u, v in Camera(K, width, height).project(points))
+    images = torch.from_numpy(drawn).float().expand(2, 3, 3, height, width)
+    Ks = torch.from_numpy(K).float().expand(2, 3, 3)
+    for flip in (0.0, 1.0):
+        for _ in range(4):
+            moved, K_moved = crop_and_flip(images, Ks, VideoAugmentation(1.3, flip))
+            assert moved.shape == images.shape
+            camera = Camera(K_moved[0].numpy().astype(float), width, height)
+            mirrored = points * [-1, 1, 1] if flip else points
+            for u, v in camera.project(mirrored):
+                column, row = round(u), round(v)
+                if 4 < u < width - 5 and 4 < v < height - 5:
+                    weight = moved[0, 0, 0, row - 4:row + 5, column - 4:column + 5].numpy() ** 2
+                    rows, columns = np.mgrid[-4:5, -4:5]
+                    found = (column + (columns * weight).sum() / weight.sum(),
+                             row + (rows * weight).sum() / weight.sum())
+                    np.testing.assert_allclose(found, (u, v), atol=0.1)
+
+
+def test_light_changes_alike_in_all_frames():
+    """Brightness constancy is what the loss rests on."""
+    torch.manual_seed(0)
+    images = (2 * torch.rand(1, 1, 3, 4, 5) - 1).expand(2, 3, 3, 4, 5)
+    changed = [recolour(images, VideoAugmentation(gamma=0.2, gain=0.5, colour=0.2))
+               for _ in range(12)]
+    assert any(torch.equal(c, images) for c in changed)
+    assert any((c - images).abs().max() > 0.05 for c in changed)
+    for c in changed:
+        assert torch.equal(c[:, 0], c[:, 2]) and c.abs().max() <= 1
+
+
+def test_order_of_a_snippet():
+    """The target is in the middle."""
+    target, sources = split_snippet(torch.arange(5.0)[None])
+    assert target.item() == 2 and sources.tolist() == [[0, 1, 3, 4]]
+
+
+def test_wrong_snippet_length_is_refused_without_data():
+    """The module itself compares."""
+    module = ViewSynthesisModule('dispnet_vgg', {'width': 0.05}, {'width': 0.1}, (32, 32))
+    with pytest.raises(ConfigurationError, match='model.sources must be 4'):
+        module.describe_data({'length': 5})
