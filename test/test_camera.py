@@ -64,6 +64,35 @@ def test_resized_is_what_opencv_does_to_the_image():
         assert difference.max() < 2e-3
 
 
+@pytest.mark.parametrize('model, distortion', [
+    ('plumb_bob', [-0.3, 0.1, 0.001, -0.002, 0.0]), ('equidistant', [0.05, -0.02, 0.01, 0.0])])
+def test_undistorted_lines_are_where_the_pinhole_sees_them(model, distortion):
+    """Points drawn where the lens shows them are found where the pinhole projects them."""
+    lens = Camera(np.array([[150.0, 0, 99], [0, 150, 74], [0, 0, 1]]), 200, 150,
+                  np.array(distortion), model)
+    points = np.array([[0.0, 0, 1], [0.4, 0.2, 1], [-0.4, -0.3, 1], [0.45, -0.35, 1]])
+    module = cv2.fisheye if model == 'equidistant' else cv2
+    seen = module.projectPoints(points[:, None], np.zeros(3), np.zeros(3), lens.K,
+                                lens.distortion)[0].reshape(-1, 2)
+    assert np.abs(seen - lens.project(points)).max() > 2
+    y, x = np.mgrid[:150, :200]
+    drawn = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 6) for u, v in seen)
+    image, camera = lens.undistort((255 * drawn).astype(np.uint8))
+    assert not camera.distortion.any() and camera.width == 200
+    for u, v in camera.project(points):
+        row, column = round(v), round(u)
+        weight = image[row - 5:row + 6, column - 5:column + 6].astype(float) ** 2
+        rows, columns = np.mgrid[-5:6, -5:6]
+        assert_allclose([column + (columns * weight).sum() / weight.sum(),
+                         row + (rows * weight).sum() / weight.sum()], [u, v], atol=0.2)
+
+
+def test_an_undistorted_image_is_not_touched():
+    """No lens, no work."""
+    image = np.zeros((150, 200, 3), np.uint8)
+    assert Camera(np.eye(3), 200, 150).undistort(image)[0] is image
+
+
 def test_cropped_moves_the_centre():
     """Points keep their ray."""
     c = camera()

@@ -47,6 +47,14 @@ def test_wide_crop_is_never_larger_than_the_image(size):
         assert width / height == pytest.approx(size[0] / size[1], rel=0.01)
 
 
+def test_stretched_to_the_crop_whatever_the_aspect():
+    """As SfMLearner does: KITTI's 1242x375 to 416x128."""
+    stretched = Preprocessing(1, (128, 416), stretch=True)
+    assert stretched.resized_size(1242, 375) == (416, 128)
+    assert stretched.resize(np.zeros((375, 1242, 3), np.uint8)).shape == (128, 416, 3)
+    assert stretched.centre(416, 128) == (0, 0)
+
+
 def test_interpolations_are_those_of_opencv():
     """They differ visibly, so each is named."""
     image = picture(640, 480)

@@ -170,8 +170,9 @@ class ViewSynthesisModule(lightning.LightningModule):
     """
 
     def __init__(self, depth: str = 'dispnet_lite', depth_arguments: Optional[Arguments] = None,
-                 egomotion_arguments: Optional[Arguments] = None, size: Tuple[int, int] = (128, 416),
-                 stretch: bool = False, loss: ViewSynthesisOptions = ViewSynthesisOptions(),
+                 egomotion_arguments: Optional[Arguments] = None,
+                 size: Tuple[int, int] = (128, 416), stretch: bool = False,
+                 loss: ViewSynthesisOptions = ViewSynthesisOptions(),
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle'] = 'constant',
