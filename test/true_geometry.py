@@ -3,6 +3,8 @@
 
 """A geometry pipeline whose networks know the truth: all but them is the real one."""
 
+from unittest import mock
+
 import cv2
 import numpy as np
 from tiny_geometry_model import write_geometry_model
@@ -12,6 +14,7 @@ from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import ScaleOptions
+from geo_perception.model_file import load_model_file
 from geo_perception.preprocessing import Preprocessing
 
 # Of the networks that know everything but the size of the world.
@@ -63,10 +66,15 @@ def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('consta
     path = write_geometry_model(
         folder / 'true.safetensors',
         calibration={'metres_per_unit': METRES_PER_UNIT, **calibration.entries()}, **changes)
-    pipeline = GeometryPipeline.load(path, scale=scale)
-    preprocessing = pipeline.model.metadata.preprocessing
-    pipeline._depth_network = pipeline._odometry._network = _TrueNetworks(frames, preprocessing)
-    return pipeline
+    model = load_model_file(path)
+    networks = _TrueNetworks(frames, model.metadata.preprocessing)
+
+    def truth(*arguments):
+        return networks
+
+    with mock.patch.multiple('geo_perception.inference.geometry', DepthNetwork=truth,
+                             MotionNetwork=truth):
+        return GeometryPipeline(model, scale=scale)
 
 
 # For images of the sample world, 320x240 pixels.
