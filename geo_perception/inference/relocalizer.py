@@ -76,7 +76,7 @@ class Relocalizer:
     device, precision, threads
         As in `Engine`.
     samples : int
-        Monte-Carlo samples; 0 gives the deterministic pose and the calibrated floor only.
+        Monte-Carlo samples, not 1; 0 gives the deterministic pose and the calibrated floor only.
     gate : float
         Smallest score that is accepted, 0..1.
 
@@ -103,6 +103,9 @@ class Relocalizer:
     def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5):
         if samples < 0:
             raise ConfigurationError(f'samples is {samples}; set 0 or more')
+        if samples == 1:
+            raise ConfigurationError('samples is 1, but one sample has no spread; set 0 or at '
+                                     'least 2')
         metadata = model.metadata
         self.model = model
         self.world_frame = metadata.world_frame
