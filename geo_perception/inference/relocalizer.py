@@ -117,7 +117,8 @@ class Relocalizer:
         self.retrieval = Retrieval.from_model(model)
         generator = torch.Generator().manual_seed(0)
         # The same masks for every frame: equal images give equal poses.
-        self._masks = self._network.draw_masks(samples, generator) if samples else None
+        self._regress = (self._network.sampler(self._network.draw_masks(samples, generator))
+                         if samples else self._network.regress)
         example = np.random.default_rng(0).integers(
             0, 256, (1, *self._preprocessing.crop, 3), np.uint8)
         self._engine = Engine(_Features(self._network, self._preprocessing), example, device,
@@ -177,7 +178,7 @@ class Relocalizer:
         crop = np.array(self._preprocessing.centre_crop(resized), order='C')
         features = self._engine(crop[None])
         with torch.inference_mode():
-            position, rotation = self._network.regress(features, self._masks)
+            position, rotation = self._regress(features)
         return self._answer(image, position, rotation)
 
     def dense(self, image):
