@@ -5,6 +5,7 @@
 
 import multiprocessing
 import pickle
+import resource
 import shutil
 
 import numpy as np
@@ -606,6 +607,33 @@ def test_an_interrupted_writer_leaves_nothing_half_made(tmp_path):
             raise KeyboardInterrupt
     check_frames(BagSequence(tmp_path / 'bag'))
     assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+def test_a_full_disk_is_one_sentence_and_costs_no_data(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        write_images(bag)
+        write_poses()(bag)
+
+    def write():
+        with BagWriter(tmp_path / 'bag', overwrite=True) as bag:
+            noise = np.random.default_rng(0)
+            for i in range(100):
+                bag.image(IMAGE, i, OPTICAL, noise.integers(0, 256, (99, 99, 3), np.uint8), 'rgb8')
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        refused(['cannot write the bag', str(tmp_path / 'bag'), 'File too large'], write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check_frames(BagSequence(tmp_path / 'bag'))
+    assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+def test_a_bag_where_nothing_can_be_written(tmp_path):
+    (tmp_path / 'file').write_text('')
+    refused(['cannot write the bag', 'Not a directory'],
+            lambda: BagWriter(tmp_path / 'file/folder/bag').__enter__())
 
 
 def test_latched_topics_are_offered_as_such(full):
