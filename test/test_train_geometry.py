@@ -189,7 +189,9 @@ def test_intrinsics_follow_undistortion_resize_and_crop(stretch, distortion):
     y, x = np.mgrid[:120, :200]
     drawn = sum(200 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / 20) for u, v in seen)
     image = np.repeat(drawn.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
-    # It passes by, or there would be no snippets.
+    # The ground, with something on it, passes by, or there would be no snippets.
+    image[100:] = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 40, 3), np.uint8),
+                             (200, 20))
     frames = [Frame(i * 10**8, image if i % 2 else np.roll(image, 20, 1), str(i), camera)
               for i in range(5)]
 

@@ -92,7 +92,7 @@ def kitti_raw(root: str, *, output: str, cameras: str = '02,03', length: int = 3
         Of a frame, pixels.
     static : str
         Frames of a standing car: ``published`` (SfMLearner's list), ``published_geonet``,
-        ``automatic`` (by the change of the picture) or ``keep``.
+        ``automatic`` (by the motion of the picture) or ``keep``.
     split : str
         What is kept out: ``eigen`` (28 test scenes), ``stereo`` (29, for flow) or ``all``
         (nothing).
@@ -154,7 +154,7 @@ def kitti_odometry(root: str, *, output: str, sequences: Optional[str] = None, l
         Of a frame, pixels.
     static : str
         Frames of a standing car: ``keep`` (as published) or ``automatic`` (left out by the
-        change of the picture).
+        motion of the picture).
     exact_intrinsics : bool
         Move the principal point with the pixel centres; the published tool is off by a third of
         a pixel.
@@ -206,7 +206,7 @@ def cityscapes(root: str, *, output: str, split: str = 'train', length: int = 3,
         Every how many frames one is taken; 2 gives about the rate of KITTI.
     static : str
         Frames of a standing car: ``keep`` (as published) or ``automatic`` (left out by the
-        change of the picture).
+        motion of the picture).
     exact_intrinsics : bool
         Move the principal point with the pixel centres; the published tool is off by a third of
         a pixel.

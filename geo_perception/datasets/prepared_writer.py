@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, strip_files
-from geo_perception.datasets.snippets import brightness_changes, moving_snippets
+from geo_perception.datasets.snippets import image_motion, moving_snippets
 from geo_perception.errors import RecordingError
 from geo_perception.progress import track
 
@@ -24,8 +24,6 @@ _VAL_SHARE = 0.1
 _SEED = 8964
 # The height that is kept of Cityscapes; below is the bonnet.
 _KEPT = 0.75
-# Motion is measured on smaller pictures.
-_SMALLER = 4
 
 _logger = logging.getLogger(__name__)
 
@@ -204,7 +202,7 @@ def write_prepared(output, drives, snippets, form, settings, moving_only=False):
     settings : dict
         What else the folder depends on; kept in it, and compared when a run continues.
     moving_only : bool
-        Leave out snippets in which the picture hardly changes.
+        Leave out snippets in which the picture hardly moves.
 
     Returns
     -------
@@ -273,15 +271,12 @@ class _Reader:
 
 
 def _moving(drive, runs, reader):
-    """Return the snippets of a drive in which every frame differs from the one before."""
-    height, width = reader.form.height // _SMALLER, reader.form.width // _SMALLER
-    small = []
-    for image, camera in zip(drive.images, drive.cameras):
-        tile = reader(image, camera)
-        small.append(np.zeros((height, width, 3), np.uint8) if tile is None else
-                     np.asarray(Image.fromarray(tile).resize((width, height), Image.BOX)))
+    """Return the snippets of a drive in which the picture moves."""
+    black = np.zeros((reader.form.height, reader.form.width, 3), np.uint8)
+    tiles = (reader(image, camera) for image, camera in zip(drive.images, drive.cameras))
+    motion = image_motion(black if tile is None else tile for tile in tiles)
     try:
-        return moving_snippets(runs, brightness_changes(np.stack(small)))
+        return moving_snippets(runs, motion)
     except RecordingError:
         return runs[:0]
 

@@ -23,8 +23,9 @@ from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.datasets.snippets import (
-    brightness_changes, consecutive_snippets, moving_snippets)
+    consecutive_snippets, image_motion, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.scratch import scratch_array
 
@@ -103,8 +104,15 @@ def load_video(sequence, preprocessing, length, step, name):
         K[i] = camera.resized(resized.shape[1], resized.shape[0]).cropped(
             left, top, width, height).K
         depths.append(_matching_depth(frame, preprocessing))
-    snippets = moving_snippets(snippets, brightness_changes(images))
+    snippets = moving_snippets(snippets, image_motion(images))
     return Video(images, K, snippets, depths, sequence.poses)
+
+
+def _training_camera(sequence):
+    """Return the camera of a recording as the model file tells it."""
+    camera = sequence[0].camera
+    (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
+    return TrainingCamera(camera.width, camera.height, fx, fy, cx, cy)
 
 
 def _matching_depth(frame, preprocessing):
@@ -236,7 +244,8 @@ class ViewSynthesisData(lightning.LightningDataModule):
             'train_snippets': len(self.train), 'val_snippets': len(self.val),
             'val': 'the end of the last' if self._val_spec is None else _name(self._val_spec),
             'length': self.length, 'step': self._step,
-            'prepared': _origin(self._train_specs)})
+            'interval': self._step * usual_interval(sequences[0].stamps),
+            'prepared': _origin(self._train_specs)}, _training_camera(sequences[0]))
 
     def _open(self, spec):
         """Return a recording with its poses where it has any, without where it has none."""
