@@ -11,6 +11,7 @@ Sums along rows, then columns, and a gradient by hand take a fifth of the time.
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from geo_perception.geometry.projection import pyramid_intrinsics
 from geo_perception.geometry.sampling import area_pyramid, inverse_warp
