@@ -8,12 +8,13 @@ from typing import Optional
 
 import numpy as np
 
+from geo_perception.errors import ModelFileError
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
 from geo_perception.inference.visual_odometry import (
-    MotionNetwork, OdometryEstimate, VisualOdometry)
+    is_blank, MotionNetwork, OdometryEstimate, VisualOdometry)
 from geo_perception.model_file import load_model_file
 
 JOB = 'geometry'
@@ -80,7 +81,7 @@ class GeometryPipeline:
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._odometry = VisualOdometry(
             MotionNetwork(model, device, precision, threads),
-            MotionCalibration.from_model(model), metadata.data.get('interval'))
+            MotionCalibration.from_model(model), _trained_interval(model))
         self._last = None
 
     @classmethod
@@ -143,7 +144,7 @@ class GeometryPipeline:
                            reason='a frame with this stamp was there already')
         crop, camera = self._rectifier(image, camera)
         ratio = self._depth_network.focal_ratio(camera)
-        depth = self._depth_network(crop, ratio)
+        depth = self._depth_of(crop, ratio)
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
         step = self._odometry.update(crop, depth, camera, stamp, scale.metres_per_unit, ratio)
@@ -162,7 +163,8 @@ class GeometryPipeline:
         image : np.ndarray
             (H, W, 3) uint8 RGB.
         camera : Camera or None
-            Of that image, None where unknown.
+            Of that image, None where unknown: no depth is metric then, for the same image may
+            be of a near thing by a wide camera or of a far one by a narrow camera.
 
         Returns
         -------
@@ -170,8 +172,19 @@ class GeometryPipeline:
 
         """
         crop, camera = self._rectifier(image, camera)
-        depth = self._depth_network(crop, self._depth_network.focal_ratio(camera))
+        depth = self._depth_of(crop, self._depth_network.focal_ratio(camera))
         return _scaled_depth(depth, camera, self._scale.current())
+
+    def scale(self):
+        """
+        Return the scale as it is known now.
+
+        Returns
+        -------
+        Scale
+
+        """
+        return self._scale.current()
 
     def observe_distance(self, true_distance):
         """
@@ -191,10 +204,27 @@ class GeometryPipeline:
         self._odometry.reset()
         self._last = None
 
+    def _depth_of(self, crop, ratio):
+        """Return the depth in units of the network; of a covered lens nothing is known."""
+        if is_blank(crop):
+            return np.full(crop.shape[:2], np.nan, np.float32)
+        return self._depth_network(crop, ratio)
+
+
+def _trained_interval(model):
+    """Return the seconds between the frames that the network was trained on, None if unknown."""
+    interval = model.metadata.data.get('interval')
+    if interval is None:
+        return None
+    if not isinstance(interval, (int, float)) or not 0 < interval < np.inf:
+        raise ModelFileError(f'model file {model.path} says that it was trained on frames '
+                             f'{interval} s apart')
+    return interval
+
 
 def _scaled_depth(depth, camera, scale):
-    """Return depth in metres where the scale is known."""
-    metric = scale.metres_per_unit is not None
+    """Return depth in metres where scale and intrinsics are known."""
+    metric = scale.metres_per_unit is not None and camera is not None
     return DepthEstimate(depth * np.float32(scale.metres_per_unit) if metric else depth, camera,
                          metric)
 
