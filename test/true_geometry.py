@@ -3,6 +3,8 @@
 
 """A geometry pipeline whose networks know the truth: all but them is the real one."""
 
+from unittest import mock
+
 import cv2
 import numpy as np
 from tiny_geometry_model import write_geometry_model
@@ -12,6 +14,7 @@ from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import ScaleOptions
+from geo_perception.model_file import load_model_file
 from geo_perception.preprocessing import Preprocessing
 
 # Of the networks that know everything but the size of the world.
@@ -21,7 +24,7 @@ METRES_PER_UNIT = 2.0
 class _TrueNetworks:
     """Knows the depth and the pose of each crop that it is given."""
 
-    sources = 2
+    memory = 1
 
     def __init__(self, frames, preprocessing):
         self.frames = {}
@@ -41,14 +44,20 @@ class _TrueNetworks:
         """Return that all cameras are alike."""
         return 1.0
 
-    def __call__(self, crops, focal_ratio=1.0):
-        """Return depth of one crop, the motion between the last two of several."""
-        if crops.ndim == 3:
-            return self.frames[crops.tobytes()][0]
-        before, now = (self.frames[crop.tobytes()][1] for crop in crops[-2:])
-        motion = inverse_transform(before) @ now
+    def depth(self, crop):
+        """Return the depth of a crop."""
+        return self.frames[crop.tobytes()][0]
+
+    def motion(self, previous, current):
+        """Return the motion between two views."""
+        T, T_now = (self.frames[view.crop.tobytes()][1] for view in (previous, current))
+        motion = inverse_transform(T) @ T_now
         motion[:3, 3] /= METRES_PER_UNIT
         return motion
+
+    def __call__(self, *arguments):
+        """Return depth of (crop, focal ratio), motion of (earlier, previous, current)."""
+        return self.depth(arguments[0]) if len(arguments) == 2 else self.motion(*arguments[1:])
 
 
 def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('constant', 2.0),
@@ -63,10 +72,15 @@ def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('consta
     path = write_geometry_model(
         folder / 'true.safetensors',
         calibration={'metres_per_unit': METRES_PER_UNIT, **calibration.entries()}, **changes)
-    pipeline = GeometryPipeline.load(path, scale=scale)
-    preprocessing = pipeline.model.metadata.preprocessing
-    pipeline._depth_network = pipeline._odometry._network = _TrueNetworks(frames, preprocessing)
-    return pipeline
+    model = load_model_file(path)
+    networks = _TrueNetworks(frames, model.metadata.preprocessing)
+
+    def truth(*arguments):
+        return networks
+
+    with mock.patch.multiple('geo_perception.inference.geometry', DepthNetwork=truth,
+                             MotionNetwork=truth):
+        return GeometryPipeline(model, scale=scale)
 
 
 # For images of the sample world, 320x240 pixels.
