@@ -178,18 +178,20 @@ class GeometryNode(PerceptionNode):
         height, width = image.shape[:2]
         camera = self._calibration.camera_of_image(
             width, height, (frame_id, self._camera_frame), _INFO_TIMEOUT)
-        published, refusals = self._published, []
+        published, refusal, reason = self._published, None, ''
         if self._needs_motion():
             result = self._follow(stamp, image, camera)
-            depth = result.depth
-            refusals.append(self._publish_odometry(stamp, result))
+            depth, reason = result.depth, result.reason.rstrip('.')
+            refusal = self._publish_odometry(stamp, result.odometry, reason)
         else:
             depth = self.pipeline.depth_only(image, camera)
             self._interrupted, self._doubt = True, ''
-        refusals.append(self._publish_depth(stamp, depth, image, camera))
-        refusals = [refusal for refusal in refusals if refusal is not None]
-        self._withheld = next(
-            (f'{refusal}.' for refusal in refusals if not isinstance(refusal, NothingDue)), '')
+        refusals = [self._publish_depth(stamp, depth, image, camera, reason), refusal]
+        # What is merely not due is told only where nothing is withheld.
+        refusals = sorted((refusal for refusal in refusals if refusal is not None),
+                          key=lambda refusal: isinstance(refusal, NothingDue))
+        self._withheld = f'{refusals[0]}.' \
+            if refusals and not isinstance(refusals[0], NothingDue) else ''
         if refusals and self._published == published:
             raise refusals[0]
 
@@ -273,9 +275,8 @@ class GeometryNode(PerceptionNode):
             self._scale_problem = f': {error}'
         self._last_motion = None
 
-    def _publish_odometry(self, stamp, result):
+    def _publish_odometry(self, stamp, estimate, reason):
         """Publish a motion, or return why not, if anybody listens."""
-        estimate = result.odometry
         if estimate is not None and estimate.metric != self._metric:
             self._frame.restart()   # what is added up so far has another unit
         if not self._odometry_is_wanted():
@@ -284,7 +285,7 @@ class GeometryNode(PerceptionNode):
             # Networks want frames some time apart; odometry then comes with every second or third.
             late = stamp - (self._last_odometry or stamp) > _USUAL_PAUSE_NS
             self._last_odometry = self._last_odometry or stamp
-            return (Rejection if late else NothingDue)('motion', result.reason.rstrip('.'))
+            return (Rejection if late else NothingDue)('motion', reason)
         if estimate.metric != self._metric:
             return self._no_scale()
         child = self._child_frame()
@@ -302,7 +303,7 @@ class GeometryNode(PerceptionNode):
         self._published, self._last_odometry = self._published + 1, stamp
         return None
 
-    def _publish_depth(self, stamp, estimate, image, camera):
+    def _publish_depth(self, stamp, estimate, image, camera, reason):
         """Publish depth and points, or return why not, if anybody listens."""
         depth, points = (output.get_subscription_count() > 0
                          for output in (self._depth, self._points))
@@ -311,7 +312,7 @@ class GeometryNode(PerceptionNode):
         if estimate.metric != self._metric:
             return self._no_scale()
         if not np.isfinite(estimate.depth).any():
-            return Rejection('depth', 'the image shows nothing')
+            return Rejection('depth', reason or 'the image shows nothing')
         if depth:
             self._info.publish(camera_info_message(stamp, self._camera_frame, estimate.camera))
             self._depth.publish(image_message(stamp, self._camera_frame, estimate.depth, '32FC1'))

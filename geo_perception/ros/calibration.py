@@ -191,9 +191,12 @@ class CameraInfoInput:
         if publishers:
             return (f'{self._topic} is published as {publishers[0].topic_type}, but {_INFO_TYPE} '
                     'is expected; remap camera_info')
+        name = self._node.get_name()   # what the node itself publishes is no input
         others = sorted(
             topic for topic, types in self._node.get_topic_names_and_types()
-            if _INFO_TYPE in types and self._node.count_publishers(topic))
+            if _INFO_TYPE in types and any(
+                publisher.node_name != name
+                for publisher in self._node.get_publishers_info_by_topic(topic)))
         mend = f"remap 'camera_info' to one of: {', '.join(others)}" if others else \
             'calibrate the camera and let its driver publish it'
         return (f'nobody publishes {self._topic}, and depth and motion need the intrinsics of the '
