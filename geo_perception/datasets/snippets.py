@@ -8,6 +8,7 @@ Removing the frames of a standing camera, and never joining frames across a cut,
 whether such training works (sfmlearner.md sections 5.2 and 9).
 """
 
+import cv2
 import numpy as np
 
 from geo_perception.errors import RecordingError
@@ -78,16 +79,36 @@ def brightness_changes(images):
         Mean absolute change of blocks of pixels, 0..255, shape (N,); 0 for the first.
 
     """
-    side = max(min(images.shape[1:3]) // BLOCKS, 1)
     changes, before = np.zeros(len(images)), None
     for i, image in enumerate(images):
-        height, width = (n // side * side for n in image.shape[:2])
-        blocks = image[:height, :width].reshape(
-            height // side, side, width // side, side, 3).mean((1, 3, 4))
+        blocks = block_brightness(image)
         if before is not None:
             changes[i] = np.abs(blocks - before).mean()
         before = blocks
     return changes
+
+
+def block_brightness(image):
+    """
+    Return the mean brightness of square blocks of pixels, which hides the noise of the camera.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        uint8, shape (H, W, 3).
+
+    Returns
+    -------
+    np.ndarray
+        0..255, float32, about `BLOCKS` along the shorter side.
+
+    """
+    side = max(min(image.shape[:2]) // BLOCKS, 1)
+    rows, columns = (n // side for n in image.shape[:2])
+    # OpenCV averages areas; NumPy takes ten times as long.
+    blocks = cv2.resize(image[:rows * side, :columns * side], (columns, rows),
+                        interpolation=cv2.INTER_AREA)
+    return blocks.mean(2, dtype=np.float32)
 
 
 def moving_snippets(snippets, changes):

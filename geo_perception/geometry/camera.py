@@ -77,6 +77,22 @@ class Camera:
         K[:2, 2] -= left, top
         return replace(self, K=K, width=width, height=height)
 
+    def undistortion(self):
+        """
+        Return where each pixel of the undistorted image lies in the distorted one.
+
+        Returns
+        -------
+        tuple of np.ndarray or None
+            Maps for ``cv2.remap``; None where there is nothing to undo.
+
+        """
+        if not self.distortion.any():
+            return None
+        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
+        return module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K,
+                                              (self.width, self.height), cv2.CV_16SC2)
+
     def undistort(self, image):
         """
         Return an image as a pinhole camera of the same intrinsics would have taken it.
@@ -94,13 +110,21 @@ class Camera:
             Without distortion.
 
         """
-        size, straight = (self.width, self.height), replace(self, distortion=np.zeros(0))
-        if not self.distortion.any():
-            return image, straight
-        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
-        maps = module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K, size,
-                                              cv2.CV_16SC2)
-        return cv2.remap(image, *maps, cv2.INTER_LINEAR), straight
+        maps = self.undistortion()
+        image = image if maps is None else cv2.remap(image, *maps, cv2.INTER_LINEAR)
+        return image, self.straight()
+
+    def straight(self):
+        """
+        Return the pinhole camera of the same intrinsics.
+
+        Returns
+        -------
+        Camera
+            Without distortion.
+
+        """
+        return replace(self, distortion=np.zeros(0))
 
     def rays(self):
         """

@@ -3,15 +3,22 @@
 
 """The geometry pipeline: depth and odometry of a camera, everything computed once a frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
-from geo_perception.inference.depth import DepthEstimate
-from geo_perception.inference.scale import Scale, ScaleOptions
-from geo_perception.inference.visual_odometry import OdometryEstimate
+import numpy as np
+
+from geo_perception.inference.depth import DepthEstimate, DepthNetwork
+from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.rectification import Rectifier
+from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
+from geo_perception.inference.visual_odometry import (
+    MotionNetwork, OdometryEstimate, VisualOdometry)
 from geo_perception.model_file import load_model_file
 
 JOB = 'geometry'
+# Cameras whose focal length is within this factor of the training camera's pass as alike.
+USUAL_FOCAL_RATIO = 1.2
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,15 @@ class GeometryPipeline:
     """
 
     def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions()):
+        metadata = model.metadata
         self.model = model
+        self._rectifier = Rectifier(metadata.preprocessing)
+        self._scale = ScaleEstimator(scale, model)
+        self._depth_network = DepthNetwork(model, device, precision, threads)
+        self._odometry = VisualOdometry(
+            MotionNetwork(model, device, precision, threads),
+            MotionCalibration.from_model(model), metadata.data.get('interval'))
+        self._last = None
 
     @classmethod
     def load(cls, path, **options):
@@ -96,7 +111,7 @@ class GeometryPipeline:
         str
 
         """
-        raise NotImplementedError
+        return self._depth_network.describe()
 
     def __call__(self, image, camera, stamp):
         """
@@ -115,8 +130,28 @@ class GeometryPipeline:
         -------
         GeometryResult
 
+        Raises
+        ------
+        ImageError
+            When it is no image, or not of the size that its camera has.
+        ConfigurationError
+            When the intrinsics are absurd.
+
         """
-        raise NotImplementedError
+        if self._last is not None and stamp == self._last[0]:
+            return replace(self._last[1], odometry=None, reset='',
+                           reason='a frame with this stamp was there already')
+        crop, camera = self._rectifier(image, camera)
+        ratio = self._depth_network.focal_ratio(camera)
+        depth = self._depth_network(crop, ratio)
+        self._scale.observe_depth(depth, camera)
+        scale = self._scale.current()
+        step = self._odometry.update(crop, depth, camera, stamp, scale.metres_per_unit, ratio)
+        result = GeometryResult(
+            _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
+            ' '.join(filter(None, [_focal_warning(ratio), step.warning])))
+        self._last = stamp, result
+        return result
 
     def depth_only(self, image, camera):
         """
@@ -134,7 +169,9 @@ class GeometryPipeline:
         DepthEstimate
 
         """
-        raise NotImplementedError
+        crop, camera = self._rectifier(image, camera)
+        depth = self._depth_network(crop, self._depth_network.focal_ratio(camera))
+        return _scaled_depth(depth, camera, self._scale.current())
 
     def observe_distance(self, true_distance):
         """
@@ -146,8 +183,25 @@ class GeometryPipeline:
             From wheels or TF, metres.
 
         """
-        raise NotImplementedError
+        if self._odometry.distance is not None:
+            self._scale.observe_motion(self._odometry.distance, true_distance)
 
     def reset(self):
         """Forget earlier frames; the next one is the new origin of odometry."""
-        raise NotImplementedError
+        self._odometry.reset()
+        self._last = None
+
+
+def _scaled_depth(depth, camera, scale):
+    """Return depth in metres where the scale is known."""
+    metric = scale.metres_per_unit is not None
+    return DepthEstimate(depth * np.float32(scale.metres_per_unit) if metric else depth, camera,
+                         metric)
+
+
+def _focal_warning(ratio):
+    """Return what is wrong with the focal length, mostly nothing."""
+    if 1 / USUAL_FOCAL_RATIO < ratio < USUAL_FOCAL_RATIO:
+        return ''
+    return (f'The focal length of this camera is {ratio:.2f} times that of the training camera; '
+            'depth and motion are corrected for it, but less accurate.')

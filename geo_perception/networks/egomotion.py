@@ -41,6 +41,9 @@ class EgoMotionNet(nn.Module):
 
     """
 
+    # The beginnings of the names of weights that inference can do without.
+    training_only = ('up.', 'mask.')
+
     def __init__(self, sources=2, explainability=False, batch_norm=False, width=1.0,
                  momentum=BATCH_NORM_MOMENTUM):
         super().__init__()
