@@ -17,8 +17,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_harness import picture_message, start_process, TIMEOUT
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+import small_world
 from stand_in_geometry import (
     base_at, camera_at, DEPTH, SPEED, StandInNode, T_BASE_CAMERA, TURN)
+from tiny_geometry_model import write_geometry_model
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
@@ -649,13 +651,59 @@ def test_images_that_come_too_fast_are_dropped(graph):
     assert scene.pipeline.threads != {threading.get_ident()}
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_cleanly(number):
+# The real pipeline
+
+
+def test_the_node_gives_what_the_pipeline_gives(graph, tmp_path, monkeypatch):
+    """Same frames, same numbers, offline and live; a covered lens has no depth either."""
+    monkeypatch.setitem(sys.modules, 'openvino', None)   # converting for it takes seconds
+    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.motion_uncertainty import MotionCalibration
+
+    # With such a residual expected no motion of the untrained network passes for a cut.
+    path = str(write_geometry_model(
+        tmp_path / 'untrained.safetensors',
+        calibration={'metres_per_unit': 2.0, **{
+            f'motion_{name}': value
+            for name, value in vars(MotionCalibration(usual_residual=1.0)).items()}}))
+    pipeline = GeometryPipeline.load(path, precision='fp32', threads=1)
+    scene = Scene(graph, node_class=GeometryNode, model=path, precision='fp32', threads=1,
+                  calibrated=False).start()
+    scene.calibrate(small_world.CAMERA)
+    T_start = None
+    for T in small_world.poses(40)[:4]:
+        stamp = scene.stamp + SECOND // 10
+        image = small_world.view(T)[0]
+        expected = pipeline(image, small_world.CAMERA, stamp)
+        depth, _ = scene.look(message=image_message(stamp, 'camera', image, 'rgb8'))
+        assert np.array_equal(np.frombuffer(depth.data, np.float32),
+                              expected.depth.depth.ravel(), equal_nan=True)
+        if expected.odometry is not None:
+            graph.spin_until(lambda: is_newest(scene.odometry, stamp), what='the odometry')
+            check_odometry(scene.odometry[-1])
+            T_odom_body = matrix_from_pose(scene.odometry[-1].pose.pose)
+            R = se3.make_transform(se3.R_BODY_OPTICAL, np.zeros(3))
+            assert T_odom_body == pytest.approx(
+                R @ expected.odometry.T_odom_camera @ se3.inverse_transform(R), abs=1e-6)
+            T_start = T_odom_body
+    assert T_start is not None
+    values = scene.diagnosis('Depth and odometry')
+    assert values['scale [m/unit]'] == '2' and values['engine'] == pipeline.describe()
+    assert values['model sha256'] == pipeline.model.sha256
+    scene.process(message=image_message(scene.stamp + SECOND // 10, 'camera',
+                                        np.zeros((64, 96, 3), np.uint8), 'rgb8'))
+    assert scene.node.statistics.values()['no result: depth'] == '1'
+
+
+# The process
+
+
+def test_a_signal_ends_the_process_cleanly():
     """Exit code 0, no traceback."""
     process = start_process([os.path.join(os.path.dirname(__file__), 'stand_in_geometry.py'),
                              '--ros-args', '-p', 'watchdog_s:=0.1', '-p', "base_frame:=''"])
     assert any('nobody publishes /image' in line for line in process.stderr)
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, errors
     assert 'Traceback' not in errors

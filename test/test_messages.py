@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 import ros_harness
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 
 from geo_perception.errors import PoseError
 from geo_perception.geometry import se3

@@ -156,7 +156,8 @@ def test_a_camera_that_turns_on_its_base_is_not_a_motion_of_the_base():
 
 
 @pytest.mark.parametrize('camera, body', [
-    ('camera_optical_frame', 'camera_frame'), ('left_optical', 'left'), ('usb_cam', 'usb_cam_body')])
+    ('camera_optical_frame', 'camera_frame'), ('left_optical', 'left'),
+    ('usb_cam', 'usb_cam_body')])
 def test_the_body_frame_of_a_camera_is_not_called_optical(camera, body):
     """And its x axis is where the camera looks."""
     name, T = body_frame_of(camera)

@@ -13,7 +13,7 @@ from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
 from geo_perception.inference.visual_odometry import (
-    MotionNetwork, OdometryEstimate, VisualOdometry)
+    is_blank, MotionNetwork, OdometryEstimate, VisualOdometry)
 from geo_perception.model_file import load_model_file
 
 JOB = 'geometry'
@@ -143,7 +143,7 @@ class GeometryPipeline:
                            reason='a frame with this stamp was there already')
         crop, camera = self._rectifier(image, camera)
         ratio = self._depth_network.focal_ratio(camera)
-        depth = self._depth_network(crop, ratio)
+        depth = self._depth_of(crop, ratio)
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
         step = self._odometry.update(crop, depth, camera, stamp, scale.metres_per_unit, ratio)
@@ -170,8 +170,19 @@ class GeometryPipeline:
 
         """
         crop, camera = self._rectifier(image, camera)
-        depth = self._depth_network(crop, self._depth_network.focal_ratio(camera))
+        depth = self._depth_of(crop, self._depth_network.focal_ratio(camera))
         return _scaled_depth(depth, camera, self._scale.current())
+
+    def scale(self):
+        """
+        Return the scale as it is known now.
+
+        Returns
+        -------
+        Scale
+
+        """
+        return self._scale.current()
 
     def observe_distance(self, true_distance):
         """
@@ -190,6 +201,12 @@ class GeometryPipeline:
         """Forget earlier frames; the next one is the new origin of odometry."""
         self._odometry.reset()
         self._last = None
+
+    def _depth_of(self, crop, ratio):
+        """Return the depth in units of the network; of a covered lens nothing is known."""
+        if is_blank(crop):
+            return np.full(crop.shape[:2], np.nan, np.float32)
+        return self._depth_network(crop, ratio)
 
 
 def _scaled_depth(depth, camera, scale):

@@ -155,6 +155,23 @@ class _Poses(nn.Module):
         return self.network(images[centre:centre + 1], sources[None])[0][0]
 
 
+def is_blank(crop):
+    """
+    Tell whether an image shows a cover or the night.
+
+    Parameters
+    ----------
+    crop : np.ndarray
+        uint8, any shape.
+
+    Returns
+    -------
+    bool
+
+    """
+    return crop.std() < SMALLEST_CONTRAST
+
+
 def newest_motion(T_source_target):
     """
     Return the motion between the last two frames of a snippet.
@@ -293,7 +310,7 @@ class VisualOdometry:
         Step
 
         """
-        if crop.std() < SMALLEST_CONTRAST:
+        if is_blank(crop):
             return Step(reason='the image is black or blank: the lens is covered, or it is dark')
         brightness = block_brightness(crop)
         current = _Reference(crop, brightness, depth, camera, stamp)

@@ -182,9 +182,10 @@ class GeometryNode(PerceptionNode):
         if self._needs_motion():
             result = self._follow(stamp, image, camera)
             depth, reason = result.depth, result.reason.rstrip('.')
+            self._scale = result.scale
             refusal = self._publish_odometry(stamp, result.odometry, reason)
         else:
-            depth = self.pipeline.depth_only(image, camera)
+            depth, self._scale = self.pipeline.depth_only(image, camera), self.pipeline.scale()
             self._interrupted, self._doubt = True, ''
         refusals = [self._publish_depth(stamp, depth, image, camera, reason), refusal]
         # What is merely not due is told only where nothing is withheld.
@@ -210,8 +211,10 @@ class GeometryNode(PerceptionNode):
         if self.pipeline is not None:
             values['engine'] = self.pipeline.describe()
             values['model sha256'] = self.pipeline.model.sha256
-            values.update(self._describe_scale(self.pipeline.scale()))
-            values['odometry of'] = self._child_frame() if self._camera_frame else ''
+            values['scale source'] = self.parameters.scale_source
+        if self._scale is not None:
+            values.update(_describe_scale(self._scale))
+            values['odometry of'] = self._child_frame()
         values['resets'] = str(self._resets)
         if self._last_reset:
             values['last reset'] = self._last_reset
@@ -225,7 +228,7 @@ class GeometryNode(PerceptionNode):
         self._camera_frame = self._withheld = self._doubt = self._last_reset = ''
         self._scale_problem = ''
         self._published = self._resets = 0
-        self._residual = self._last_odometry = None
+        self._residual = self._last_odometry = self._scale = None
         self._last_motion = None    # stamps of the two frames whose true distance is asked for
         self._interrupted = True    # images were left out, so that motion has to start anew
         self._frame = OdometryFrame()
@@ -323,8 +326,7 @@ class GeometryNode(PerceptionNode):
         return None
 
     def _no_scale(self):
-        sentence = self.pipeline.scale().sentence.rstrip('.')
-        return Rejection('scale', sentence + self._scale_problem)
+        return Rejection('scale', self._scale.sentence.rstrip('.') + self._scale_problem)
 
     def _child_frame(self):
         return self.parameters.base_frame or body_frame_of(self._camera_frame)[0]
@@ -336,14 +338,15 @@ class GeometryNode(PerceptionNode):
         return self._listener.lookup(frame, self._camera_frame, stamp,
                                      self.parameters.tf_timeout_s)
 
-    def _describe_scale(self, scale):
-        values = {'scale source': scale.source, 'scale': scale.sentence,
-                  'scale confidence': f'{scale.confidence:.2f}'}
-        if scale.metres_per_unit is not None:
-            values['scale [m/unit]'] = f'{scale.metres_per_unit:.6g}'
-        if scale.spread is not None:
-            values['scale spread'] = f'{scale.spread:.3f}'
-        return values
+
+def _describe_scale(scale):
+    """Return key-values of the diagnostics."""
+    values = {'scale': scale.sentence, 'scale confidence': f'{scale.confidence:.2f}'}
+    if scale.metres_per_unit is not None:
+        values['scale [m/unit]'] = f'{scale.metres_per_unit:.6g}'
+    if scale.spread is not None:
+        values['scale spread'] = f'{scale.spread:.3f}'
+    return values
 
 
 def main(args=None):
