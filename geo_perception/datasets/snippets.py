@@ -22,6 +22,26 @@ SMALLEST_CHANGE = 2.5
 BLOCKS = 24
 
 
+def usual_interval(stamps):
+    """
+    Return the usual time between frames.
+
+    Parameters
+    ----------
+    stamps : np.ndarray
+        Nanoseconds, shape (N,).
+
+    Returns
+    -------
+    float
+        Seconds; NaN where no frame follows another.
+
+    """
+    intervals = np.diff(np.asarray(stamps, np.int64))
+    forward = intervals[intervals > 0]
+    return float(np.median(forward)) * 1e-9 if len(forward) else float('nan')
+
+
 def consecutive_snippets(stamps, length=3, step=1):
     """
     Return the runs of frames that follow each other in time.

@@ -74,8 +74,8 @@ class DepthNetwork:
         height, width = self._preprocessing.crop
         if height % network.multiple or width % network.multiple:
             raise ModelFileError(
-                f'model file {model.path} crops images to {height}x{width}, {metadata.architecture}'
-                f' takes multiples of {network.multiple}')
+                f'model file {model.path} crops images to {height}x{width}, its network takes '
+                f'multiples of {network.multiple}')
         network = load_weights(network, model, 'depth.')
         self._training_focal_length = _training_focal_length(metadata)
         example = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)

@@ -8,6 +8,7 @@ from typing import Optional
 
 import numpy as np
 
+from geo_perception.errors import ModelFileError
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
@@ -80,7 +81,7 @@ class GeometryPipeline:
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._odometry = VisualOdometry(
             MotionNetwork(model, device, precision, threads),
-            MotionCalibration.from_model(model), metadata.data.get('interval'))
+            MotionCalibration.from_model(model), _trained_interval(model))
         self._last = None
 
     @classmethod
@@ -207,6 +208,17 @@ class GeometryPipeline:
         if is_blank(crop):
             return np.full(crop.shape[:2], np.nan, np.float32)
         return self._depth_network(crop, ratio)
+
+
+def _trained_interval(model):
+    """Return the seconds between the frames that the network was trained on, None if unknown."""
+    interval = model.metadata.data.get('interval')
+    if interval is None:
+        return None
+    if not isinstance(interval, (int, float)) or not 0 < interval < np.inf:
+        raise ModelFileError(f'model file {model.path} says that it was trained on frames '
+                             f'{interval} s apart')
+    return interval
 
 
 def _scaled_depth(depth, camera, scale):

@@ -152,6 +152,31 @@ class MotionCalibration:
         return covariance
 
 
+def motion_errors(motions, true_motions, metres_per_unit):
+    """
+    Return how wrong motions are.
+
+    Parameters
+    ----------
+    motions : np.ndarray
+        ``T_previous_current``, units of the network, shape (N, 4, 4).
+    true_motions : np.ndarray
+        The truth, metres, shape (N, 4, 4).
+    metres_per_unit : float
+        Scale of the network.
+
+    Returns
+    -------
+    np.ndarray
+        ``[t_true - t; Log(R_true R^T)]``, axes of the previous camera, units of the network and
+        radians, shape (N, 6).
+
+    """
+    turned = true_motions[:, :3, :3] @ np.swapaxes(motions[:, :3, :3], 1, 2)
+    return np.concatenate([true_motions[:, :3, 3] / metres_per_unit - motions[:, :3, 3],
+                           rotation_vector_from_matrix(turned)], 1)
+
+
 def fit_motion_calibration(errors, motions, residuals, interval=0.0):
     """
     Fit a calibration so that the truth lies where the covariance says.
@@ -162,8 +187,7 @@ def fit_motion_calibration(errors, motions, residuals, interval=0.0):
     Parameters
     ----------
     errors : np.ndarray
-        ``[t_true - t; Log(R_true R^T)]``, axes of the previous camera, units of the network and
-        radians, shape (N, 6).
+        From `motion_errors`, shape (N, 6).
     motions : np.ndarray
         ``T_previous_current``, units of the network, shape (N, 4, 4).
     residuals : np.ndarray

@@ -22,8 +22,9 @@ from torch.utils.data.distributed import DistributedSampler
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.datasets.snippets import (
-    brightness_changes, consecutive_snippets, moving_snippets)
+    brightness_changes, consecutive_snippets, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.scratch import scratch_array
 
@@ -104,6 +105,13 @@ def load_video(sequence, preprocessing, length, step, name):
         depths.append(_matching_depth(frame, preprocessing))
     snippets = moving_snippets(snippets, brightness_changes(images))
     return Video(images, K, snippets, depths, sequence.poses)
+
+
+def _training_camera(sequence):
+    """Return the camera of a recording as the model file tells it."""
+    camera = sequence[0].camera
+    (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
+    return TrainingCamera(camera.width, camera.height, fx, fy, cx, cy)
 
 
 def _matching_depth(frame, preprocessing):
@@ -217,7 +225,9 @@ class ViewSynthesisData(lightning.LightningDataModule):
             'train': [Path(spec).name for spec in self._train_specs],
             'train_snippets': len(self.train), 'val_snippets': len(self.val),
             'val': 'the end of the last' if self._val_spec is None else Path(self._val_spec).name,
-            'length': self.length, 'step': self._step})
+            'length': self.length, 'step': self._step,
+            'interval': self._step * usual_interval(sequences[0].stamps)},
+            _training_camera(sequences[0]))
 
     def _open(self, spec):
         """Return a recording with its poses where it has any, without where it has none."""
