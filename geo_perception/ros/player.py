@@ -97,16 +97,31 @@ class BagPlayer:
                     message_class, topic, _qos(latched=topic == '/tf_static'))
         self._clock = node.create_publisher(Clock, '/clock', 10)
 
-    def is_heard(self):
+    def is_heard(self, listeners=1):
         """
-        Tell whether somebody subscribes to the images.
+        Tell whether so many subscribe to the images and, where there is one, to the calibration.
+
+        Parameters
+        ----------
+        listeners : int
+            How many.
 
         Returns
         -------
         bool
 
         """
-        return self._publishers[self._image_topic].get_subscription_count() > 0
+        return all(self._publishers[topic].get_subscription_count() >= listeners
+                   for topic in (self._image_topic, self.info_topic) if topic in self._publishers)
+
+    def introduce(self):
+        """Publish the first calibration, which may have been recorded after the first image."""
+        with Reader(self._path) as reader:
+            connections = [connection for connection in reader.connections
+                           if connection.topic == self.info_topic in self._publishers]
+            for _, _, data in reader.messages(connections=connections) if connections else ():
+                self._publishers[self.info_topic].publish(bytes(data))
+                return
 
     def messages(self):
         """
