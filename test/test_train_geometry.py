@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_world import write_drive
 import torch
 
 pytest.importorskip('lightning', reason='lightning is not installed')
@@ -18,7 +19,6 @@ from geo_perception.geometry.camera import Camera   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
 from geo_perception.training.view_synthesis import (   # noqa: E402
     crop_and_flip, recolour, split_snippet, VideoAugmentation, ViewSynthesisModule)
-from small_world import write_drive   # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / 'config'
 SMALL = ('--model.depth', 'dispnet_vgg', '--model.depth_arguments', '{width: 0.1}',
