@@ -490,12 +490,17 @@ def test_frames_that_come_too_soon_for_the_network_are_no_fault(graph):
 
 
 def test_a_doubt_of_the_pipeline_is_passed_on(graph):
-    """As a warning, with results."""
+    """As a warning, with results; not for one image in between."""
     scene = Scene(graph).start()
-    scene.pipeline.warning = 'frames are far apart'
-    scene.process()
+    for doubts in (1, 3):
+        for warning in ['', ''] + doubts * ['frames are far apart']:
+            scene.pipeline.warning = warning
+            scene.process()
+        scene.diagnosis('frames are far apart' if doubts > 1 else 'Depth and odometry at',
+                        WARN if doubts > 1 else OK)
+        scene.node._doubts.clear()
+    scene.pipeline.warning = ''
     scene.move()
-    scene.diagnosis('frames are far apart', WARN)
 
 
 # Calibration

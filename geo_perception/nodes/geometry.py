@@ -7,6 +7,7 @@ How far is everything, and how do I move: depth and odometry from one camera.
     python -m geo_perception.nodes.geometry --ros-args -p model:=X -r image:=/camera/image_raw
 """
 
+from collections import deque
 from dataclasses import dataclass
 import sys
 
@@ -27,6 +28,7 @@ from geo_perception.ros.transforms import TransformBroadcaster, TransformListene
 from geo_perception.ros.true_motion import TransformMotion, WheelMotion
 
 _INFO_TIMEOUT = 0.5   # s; cameras publish it with each image, some a little later
+_DOUBTS = 10   # images that have to be doubtful in their majority
 _USUAL_PAUSE_NS = 1_000_000_000   # between two odometry messages; the pipeline's largest gap
 
 
@@ -186,7 +188,8 @@ class GeometryNode(PerceptionNode):
             refusal = self._publish_odometry(stamp, result.odometry, reason)
         else:
             depth, self._scale = self.pipeline.depth_only(image, camera), self.pipeline.scale()
-            self._interrupted, self._doubt = True, ''
+            self._interrupted = True
+            self._doubts.clear()
         refusals = [self._publish_depth(stamp, depth, image, camera, reason), refusal]
         # What is merely not due is told only where nothing is withheld.
         refusals = sorted((refusal for refusal in refusals if refusal is not None),
@@ -207,7 +210,9 @@ class GeometryNode(PerceptionNode):
     def describe(self):
         """Say what is published, from which model, and where the metres come from."""
         values = {'model': self.parameters.model}
-        warning = self._withheld or self._doubt
+        # A doubt about one image in between is no state of the node.
+        doubts = [doubt for doubt in self._doubts.copy() if doubt]
+        warning = self._withheld or (doubts[-1] if 2 * len(doubts) > len(self._doubts) else '')
         if self.pipeline is not None:
             values['engine'] = self.pipeline.describe()
             values['model sha256'] = self.pipeline.model.sha256
@@ -225,8 +230,8 @@ class GeometryNode(PerceptionNode):
         return values, self._camera_frame, warning
 
     def _forget(self):
-        self._camera_frame = self._withheld = self._doubt = self._last_reset = ''
-        self._scale_problem = ''
+        self._camera_frame = self._withheld = self._last_reset = self._scale_problem = ''
+        self._doubts = deque(maxlen=_DOUBTS)
         self._published = self._resets = 0
         self._residual = self._last_odometry = self._scale = None
         self._last_motion = None    # stamps of the two frames whose true distance is asked for
@@ -254,7 +259,7 @@ class GeometryNode(PerceptionNode):
             self._restart()
         self._learn_scale()
         result = self.pipeline(image, camera, stamp)
-        self._doubt = result.warning
+        self._doubts.append(result.warning)
         if result.reset:
             self._frame.restart()
             self._resets += 1

@@ -16,6 +16,7 @@ from rosgraph_msgs.msg import Clock
 from geo_perception.errors import RecordingError
 
 _TF_TOPICS = ('/tf', '/tf_static')
+_TAIL_NS = 1_000_000_000   # TF may be wanted beyond the last image, to interpolate
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
@@ -132,17 +133,20 @@ class BagPlayer:
         BagMessage
 
         """
-        wanted = set(self._stamps)
+        wanted, last = set(self._stamps), 0
         with Reader(self._path) as reader:
             played = [connection for connection in reader.connections
                       if connection.topic in self._publishers]
             for connection, time, data in reader.messages(connections=played):
+                if not wanted and time > last + _TAIL_NS:
+                    return
                 stamp = None
                 if connection.topic == self._image_topic:
                     stamp = _header_stamp(data)
                     if stamp not in wanted:
                         continue
                     wanted.remove(stamp)   # of two images with one stamp the first is played
+                    last = time
                 yield BagMessage(connection.topic, time, stamp, bytes(data))
 
     def publish(self, message):
