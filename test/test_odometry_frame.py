@@ -118,6 +118,17 @@ def test_after_a_restart_the_pose_goes_on_and_is_less_certain():
     assert np.all(grown < 1)
 
 
+def test_an_uncertain_heading_spreads_along_the_way():
+    """What was not known at the restart is a lever for all that follows."""
+    frame = OdometryFrame()
+    follow(frame, range(1, 6))
+    frame.restart()
+    near, far = (follow(frame, numbers, origin=10) for numbers in ([11], range(12, 60)))
+    way = np.linalg.norm(far.T_odom_base[:3, 3] - near.T_odom_base[:3, 3])
+    spread = np.trace(far.covariance[:3, :3]) - np.trace(near.covariance[:3, :3])
+    assert way > 1 and spread > (0.25 * way) ** 2
+
+
 def test_at_speed_more_may_have_happened():
     """What was seen last counts where it is more."""
     fast = estimate_at(1)
