@@ -13,7 +13,7 @@ from geo_perception.networks.egomotion import EgoMotionNet
 from geo_perception.preprocessing import Preprocessing
 
 # Fits the pictures of `small_world`, 96x64 pixels with a focal length of 80.
-ARGUMENTS = {'depth': {'form': 'geonet', 'width': 0.03},
+ARGUMENTS = {'depth': {'width': 0.12},
              'egomotion': {'sources': 2, 'width': 0.1}, 'normalise_disparity': False}
 PREPROCESSING = Preprocessing(64, (64, 96), mean=(127.5,) * 3, std=(127.5,) * 3)
 CALIBRATION = {'metres_per_unit': 2.0, 'metres_per_unit_spread': 0.1}
@@ -44,7 +44,8 @@ def metadata(**changes):
 def write_geometry_model(path, changed_tensors=None, **changes):
     """Write the model file, with parts of it changed; tensors that are None are left out."""
     arguments = changes.get('arguments', ARGUMENTS)
-    kept = {**tensors(arguments['egomotion'].get('sources', 2)), **(changed_tensors or {})}
+    sources = arguments.get('egomotion', {}).get('sources', 2)
+    kept = {**tensors(sources), **(changed_tensors or {})}
     save_model_file(path, metadata(**changes),
                     {name: value for name, value in kept.items() if value is not None})
     return path

@@ -163,7 +163,8 @@ class GeometryPipeline:
         image : np.ndarray
             (H, W, 3) uint8 RGB.
         camera : Camera or None
-            Of that image, None where unknown.
+            Of that image, None where unknown: no depth is metric then, for the same image may
+            be of a near thing by a wide camera or of a far one by a narrow camera.
 
         Returns
         -------
@@ -222,8 +223,8 @@ def _trained_interval(model):
 
 
 def _scaled_depth(depth, camera, scale):
-    """Return depth in metres where the scale is known."""
-    metric = scale.metres_per_unit is not None
+    """Return depth in metres where scale and intrinsics are known."""
+    metric = scale.metres_per_unit is not None and camera is not None
     return DepthEstimate(depth * np.float32(scale.metres_per_unit) if metric else depth, camera,
                          metric)
 

@@ -13,10 +13,11 @@ import numpy as np
 # Where the ground is looked for: the lowest part of the image.
 LOWEST_PART = 0.4
 # So many pixels of it are enough.
-SAMPLES = 800
+SAMPLES = 2000
 HYPOTHESES = 100
+REFINEMENTS = 5
 # A pixel lies on the plane when its inverse depth is right to this part.
-TOLERANCE = 0.05
+TOLERANCE = 0.07
 # At least this part of the pixels must lie on it.
 SMALLEST_SHARE = 0.5
 # The ground may be this oblique to where it is expected, radians.
@@ -43,13 +44,15 @@ def camera_height(depth, camera, pitch=0.0, roll=0.0):
 
     """
     first = int((1 - LOWEST_PART) * depth.shape[0])
-    rays, inverse = camera.rays()[first:].reshape(-1, 3), 1.0 / depth[first:].ravel()
     random = np.random.default_rng(0)
-    known = np.flatnonzero(np.isfinite(inverse) & (inverse > 0))
-    if len(known) < SAMPLES // 4:
+    v = random.integers(first, depth.shape[0], SAMPLES)
+    u = random.integers(0, depth.shape[1], SAMPLES)
+    inverse = 1.0 / depth[v, u].astype(float)
+    known = np.isfinite(inverse) & (inverse > 0)
+    if known.sum() < SAMPLES // 4:
         return None
-    chosen = random.choice(known, min(SAMPLES, len(known)), replace=False)
-    plane, share = _fit(rays[chosen], inverse[chosen].astype(float), down(pitch, roll), random)
+    rays = np.stack([u, v, np.ones(SAMPLES)], 1)[known] @ np.linalg.inv(camera.K).T
+    plane, share = _fit(rays, inverse[known], down(pitch, roll), random)
     if plane is None or share < SMALLEST_SHARE:
         return None
     return float(1.0 / np.linalg.norm(plane))
@@ -82,14 +85,22 @@ def _fit(rays, inverse, expected, random):
     planes = planes[_upright(planes, expected)]
     if not len(planes):
         return None, 0.0
-    near = np.abs(planes @ rays.T - inverse) < TOLERANCE * inverse
+    near = _lie_on(planes, rays, inverse)
     best = near[near.sum(1).argmax()]
-    for _ in range(3):
-        plane = np.linalg.lstsq(rays[best], inverse[best], rcond=None)[0]
-        best = np.abs(rays @ plane - inverse) < TOLERANCE * inverse
+    for _ in range(REFINEMENTS):
         if best.sum() < 3:
             return None, 0.0
+        plane = np.linalg.lstsq(rays[best], inverse[best], rcond=None)[0]
+        best = _lie_on(plane[None], rays, inverse)[0]
     return (plane, best.mean()) if _upright(plane[None], expected)[0] else (None, 0.0)
+
+
+def _lie_on(planes, rays, inverse):
+    """Return which pixels lie on which planes, shape (planes, pixels)."""
+    # In parts of the plane's inverse depth: in parts of the pixel's, near ones would be preferred
+    # among noisy pixels.
+    expected = planes @ rays.T
+    return np.abs(expected - inverse) < TOLERANCE * np.abs(expected)
 
 
 def _upright(planes, expected):

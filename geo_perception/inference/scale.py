@@ -14,7 +14,7 @@ from typing import Optional
 
 import numpy as np
 
-from geo_perception.errors import ConfigurationError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.inference.ground_plane import camera_height
 
 SOURCES = ('model', 'camera_height', 'odometry', 'constant', 'none')
@@ -111,11 +111,22 @@ class ScaleEstimator:
     model : ModelFile
         Whose calibration has a scale if it was validated with known poses.
 
+    Raises
+    ------
+    ModelFileError
+        When the scale in it is no number above zero.
+
     """
 
     def __init__(self, options, model):
         self._options = options
         self._calibration = model.metadata.calibration
+        for name in ('metres_per_unit', 'metres_per_unit_spread'):
+            value = self._calibration.get(name, 1.0)
+            if not isinstance(value, (int, float)) or not 0 <= value < np.inf or (
+                    not value and name == 'metres_per_unit'):
+                raise ModelFileError(f'model file {model.path} is of no use: its calibration says '
+                                     f'{name} = {value}')
         self._estimates = deque(maxlen=WINDOW)
 
     def current(self):

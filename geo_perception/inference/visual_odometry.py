@@ -164,14 +164,14 @@ def is_blank(crop):
     Parameters
     ----------
     crop : np.ndarray
-        uint8, any shape.
+        uint8, shape (H, W, 3).
 
     Returns
     -------
     bool
 
     """
-    return crop.std() < SMALLEST_CONTRAST
+    return bool(cv2.meanStdDev(crop)[1].max() < SMALLEST_CONTRAST)
 
 
 def newest_motion(T_source_target):
