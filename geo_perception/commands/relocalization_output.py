@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from geo_perception.environment import command_line, describe_machine
-from geo_perception.evaluation.relocalization import score, write_metrics
+from geo_perception.evaluation.metrics_file import write_metrics
+from geo_perception.evaluation.relocalization import score
 from geo_perception.evaluation.relocalization_report import write_relocalization_report
 from geo_perception.evaluation.relocalization_summary import summary_table, verdict
 
@@ -52,8 +53,8 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
     written = []
     if json:
-        write_metrics(json, metrics, recording=str(recording), model=model.path,
-                      model_sha256=model.sha256, run=result.mode, command=command_line(),
+        write_metrics(json, {'relocalization': metrics}, recording=str(recording),
+                      model=model.path, model_sha256=model.sha256, run=result.mode, command=command_line(),
                       machine=describe_machine())
         written.append(json)
     if report:

@@ -190,7 +190,7 @@ def segment_lengths(path):
     unit = KITTI_UNIT
     while 0 < path < FEWEST_LENGTHS * unit:
         unit /= 10.0
-    lengths = unit * np.arange(1, 9)
+    lengths = np.round(unit * np.arange(1, 9), 9)
     return lengths[lengths < path], KITTI_START_EVERY if unit == KITTI_UNIT else 1
 
 
