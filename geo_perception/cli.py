@@ -97,7 +97,8 @@ def _run(arguments):
          'train': train.train, 'export': export.export,
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
-                      'relocalization': evaluate.relocalization},
+                      'relocalization': evaluate.relocalization,
+                      'depth': evaluate.depth, 'odometry': evaluate.odometry},
          'replay': replay.replay, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,
         description='Where am I, how far is everything, how am I moving, and what else is moving.')

@@ -6,8 +6,8 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from geo_perception.commands.tables import print_table
 from geo_perception.environment import command_line, describe_machine
 from geo_perception.evaluation.metrics_file import write_metrics
 from geo_perception.evaluation.relocalization import score
@@ -49,13 +49,13 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     console.print(verdict(metrics), highlight=False, soft_wrap=True)
     if metrics['position_median_m'] is not None:
         columns, rows = summary_table(result, metrics)
-        _print_table(console, columns, rows)
+        print_table(console, columns, rows)
     console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
     written = []
     if json:
         write_metrics(json, {'relocalization': metrics}, recording=str(recording),
-                      model=model.path, model_sha256=model.sha256, run=result.mode, command=command_line(),
-                      machine=describe_machine())
+                      model=model.path, model_sha256=model.sha256, run=result.mode,
+                      command=command_line(), machine=describe_machine())
         written.append(json)
     if report:
         written += [str(Path(report) / name) for name in ('report.html', 'frames.csv')]
@@ -67,16 +67,6 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     for path in written:
         console.print(f'wrote {path}', highlight=False, soft_wrap=True)
     return metrics
-
-
-def _print_table(console, columns, rows):
-    table = Table(box=None, pad_edge=False, header_style='dim')
-    table.add_column('')
-    for column in columns:
-        table.add_column(column, justify='right')
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    console.print(table)
 
 
 def _frames_sentence(metrics, mode):

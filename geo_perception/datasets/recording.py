@@ -51,13 +51,13 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
         When nothing fits or the recording is damaged; it says what was looked for.
 
     """
-    path, slices = _split(spec)
+    path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic,
               'camera_info_topic': camera_info_topic, 'pose_frame': pose_frame}
     return _sliced(_open_posed(path, topics, quaternion), slices, spec)
 
 
-def open_images(spec, image_topic=None, camera_info_topic=None):
+def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False):
     """
     Return the images of anything: an image file, a folder of them, a video, or a recording.
 
@@ -69,6 +69,8 @@ def open_images(spec, image_topic=None, camera_info_topic=None):
         Path, with slices after it if wanted, as for ``open_recording``.
     image_topic, camera_info_topic : str, optional
         Topics of a bag where the choice is not clear.
+    with_depth : bool
+        Whether true depth and right images of a bag are wanted, too.
 
     Returns
     -------
@@ -81,9 +83,9 @@ def open_images(spec, image_topic=None, camera_info_topic=None):
         When nothing fits or the recording is damaged; it says what was looked for.
 
     """
-    path, slices = _split(spec)
+    path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
-              'with_poses': False, 'image_only': True}
+              'with_poses': False, 'image_only': not with_depth}
     try:
         sequence = _open_posed(path, topics, None)
     except RecordingError as error:
@@ -135,8 +137,28 @@ def _refuse(options, kind, path):
                                  'leave it out')
 
 
-def _split(spec):
-    """Return (path, slices), each slice a list of slice objects and integers."""
+def split_spec(spec):
+    """
+    Return the path and the slices of what a user wrote.
+
+    Parameters
+    ----------
+    spec : str or Path
+        As for `open_recording`.
+
+    Returns
+    -------
+    path : Path
+        Without slices.
+    slices : list of list
+        One after the other, each of slice objects and integers, see `chosen_frames`.
+
+    Raises
+    ------
+    RecordingError
+        When a slice is not understood.
+
+    """
     text = str(spec)
     path, slices = text, []
     while path.endswith(']') and not Path(path).expanduser().exists():
@@ -165,7 +187,37 @@ def _parse_part(part, text):
 def _sliced(sequence, slices, spec):
     if not slices:
         return sequence
-    indices = np.arange(len(sequence))
+    indices = chosen_frames(len(sequence), slices, spec)
+    if not len(indices):
+        raise RecordingError(f"'{spec}' selects none of {len(sequence)} frames")
+    return SlicedSequence(sequence, indices)
+
+
+def chosen_frames(count, slices, spec):
+    """
+    Return which frames slices select.
+
+    Parameters
+    ----------
+    count : int
+        Frames there are.
+    slices : list of list
+        From `split_spec`.
+    spec : str
+        For messages.
+
+    Returns
+    -------
+    np.ndarray
+        Indices in order.
+
+    Raises
+    ------
+    RecordingError
+        When a single frame is asked for that is not there.
+
+    """
+    indices = np.arange(count)
     for parts in slices:
         chosen = []
         for part in parts:
@@ -173,6 +225,4 @@ def _sliced(sequence, slices, spec):
                 raise RecordingError(f"'{spec}' asks for frame {part} of {len(indices)}")
             chosen.append(np.atleast_1d(indices[part]))
         indices = np.concatenate(chosen)
-    if not len(indices):
-        raise RecordingError(f"'{spec}' selects none of {len(sequence)} frames")
-    return SlicedSequence(sequence, indices)
+    return indices

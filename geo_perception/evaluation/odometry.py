@@ -353,3 +353,29 @@ def scaled(T, scale):
 
     """
     return se3.make_transform(T[..., :3, :3], scale * T[..., :3, 3])
+
+
+def step_ratios(T_estimate, T_truth, windows=40):
+    """
+    Return how many times longer the true way is than the estimated one, along the recording.
+
+    Parameters
+    ----------
+    T_estimate, T_truth : np.ndarray
+        Shape (N, 4, 4).
+    windows : int
+        Pieces that the way is cut into; single steps are too noisy.
+
+    Returns
+    -------
+    middle : np.ndarray
+        Index of the middle frame of each piece, shape (M,).
+    ratio : np.ndarray
+        Shape (M,), NaN where the estimate does not move.
+
+    """
+    true, said = path_length(T_truth), path_length(T_estimate)
+    ends = np.unique(np.searchsorted(true, np.linspace(0, true[-1], windows + 1)))
+    length = np.diff(said[ends])
+    ratio = np.diff(true[ends]) / np.where(length > 0, length, np.nan)
+    return (ends[1:] + ends[:-1]) // 2, ratio
