@@ -11,7 +11,7 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
-from geo_perception.evaluation.depth import compare_depth, depth_at_truth
+from geo_perception.evaluation.depth_samples import score_depth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.geometry import se3
 from geo_perception.image_codec import decode_array
@@ -91,6 +91,9 @@ class ReplayedGeometry(ReplayedNode):
         """Write poses of the camera, and the covariance of each motion, into the recording."""
         _, T_body_camera = body_frame_of('camera')
         recording, before = self._recording, None
+        if self.answered:
+            # The odometry frame is the body as it was at the first image that was answered.
+            recording.T_odom_camera[self._rows[min(self.answered)]] = T_body_camera
         for stamp in sorted(self._odometry):
             message, i = self._odometry[stamp], self._rows[stamp]
             T_odom_body = matrix_from_pose(message.pose.pose)
@@ -119,13 +122,9 @@ class ReplayedGeometry(ReplayedNode):
 
     def _score(self, i, message, info):
         """Compare a depth image with the truth, if the recording has it."""
-        frame = self.sequence[i]
-        if frame.depth is None or frame.camera is None or info is None:
-            return
-        estimate = DepthEstimate(decode_array(message), checked_camera(info), self._metric)
-        predicted = depth_at_truth(estimate, frame.camera, frame.depth.shape)
-        self._recording.depth.put(i, compare_depth(predicted, frame.depth, self._metric,
-                                                   self._recording.depth.rules))
+        if info is not None:
+            score_depth(self._recording, i, self.sequence[i], DepthEstimate(
+                decode_array(message), checked_camera(info), self._metric))
 
     def _on_status(self, status):
         """Note at which frame the node started anew, as nearly as diagnostics tell."""
