@@ -47,7 +47,7 @@ def demo(output: str = 'demo', rate: float = 1.0):
     try:
         way = load_model_file(share_file('models/sample_world_geometry.safetensors'), 'geometry')
     except ConfigurationError:
-        pass   # TODO the model does not ship yet
+        pass   # installed without that model: relocalization alone
     else:
         results.update(play(sequence, geometry=way, rate=rate, start_timeout=180.0))
     return present_replay(sequence, bag, **results, json=str(Path(output) / 'metrics.json'),

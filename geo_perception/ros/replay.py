@@ -20,6 +20,7 @@ from geo_perception.ros.player import BagPlayer
 from geo_perception.ros.private_graph import private_graph
 
 _CLOCK_PERIOD = 0.02   # s
+_REPORT_TIMEOUT = 3.0  # s
 
 
 def replay(sequence, nodes, rate=1.0, lock_step=False, start_timeout=60.0, frame_timeout=10.0):
@@ -74,6 +75,7 @@ def replay(sequence, nodes, rate=1.0, lock_step=False, start_timeout=60.0, frame
             session.play_in_lock_step(len(sequence))
         else:
             session.play_at_pace(len(sequence), rate)
+        session.wait_for_reports()
     names = [f'{image_topic}@{stamp}' for stamp in sequence.stamps]
     return [node.result(names, mode, session.published) for node in nodes]
 
@@ -118,6 +120,14 @@ class _Session:
                 node.check()
         if message is not None:
             self._wait_for_answers(message, rate)
+
+    def wait_for_reports(self):
+        """Return when all have said how the work went; they report every second."""
+        ended = time.monotonic()
+        while not all(node.has_reported(ended) for node in self._nodes):
+            if time.monotonic() > ended + _REPORT_TIMEOUT:
+                return
+            self._wait_for_news(_CLOCK_PERIOD)
 
     def _images(self, messages):
         """Publish all messages; yield the images just published."""

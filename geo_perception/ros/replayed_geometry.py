@@ -89,22 +89,24 @@ class ReplayedGeometry(ReplayedNode):
 
     def _fill_in_odometry(self):
         """Write poses of the camera, and the covariance of each motion, into the recording."""
-        _, T_body_camera = body_frame_of('camera')
-        recording, before = self._recording, None
-        if self.answered:
-            # The odometry frame is the body as it was at the first image that was answered.
-            recording.T_odom_camera[self._rows[min(self.answered)]] = T_body_camera
+        recording, before = self._recording, min(self.answered, default=None)
+        if before is None:
+            return
+        # The odometry frame is the body as it was at the first image that was answered; here, as
+        # offline, it is the camera.
+        T_body_camera = body_frame_of('camera')[1]
+        T_start_odom = se3.inverse_transform(T_body_camera)
+        recording.T_odom_camera[self._rows[before]] = np.eye(4)
         for stamp in sorted(self._odometry):
             message, i = self._odometry[stamp], self._rows[stamp]
-            T_odom_body = matrix_from_pose(message.pose.pose)
-            recording.T_odom_camera[i] = T_odom_body @ T_body_camera
-            if before is not None:
-                # The twist is the motion over the time since the message before.
-                covariance = np.reshape(message.twist.covariance, (6, 6)) * (
-                    1e-9 * (stamp - before)) ** 2
-                R_odom_before = recording.T_odom_camera[self._rows[before], :3, :3]
-                recording.motion_covariance[i] = se3.rotate_pose_covariance(
-                    covariance, R_odom_before.T @ T_odom_body[:3, :3])
+            T_start_body = T_start_odom @ matrix_from_pose(message.pose.pose)
+            recording.T_odom_camera[i] = T_start_body @ T_body_camera
+            # The twist is the motion over the time since the message before.
+            covariance = np.reshape(message.twist.covariance, (6, 6)) * (
+                1e-9 * (stamp - before)) ** 2
+            R_start_before = recording.T_odom_camera[self._rows[before], :3, :3]
+            recording.motion_covariance[i] = se3.rotate_pose_covariance(
+                covariance, R_start_before.T @ T_start_body[:3, :3])
             before = stamp
 
     def _on_info(self, message):

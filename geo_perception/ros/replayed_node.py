@@ -60,6 +60,7 @@ class ReplayedNode:
         # A name of its own: should a node have been left on the domain, it is not listened to.
         self.name = f'{self.kind}_{os.getpid()}'
         self._module = module or f'geo_perception.nodes.{self.kind}'
+        self._reported = 0.0      # when the last diagnosis came, steady seconds
         self._idle_reports = []   # when those came that say that nothing is in work
         self._news = threading.Condition()
         self._process = None
@@ -233,6 +234,22 @@ class ReplayedNode:
         return stamp in self.answered or sum(
             arrival > since for arrival in self._idle_reports) >= 2
 
+    def has_reported(self, since):
+        """
+        Tell whether the node has reported on its work.
+
+        Parameters
+        ----------
+        since : float
+            Steady seconds.
+
+        Returns
+        -------
+        bool
+
+        """
+        return self._reported > since
+
     def _on_diagnostics(self, message):
         with self._news:
             for status in message.status:
@@ -245,5 +262,6 @@ class ReplayedNode:
         self.state, self.sentence, self.level = (
             self.values['state'], status.message, status.level)
         done = sum(int(self.values[name]) for name in ('processed', 'dropped', 'skipped'))
+        self._reported = time.monotonic()
         idle = done == int(self.values['received'])
-        self._idle_reports = [*self._idle_reports, time.monotonic()][-2:] if idle else []
+        self._idle_reports = [*self._idle_reports, self._reported][-2:] if idle else []
