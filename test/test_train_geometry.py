@@ -16,6 +16,8 @@ pytest.importorskip('lightning', reason='lightning is not installed')
 from geo_perception.cli import main   # noqa: E402
 from geo_perception.errors import ConfigurationError   # noqa: E402
 from geo_perception.geometry.camera import Camera   # noqa: E402
+from geo_perception.inference.motion_uncertainty import MotionCalibration   # noqa: E402
+from geo_perception.model_file import load_model_file   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
 from geo_perception.training.view_synthesis import (   # noqa: E402
     crop_and_flip, recolour, split_snippet, VideoAugmentation, ViewSynthesisModule)
@@ -79,6 +81,46 @@ def test_from_a_bag_to_a_checkpoint(world):
     assert metadata['preprocessing']['crop'] == (64, 96)
     assert metadata['calibration']['metres_per_unit'] > 0
     assert metadata['data']['train_snippets'] == 46 and metadata['data']['length'] == 3
+
+
+@pytest.mark.parametrize('length', [3, 5])
+def test_model_file_knows_camera_interval_and_errors(world, length):
+    """What inference needs beside the weights is measured, exported and taken."""
+    assert train(world, *SMALL, '--trainer.max_epochs', '1', '--data.length', str(length),
+                 '--model.sources', str(length - 1), '--json', 'outcome.json', val='slow') == 0
+    checkpoint = json.loads(Path('outcome.json').read_text())['checkpoint']
+    assert main(['export', checkpoint, '--output', 'm.safetensors']) == 0
+    model = load_model_file('m.safetensors', 'geometry')
+    camera = model.metadata.training_camera
+    assert (camera.width, camera.height, camera.fx, camera.cy) == (96, 64, 80.0, 31.5)
+    assert model.metadata.data['interval'] == pytest.approx(0.1)
+    calibration = MotionCalibration.from_model(model)
+    assert calibration != MotionCalibration() and calibration.usual_interval == 0.1
+    # An untrained network is wrong by about all of a motion.
+    assert calibration.floor_rotation + calibration.per_angle > 1e-3
+    assert 0.01 < calibration.usual_residual < 1
+    assert model.metadata.calibration['metres_per_unit'] > 0
+
+
+def test_motion_is_calibrated_on_validation(world, monkeypatch):
+    """Errors that are known go in: scale, its spread and the law of errors come out."""
+    module = ViewSynthesisModule(depth='dispnet_vgg', depth_arguments={'width': 0.05},
+                                 egomotion_arguments={'width': 0.1}, size=(64, 96))
+    random = np.random.default_rng(0)
+    true = np.tile(np.eye(4), (300, 1, 1))
+    true[:, :3, 3] = random.normal(0, 1, (300, 3)) * [0.02, 0.02, 0.1]
+    predicted = true.copy()
+    predicted[:, :3, 3] = (true[:, :3, 3] + random.normal(0, 0.01, (300, 3))) / 4.0
+    # Frames without a pose say nothing.
+    true[250:] = np.nan
+    module._learn_motion(predicted, true, np.full(300, 0.05))
+    assert module._metrics['metres_per_unit'] == pytest.approx(4.0, rel=0.05)
+    calibration = module._motion_calibration
+    sigma = np.sqrt(np.diag(calibration.covariance(predicted[0], 0.05, 0.1)))
+    assert sigma[:3] == pytest.approx([0.01 / 4] * 3, rel=0.4)
+    assert sigma[3] < 1e-4
+    module._learn_motion(predicted[:5], true[:5], np.full(5, 0.05))
+    assert module._motion_calibration is None
 
 
 def test_resumed_run_is_the_uninterrupted_one(world):

@@ -24,7 +24,7 @@ METRES_PER_UNIT = 2.0
 class _TrueNetworks:
     """Knows the depth and the pose of each crop that it is given."""
 
-    sources = 2
+    memory = 1
 
     def __init__(self, frames, preprocessing):
         self.frames = {}
@@ -44,14 +44,20 @@ class _TrueNetworks:
         """Return that all cameras are alike."""
         return 1.0
 
-    def __call__(self, crops, focal_ratio=1.0):
-        """Return depth of one crop, the motion between the last two of several."""
-        if crops.ndim == 3:
-            return self.frames[crops.tobytes()][0]
-        before, now = (self.frames[crop.tobytes()][1] for crop in crops[-2:])
-        motion = inverse_transform(before) @ now
+    def depth(self, crop):
+        """Return the depth of a crop."""
+        return self.frames[crop.tobytes()][0]
+
+    def motion(self, previous, current):
+        """Return the motion between two views."""
+        T, T_now = (self.frames[view.crop.tobytes()][1] for view in (previous, current))
+        motion = inverse_transform(T) @ T_now
         motion[:3, 3] /= METRES_PER_UNIT
         return motion
+
+    def __call__(self, *arguments):
+        """Return depth of (crop, focal ratio), motion of (earlier, previous, current)."""
+        return self.depth(arguments[0]) if len(arguments) == 2 else self.motion(*arguments[1:])
 
 
 def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('constant', 2.0),

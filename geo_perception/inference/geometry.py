@@ -10,11 +10,11 @@ import numpy as np
 
 from geo_perception.errors import ModelFileError
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
+from geo_perception.inference.motion import MotionNetwork, View
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
-from geo_perception.inference.visual_odometry import (
-    is_blank, MotionNetwork, OdometryEstimate, VisualOdometry)
+from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate, VisualOdometry
 from geo_perception.model_file import load_model_file
 
 JOB = 'geometry'
@@ -147,7 +147,8 @@ class GeometryPipeline:
         depth = self._depth_of(crop, ratio)
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
-        step = self._odometry.update(crop, depth, camera, stamp, scale.metres_per_unit, ratio)
+        step = self._odometry.update(View(crop, depth, camera, stamp, ratio),
+                                     scale.metres_per_unit)
         result = GeometryResult(
             _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
             ' '.join(filter(None, [_focal_warning(ratio), step.warning])))

@@ -22,9 +22,9 @@ from geo_perception.environment import describe_machine
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.projection import pose_vector_to_matrix
 from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.inference.motion import newest_motion
 from geo_perception.inference.motion_uncertainty import (
     fit_motion_calibration, motion_errors, MotionCalibration)
-from geo_perception.inference.visual_odometry import newest_motion
 from geo_perception.losses.photometric import photometric_residual
 from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions

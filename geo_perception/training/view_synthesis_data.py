@@ -200,7 +200,8 @@ class ViewSynthesisData(lightning.LightningDataModule):
         self._val_spec = val
         self._options = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
                          'pose_topic': pose_topic}
-        self.length, self._step, self.batch_size = length, step, batch_size
+        # Plain numbers again: checkpoints hold nothing that needs code to be read.
+        self.length, self._step, self.batch_size = int(length), int(step), batch_size
         self.train, self.val = None, None
 
     def setup(self, stage):
