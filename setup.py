@@ -71,6 +71,7 @@ setup(
     entry_points={
         'console_scripts': [
             'geo_perception = geo_perception.cli:main',
+            'geometry = geo_perception.nodes.geometry:main',
             'relocalize = geo_perception.nodes.relocalize:main',
         ],
     },

@@ -103,8 +103,8 @@ def test_share_files(setup_arguments):
     assert all(path.is_file() for path in installed.values())
     assert {'share/ament_index/resource_index/packages/geo_perception',
             'share/geo_perception/package.xml',
-            'share/geo_perception/launch/relocalize.launch.py',
-            'share/geo_perception/config/relocalize.yaml'} <= set(installed)
+            *(f'share/geo_perception/{name}' for node in ('relocalize', 'geometry')
+              for name in (f'launch/{node}.launch.py', f'config/{node}.yaml'))} <= set(installed)
     ours = {path for folder in ('launch', 'config', 'models')
             for path in files('') if (ROOT / folder) in path.parents}
     assert ours <= set(installed.values())

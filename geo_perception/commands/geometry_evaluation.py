@@ -49,11 +49,8 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
         Job to metrics, see `geo_perception.evaluation.geometry_score`.
 
     """
-    console, metrics = Console(), {}
-    for job in jobs:
-        metrics[job] = print_job(console, recording, job)
-    console.print(_frames_sentence(recording, metrics[jobs[-1]]), highlight=False,
-                  soft_wrap=True)
+    console = Console()
+    metrics = print_geometry(console, recording, jobs)
     written = []
     if json:
         write_metrics(json, metrics, recording=str(name), model=model.path,
@@ -109,9 +106,9 @@ def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_fr
     return sequence
 
 
-def print_job(console, recording, job):
+def print_geometry(console, recording, jobs):
     """
-    Print the result of one job.
+    Print the result.
 
     Parameters
     ----------
@@ -119,22 +116,25 @@ def print_job(console, recording, job):
         Where to.
     recording : GeometryRecording
         What happened.
-    job : str
-        ``depth`` or ``odometry``.
+    jobs : tuple of str
+        ``depth``, ``odometry``, or both.
 
     Returns
     -------
     dict
-        Its metrics.
+        Job to metrics.
 
     """
-    score, verdict, table, note = _WORDS[job]
-    metrics = score(recording)
-    console.print(verdict(metrics), highlight=False, soft_wrap=True)
-    if metrics.get('images_scored') or metrics.get('ate_sim3_m') is not None:
-        print_table(console, *table(metrics))
-        console.print(note(metrics), highlight=False, soft_wrap=True, style='dim')
-    return metrics
+    found = {}
+    for job in jobs:
+        score, verdict, table, note = _WORDS[job]
+        metrics = found[job] = score(recording)
+        console.print(verdict(metrics), highlight=False, soft_wrap=True)
+        if metrics.get('images_scored') or metrics.get('ate_sim3_m') is not None:
+            print_table(console, *table(metrics))
+            console.print(note(metrics), highlight=False, soft_wrap=True, style='dim')
+    console.print(_frames_sentence(recording, metrics), highlight=False, soft_wrap=True)
+    return found
 
 
 def _frames_sentence(recording, metrics):

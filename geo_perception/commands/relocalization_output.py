@@ -44,13 +44,8 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
         The metrics, see :func:`geo_perception.evaluation.relocalization.score`.
 
     """
-    metrics = score(result)
     console = Console()
-    console.print(verdict(metrics), highlight=False, soft_wrap=True)
-    if metrics['position_median_m'] is not None:
-        columns, rows = summary_table(result, metrics)
-        print_table(console, columns, rows)
-    console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
+    metrics = print_relocalization(console, result)
     written = []
     if json:
         write_metrics(json, {'relocalization': metrics}, recording=str(recording),
@@ -66,6 +61,31 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
         written.append(output)
     for path in written:
         console.print(f'wrote {path}', highlight=False, soft_wrap=True)
+    return metrics
+
+
+def print_relocalization(console, result):
+    """
+    Print the result.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    result : RelocalizationResult
+        What happened.
+
+    Returns
+    -------
+    dict
+        The metrics.
+
+    """
+    metrics = score(result)
+    console.print(verdict(metrics), highlight=False, soft_wrap=True)
+    if metrics['position_median_m'] is not None:
+        print_table(console, *summary_table(result, metrics))
+    console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
     return metrics
 
 
