@@ -47,8 +47,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     """
     import csv
     import io
-    import json as json_module
 
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ImageError, RecordingError
     from geo_perception.inference.relocalizer import Relocalizer
@@ -80,8 +80,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     print(f"{counts['images']} images: {counts['accepted']} accepted, {counts['refused']} "
           f"refused, {counts['failed']} unreadable; wrote {output}")
     summary = {**counts, 'output': output, 'world_frame': relocalizer.world_frame}
-    if json is not None:
-        write_atomically(json, json_module.dumps(summary, indent=2).encode())
+    write_outcome(json, summary)
     return summary
 
 

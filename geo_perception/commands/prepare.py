@@ -8,7 +8,8 @@ from typing import Optional
 
 def bag(recording: str, *, output: str, overwrite: bool = False,
         image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
-        pose_frame: Optional[str] = None, quaternion: Optional[str] = None):
+        pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
+        json: Optional[str] = None):
     """
     Write any recording as a ROS 2 bag, to be played, shared or trained from.
 
@@ -31,6 +32,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     quaternion : str, optional
         ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
+    json : str, optional
+        Write a summary to this file.
 
     Returns
     -------
@@ -40,6 +43,7 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
     """
     from dataclasses import replace
 
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.bag_writer import BagWriter
     from geo_perception.datasets.recording import open_recording
     from geo_perception.progress import track
@@ -62,4 +66,6 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
             if frame.depth is not None:
                 writer.image('/camera/depth/image', stamp, frame_id, frame.depth, '32FC1')
     print(f'wrote {len(sequence)} frames to {output}')
-    return {'frames': len(sequence), 'output': output}
+    summary = {'frames': len(sequence), 'output': output}
+    write_outcome(json, summary)
+    return summary
