@@ -7,8 +7,8 @@ Relocalization of one image on a CPU, against plain PyTorch and against other en
 ``pipeline`` is everything from the camera image to the gated pose with its covariance;
 ``plain PyTorch`` is resizing, cropping and one eager fp32 pass of the same network. The engines
 all go from the same crop to the features before the first dropout layer, in fp32. The weights of
-``posenet`` are random; ``posenet_lite`` is the model of the sample world, for the precision that precision is
-taken automatically depends on the weights.
+``posenet`` are random; those of ``posenet_lite`` are the shipped model's, for they decide which
+precision is taken automatically.
 """
 
 from copy import deepcopy

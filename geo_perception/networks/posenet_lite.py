@@ -141,16 +141,17 @@ class PoseNetLite(PoseRegressor):
         row, channel = dropped.nonzero(as_tuple=True)
         starts = F.pad(dropped.sum(1).cumsum(0), (1, 0))
         place = channel * cells + row % cells
-        weight = self.hidden.weight.detach().flatten(1).T.contiguous()
+        minus_weight = -self.hidden.weight.detach().flatten(1).T.contiguous()
 
         def sample(features):
             scaled = features / (1.0 - self._drop)
-            missing = F.embedding_bag(
-                channel, weight, starts, mode='sum', include_last_offset=True,
-                per_sample_weights=scaled.flatten()[place]).reshape(samples, cells, -1)
+            hidden = F.embedding_bag(
+                channel, minus_weight, starts, mode='sum', include_last_offset=True,
+                per_sample_weights=scaled.flatten().index_select(0, place))
             # In place and with channels last in memory, as they came: fresh memory takes longer
             # than the sums.
-            hidden = missing.neg_().add_(self.hidden(scaled).flatten(2).mT.contiguous())
+            hidden = hidden.reshape(samples, cells, -1).add_(
+                self.hidden(scaled).flatten(2).mT.contiguous())
             return self._pose(hidden.mT.unflatten(2, self._grid))
         return sample
 
