@@ -5,7 +5,10 @@
 
 import importlib.util
 import logging
+import os
 import re
+import signal
+import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -183,6 +186,41 @@ def test_engine_that_cannot_run_a_network_is_done_without(monkeypatch, caplog, s
     with caplog.at_level(logging.WARNING):
         engine = Engine(Small(), pictures()[0], 'cpu', 'fp32')
     assert engine.backend == 'PyTorch' and 'unsupported operation' in caplog.text
+
+
+@OPENVINO
+def test_ctrl_c_while_it_converts_is_not_forgotten(monkeypatch):
+    """The conversion calls Python from C++, which keeps exceptions to itself."""
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    mark_node, marked = TorchScriptPythonDecoder.mark_node, []
+
+    def interrupt(decoder, node):
+        if not marked:
+            marked.append(node)
+            os.kill(os.getpid(), signal.SIGINT)
+        return mark_node(decoder, node)
+
+    monkeypatch.setattr(TorchScriptPythonDecoder, 'mark_node', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Engine(Small(), pictures()[0], 'cpu', 'fp32')
+    assert marked
+
+
+@OPENVINO
+def test_nothing_is_reported_to_anybody(tmp_path):
+    """Importing OpenVINO does, unless it is kept from it; the number of the user tells."""
+    program = ('import sys; import numpy as np; import torch\n'
+               'from geo_perception.inference.engine import Engine\n'
+               'engine = Engine(torch.nn.Linear(2, 2), np.ones((1, 2), np.float32), "cpu")\n'
+               'print(engine.backend, sys.modules.get("openvino_telemetry"))')
+    environment = {**os.environ, 'HOME': str(tmp_path),
+                   'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    environment.pop('CI', None)   # which keeps it from reporting as well
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
+                            env=environment, check=True)
+    assert re.fullmatch('OpenVINO .* None\n', result.stdout)
+    assert not (tmp_path / 'intel').exists()
 
 
 def test_half_precision_on_a_cpu_is_pytorch():

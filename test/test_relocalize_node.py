@@ -409,6 +409,17 @@ def test_the_watchdog_sees_a_silent_camera(graph):
     assert status.level == ERROR
 
 
+def test_a_camera_that_goes_away_is_missed_and_may_come_back(graph):
+    """Its driver has crashed, say; the node needs no restart."""
+    scene = Scene(graph, watchdog_s=0.1).start()
+    scene.fix()
+    graph.peer.destroy_publisher(scene.camera)
+    assert scene.diagnosis('nobody publishes /image;').level == ERROR
+    scene.camera = graph.advertise(Image, '/image')
+    graph.spin_until(lambda: scene.camera.get_subscription_count() > 0, what='the match')
+    scene.fix()
+
+
 def test_the_watchdog_misses_the_clock(graph):
     """With use_sim_time and no /clock; a clock that stands still is a pause, not a fault."""
     scene = Scene(graph, watchdog_s=0.1, use_sim_time=True)

@@ -8,9 +8,11 @@ On a CPU it takes OpenVINO where that is installed and agrees with PyTorch on a 
 otherwise PyTorch; on CUDA it replays a captured graph.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 import logging
 import re
+import sys
 import threading
 import warnings
 
@@ -207,6 +209,9 @@ def _openvino(module, example, threads):
 
     Without OpenVINO the first is None.
     """
+    # Importing it would report that to a server, and leave a number for this user in the home
+    # folder. It does without where the package that reports is missing.
+    sys.modules.setdefault('openvino_telemetry', None)
     try:
         import openvino
     except ImportError:
@@ -219,7 +224,10 @@ def _openvino(module, example, threads):
     options = {'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': '1', 'ENABLE_CPU_PINNING': 'NO'}
     if threads:
         options['INFERENCE_NUM_THREADS'] = str(threads)
-    graph = _openvino_graph(module, example)
+    # Apart from the main thread, where Ctrl-C raises: within a callback from C++ that would be
+    # forgotten, or end the process at once.
+    with ThreadPoolExecutor(1) as apart:
+        graph = apart.submit(_openvino_graph, module, example).result()
 
     def build(precision):
         hint = {'fp32': 'f32', 'bf16': 'bf16'}[precision]
