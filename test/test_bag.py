@@ -3,6 +3,7 @@
 
 """Bags: what is written is read back, and everything that can be wrong with one."""
 
+from dataclasses import replace
 import multiprocessing
 import pickle
 import resource
@@ -435,6 +436,22 @@ def test_calibration_that_does_not_fit(tmp_path, caplog):
         write_poses()(bag)
     assert BagSequence(tmp_path / 'small')[0].camera is None
     assert '64x48' in caplog.text
+
+
+@pytest.mark.parametrize('fx, cx, words', [
+    (0.0, 16.0, 'not calibrated'), (-20.0, 16.0, 'focal lengths are -20'),
+    (20.0, 70.0, 'principal point'), (0.3, 0.5, 'far too small'), (np.nan, 16.0, 'NaN')])
+def test_intrinsics_that_cannot_be_right(tmp_path, caplog, fx, cx, words):
+    """Frames come without; asked for by name they are refused."""
+    wrong = replace(CAMERA, K=np.array([[fx, 0, cx], [0, abs(fx), 12], [0, 0, 1]]))
+
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.image(IMAGE, stamp(0), OPTICAL, picture(0), 'rgb8')
+        bag.camera_info(INFO, stamp(0), wrong)
+    assert BagSequence(tmp_path / 'bag', with_poses=False)[0].camera is None
+    assert words in caplog.text
+    refused([words, INFO], BagSequence, tmp_path / 'bag', camera_info_topic=INFO,
+            with_poses=False)
 
 
 def test_calibration_with_binning_region_and_rectified_image(tmp_path):
