@@ -336,7 +336,8 @@ def test_parts_of_several_pipelines_share_a_page(tmp_path):
 
 
 @pytest.mark.parametrize('changes', [
-    {'metric_from': 1000}, {'with_depth': False}, {'n': 1}, {'n': 3}, {'resets': tuple(range(1, 40))}],
+    {'metric_from': 1000}, {'with_depth': False}, {'n': 1}, {'n': 3},
+    {'resets': tuple(range(1, 40))}],
     ids=['no scale', 'no depth', 'one frame', 'three frames', 'reset at every frame'])
 def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""

@@ -22,6 +22,7 @@ from geo_perception.evaluation.trajectory_charts import view_axes
 from geo_perception.geometry import se3
 from geo_perception.inference.retrieval import Retrieval, thumbnail
 
+
 class Pictures:
     """A sequence of coloured noise."""
 
