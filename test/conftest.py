@@ -7,6 +7,7 @@ import importlib.util
 import os
 from pathlib import Path
 import re
+import signal
 import tempfile
 
 import pytest
@@ -19,6 +20,9 @@ os.environ.update(
     ROS_PYTHON_CHECK_FIELDS='1',
 )
 os.environ.pop('ROS_LOCALHOST_ONLY', None)
+# A shell's background jobs ignore Ctrl-C, and so would every process that is to be ended by it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if importlib.util.find_spec('rclpy') is None:
     collect_ignore = [path.name for path in Path(__file__).parent.glob('test_*.py')
