@@ -31,8 +31,8 @@ from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
 VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
-         'prepare cityscapes', 'train', 'export', 'infer', 'evaluate relocalization', 'replay',
-         'demo')
+         'prepare cityscapes', 'train', 'export', 'infer', 'evaluate relocalization',
+         'evaluate depth', 'evaluate odometry', 'replay', 'demo')
 
 
 @pytest.fixture
