@@ -58,7 +58,7 @@ def test_export_keeps_what_inference_needs(explainability):
     networks = write_checkpoint('c.ckpt', explainability)
     assert main(['export', 'c.ckpt', '--output', 'm.safetensors']) == 0
     model = load_model_file('m.safetensors', 'geometry')
-    assert model.metadata.arguments['egomotion']['explainability'] is False
+    assert model.metadata.arguments['egomotion'] == ARGUMENTS['egomotion']
     assert model.metadata.training_camera == metadata().training_camera
     expected = {f'{name}.{weight}' for name, network in networks.items()
                 for weight in network.state_dict()

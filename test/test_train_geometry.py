@@ -176,8 +176,8 @@ def test_a_loss_that_is_no_number_is_skipped_and_then_ends_the_run(world, monkey
     predict = ViewSynthesisModule.predict
     bad = {4, 8, 9, 10, 11, 12}
 
-    def broken(self, images, all_frames):
-        disparities, *rest = predict(self, images, all_frames)
+    def broken(self, *arguments):
+        disparities, *rest = predict(self, *arguments)
         factor = float('nan') if self.training and self.global_step in bad else 1.0
         return [factor * d for d in disparities], *rest
 
@@ -235,6 +235,6 @@ def test_order_of_a_snippet():
 
 def test_wrong_snippet_length_is_refused_without_data():
     """The module itself compares."""
-    module = ViewSynthesisModule('dispnet_vgg', {'width': 0.05}, {'width': 0.1}, (32, 32))
+    module = ViewSynthesisModule('dispnet_vgg', {'width': 0.05}, size=(32, 32))
     with pytest.raises(ConfigurationError, match='model.sources must be 4'):
         module.describe_data({'length': 5})

@@ -12,13 +12,14 @@ import torch
 from torch.nn import functional as F
 
 from geo_perception.datasets.sample_world.world import SampleWorld
+from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.projection import pose_vector_to_matrix, rigid_flow
 from geo_perception.geometry.sampling import flow_warp
 from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.losses.photometric import image_distance
 from geo_perception.losses.view_synthesis import (
-    GEONET_RIGID, SFMLEARNER, ViewSynthesisLoss, ViewSynthesisOptions)
+    GEONET_RIGID, SCALE_ANCHOR, SFMLEARNER, ViewSynthesisLoss, ViewSynthesisOptions)
 
 LITE = ViewSynthesisOptions(
     smoothness_weight=1e-3, normalise_smoothness=True, unit_range=True,
@@ -222,3 +223,25 @@ def test_auto_mask_leaves_out_what_moves_along(world):
     terms = ViewSynthesisLoss(LITE)(**{**world, 'sources': still, 'poses': poses})
     terms['photometric'].backward()
     assert poses.grad.abs().max() < 1e-4
+
+
+def test_coarse_scales_may_be_left_out(batch):
+    """Whatever they say; one scale alone is the finest term of all."""
+    loss = ViewSynthesisLoss(replace(SFMLEARNER, scales=1))
+    before = loss(**batch)
+    batch['disparities'][1:] = [10 * d for d in batch['disparities'][1:]]
+    assert loss(**batch) == before
+    assert before['photometric'] < ViewSynthesisLoss(SFMLEARNER)(**batch)['photometric']
+    with pytest.raises(ConfigurationError, match='model.loss.scales is 5; of the four scales'):
+        ViewSynthesisOptions(scales=5)
+
+
+def test_anchor_holds_the_scale(batch):
+    """Zero at the anchor, the same above and below by one factor, and blind to the shape."""
+    loss = ViewSynthesisLoss(ViewSynthesisOptions(scale_anchor_weight=2.0))
+    shape = batch['disparities'][0] / batch['disparities'][0].mean()
+    anchor = []
+    for factor in (1.0, 3.0, 1 / 3):
+        batch['disparities'][0] = SCALE_ANCHOR * factor * shape
+        anchor.append(loss(**batch)['scale_anchor'].item())
+    assert anchor == pytest.approx([0, 2 * np.log(3) ** 2, 2 * np.log(3) ** 2], abs=1e-12)

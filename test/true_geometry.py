@@ -79,7 +79,7 @@ def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('consta
         return networks
 
     with mock.patch.multiple('geo_perception.inference.geometry', DepthNetwork=truth,
-                             MotionNetwork=truth):
+                             build_motion=truth):
         return GeometryPipeline(model, scale=scale)
 
 

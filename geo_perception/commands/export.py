@@ -92,7 +92,9 @@ def _geometry_weights(metadata, state):
     from geo_perception.networks.egomotion import EgoMotionNet
 
     unused = tuple(f'egomotion.{part}' for part in EgoMotionNet.training_only)
-    egomotion = {**metadata.arguments['egomotion'], 'explainability': False}
-    return (replace(metadata, arguments={**metadata.arguments, 'egomotion': egomotion}),
+    arguments = {**metadata.arguments, 'egomotion': {
+        name: value for name, value in metadata.arguments['egomotion'].items()
+        if name != 'explainability'}}
+    return (replace(metadata, arguments=arguments),
             {f'network.{name}': value for name, value in state.items()
              if name.startswith(('depth.', 'egomotion.')) and not name.startswith(unused)})

@@ -40,6 +40,57 @@ def pose_vector_to_matrix(poses):
     return torch.cat([upper, lower], -2)
 
 
+def matrix_to_pose_vector(T):
+    """
+    Return the ego-motion vectors of rigid motions, the inverse of `pose_vector_to_matrix`.
+
+    Parameters
+    ----------
+    T : torch.Tensor
+        Turning by less than a quarter about the second axis, shape (..., 4, 4).
+
+    Returns
+    -------
+    torch.Tensor
+        (tx, ty, tz, rx, ry, rz), radians, shape (..., 6).
+
+    """
+    R = T[..., :3, :3]
+    ry = torch.asin(R[..., 0, 2].clamp(-1 + 1e-6, 1 - 1e-6))
+    rx = torch.atan2(-R[..., 1, 2], R[..., 2, 2])
+    rz = torch.atan2(-R[..., 0, 1], R[..., 0, 0])
+    return torch.cat([T[..., :3, 3], torch.stack([rx, ry, rz], -1)], -1)
+
+
+def rigid_from_twist(twist):
+    """
+    Return the rigid motions that small twists stand for: translation, and rotation by Rodrigues.
+
+    Parameters
+    ----------
+    twist : torch.Tensor
+        (translation, rotation vector), radians, shape (..., 6).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (..., 4, 4).
+
+    """
+    t, omega = twist.split(3, -1)
+    squared = omega.square().sum(-1)[..., None, None]
+    # sin(a) / a and (1 - cos(a)) / a^2 with a gradient at zero.
+    angle = (squared + 1e-12).sqrt()
+    x, y, z = omega.unbind(-1)
+    nothing = torch.zeros_like(x)
+    cross = torch.stack([nothing, -z, y, z, nothing, -x, -y, x, nothing], -1).unflatten(-1, (3, 3))
+    eye = torch.eye(3, device=twist.device, dtype=twist.dtype)
+    R = eye + angle.sin() / angle * cross + (1 - angle.cos()) / angle.square() * (cross @ cross)
+    upper = torch.cat([R, t[..., None]], -1)
+    lower = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
+    return torch.cat([upper, lower], -2)
+
+
 def invert_rigid(T):
     """
     Return the inverse of rigid motions.

@@ -10,7 +10,7 @@ import numpy as np
 
 from geo_perception.errors import ModelFileError
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
-from geo_perception.inference.motion import MotionNetwork, View
+from geo_perception.inference.motion import build_motion, View
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
@@ -80,7 +80,7 @@ class GeometryPipeline:
         self._scale = ScaleEstimator(scale, model)
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._odometry = VisualOdometry(
-            MotionNetwork(model, device, precision, threads),
+            build_motion(model, device, precision, threads),
             MotionCalibration.from_model(model), _trained_interval(model))
         self._last = None
 

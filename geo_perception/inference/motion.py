@@ -1,7 +1,11 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How the camera moved between two frames, by the ego-motion network of a model."""
+"""
+How the camera moved between two frames: by the ego-motion network of a model, or by alignment.
+
+Which of both is what the model was trained with, see `geo_perception.networks.egomotion`.
+"""
 
 from dataclasses import dataclass
 
@@ -11,11 +15,12 @@ from torch import nn
 
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.camera import Camera
+from geo_perception.geometry.direct_alignment import align_images
 from geo_perception.geometry.projection import pose_vector_to_matrix
 from geo_perception.geometry.se3 import (
-    make_transform, matrix_from_rotation_vector, rotation_vector_from_matrix)
+    inverse_transform, make_transform, matrix_from_rotation_vector, rotation_vector_from_matrix)
 from geo_perception.inference.depth import network_arguments
-from geo_perception.inference.engine import Engine
+from geo_perception.inference.engine import Engine, resolve_device
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.egomotion import EgoMotionNet
 
@@ -47,6 +52,84 @@ class View:
     focal_ratio: float = 1.0
 
 
+def build_motion(model, device='auto', precision='auto', threads=0):
+    """
+    Return what a model finds motions with.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for geometry.
+    device, precision, threads
+        As in `geo_perception.inference.engine.Engine`.
+
+    Returns
+    -------
+    MotionNetwork or DirectMotion
+
+    Raises
+    ------
+    ModelFileError
+        When the model names another way, or something that it needs is missing, of the wrong
+        shape or not finite.
+
+    """
+    name = network_arguments(model).get('egomotion_name', 'network')
+    if name == 'direct':
+        return DirectMotion(device)
+    if name != 'network':
+        raise ModelFileError(f'model file {model.path} finds motions by "{name}", which is unknown '
+                             'here; update geo_perception')
+    return MotionNetwork(model, device, precision, threads)
+
+
+class DirectMotion:
+    """
+    Alignment of two images through the depth of the first.
+
+    Parameters
+    ----------
+    device : str
+        As in `geo_perception.inference.engine.Engine`.
+
+    Attributes
+    ----------
+    memory : int
+        0: nothing before the two is asked for.
+
+    """
+
+    memory = 0
+
+    def __init__(self, device='auto'):
+        self._device = resolve_device(device)
+
+    def __call__(self, earlier, previous, current):
+        """
+        Return how the camera moved between two frames.
+
+        Parameters
+        ----------
+        earlier : sequence of View
+            Not used.
+        previous, current : View
+            The two.
+
+        Returns
+        -------
+        np.ndarray
+            ``T_previous_current``, 4x4, units of the network.
+
+        """
+        images = np.stack([previous.crop, current.crop])
+        images = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
+        depth = torch.from_numpy(previous.depth).to(self._device)[None, None]
+        K = torch.from_numpy(previous.camera.K.astype(np.float32)).to(self._device)[None]
+        with torch.inference_mode():
+            T, _ = align_images(images[:1], images[1:], depth, K)
+        return inverse_transform(T[0].double().cpu().numpy())
+
+
 class MotionNetwork:
     """
     The ego-motion network of a model, with its engine.
@@ -73,7 +156,7 @@ class MotionNetwork:
 
     def __init__(self, model, device='auto', precision='auto', threads=0):
         arguments = network_arguments(model)['egomotion']
-        network = build_network(model, EgoMotionNet, **{**arguments, 'explainability': False})
+        network = build_network(model, EgoMotionNet, **arguments)
         network = load_weights(network, model, 'egomotion.')
         preprocessing = model.metadata.preprocessing
         if network.sources < 2 or network.sources % 2:

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
+from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.projection import (
     invert_rigid, pose_vector_to_matrix, project_pixels, pyramid_intrinsics, SMALLEST_Z)
 from geo_perception.geometry.sampling import area_pyramid, sample
@@ -22,6 +23,8 @@ from geo_perception.losses.smoothness import edge_aware, mean_normalised, second
 
 # Breaks ties between warped and unwarped images that are equally good.
 AUTO_MASK_NOISE = 1e-5
+# Mean inverse depth where the scale is held: far from both ends of the range of the networks.
+SCALE_ANCHOR = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,14 @@ class ViewSynthesisOptions:
     full_resolution : bool
         Compare at the size of the input whatever the scale of the disparity, and average over
         the scales instead of summing them up.
+    scales : int
+        How many of the four disparities count, the finest first.
     depth_consistency_weight : float
         Of the difference between the depths of two frames, which gives all snippets one scale;
         needs ``both_directions``.
+    scale_anchor_weight : float
+        Of the squared logarithm of the mean disparity of a batch, in units of `SCALE_ANCHOR`.
+        Images do not say the scale, so without it depth may wander to the end of its range.
 
     """
 
@@ -77,7 +85,15 @@ class ViewSynthesisOptions:
     minimum_reprojection: bool = False
     auto_mask: bool = False
     full_resolution: bool = False
+    scales: int = 4
     depth_consistency_weight: float = 0.0
+    scale_anchor_weight: float = 0.0
+
+    def __post_init__(self):
+        """Refuse what would fail or mean nothing later."""
+        if not 1 <= self.scales <= 4:
+            raise ConfigurationError(f'model.loss.scales is {self.scales}; of the four scales 1 '
+                                     'to 4 can count')
 
 
 SFMLEARNER = ViewSynthesisOptions(
@@ -127,11 +143,11 @@ class ViewSynthesisLoss:
         -------
         dict of str to torch.Tensor
             ``total`` and, weighted, what it is the sum of: ``photometric``, ``smoothness``,
-            ``explainability``, ``depth_consistency``, as far as there are any.
+            ``explainability``, ``depth_consistency``, ``scale_anchor``, as far as there are any.
 
         """
         options = self.options
-        levels, n = len(disparities), sources.shape[1]
+        levels, n = min(options.scales, len(disparities)), sources.shape[1]
         if options.unit_range:
             target, sources = 0.5 * target + 0.5, 0.5 * sources + 0.5
         # Geometry in the precision of K, 32 bits, also in mixed precision: far surfaces are tiny
@@ -169,6 +185,9 @@ class ViewSynthesisLoss:
                 explained = torch.ones_like(logits[:, 0], dtype=torch.long)
                 add('explainability', options.explainability_weight * n
                     * F.cross_entropy(logits, explained))
+        if options.scale_anchor_weight:
+            away = (disparities[0].to(K).mean() / SCALE_ANCHOR).log()
+            add('scale_anchor', options.scale_anchor_weight * away.square())
         terms['total'] = sum(terms.values())
         return terms
 

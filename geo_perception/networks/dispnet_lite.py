@@ -14,12 +14,15 @@ from torch.nn import functional as F
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.dispnet import DISPARITY_SCALE, SMALLEST_DISPARITY
 from geo_perception.networks.efficientnet import EfficientNetLite, imagenet_weights
-from geo_perception.networks.layers import Block, EvenConv2d, scaled
+from geo_perception.networks.layers import EvenConv2d, scaled
 
 # Stages of the trunk that feed the decoder, from stride 32 to 2, and their channels.
 TAPS = ((6, 320), (4, 112), (2, 40), (1, 24), (0, 16))
 DECODER = (96, 64, 48, 32, 16)
 SCALES = 4
+# Training begins with surfaces at about twice the unit: a sigmoid that begins in the middle has
+# them at a fiftieth of its range, and motion that is too small at first drives it into its end.
+INITIAL_LOGIT = -3.0
 
 
 class DispNetLite(nn.Module):
@@ -54,11 +57,12 @@ class DispNetLite(nn.Module):
         for i, channels in enumerate(DECODER):
             channels = scaled(channels, width)
             # Narrowed before it is enlarged: half the work of the published order.
-            self.reduce.append(Block(EvenConv2d, n, channels, 1 if i == 0 else 3))
+            self.reduce.append(_layer(n, channels, 1 if i == 0 else 3))
             skip = skips[i][1] if i < len(skips) else 0
-            self.merge.append(Block(EvenConv2d, channels + skip, channels, 3))
+            self.merge.append(_layer(channels + skip, channels, 3))
             if i >= len(DECODER) - SCALES:
                 self.predict.append(EvenConv2d(channels, 1, 3))
+                nn.init.constant_(self.predict[-1].bias, INITIAL_LOGIT)
             n = channels
 
     def load_pretrained(self):
@@ -92,3 +96,8 @@ class DispNetLite(nn.Module):
                 disparities.insert(0, DISPARITY_SCALE * torch.sigmoid(raw)
                                    + SMALLEST_DISPARITY)
         return disparities
+
+
+def _layer(n_in, n_out, kernel):
+    """Return a convolution and ELU: at the learning rates of short trainings ReLU can die."""
+    return nn.Sequential(EvenConv2d(n_in, n_out, kernel), nn.ELU(inplace=True))

@@ -30,7 +30,7 @@ from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
 from geo_perception.model_file import Metadata, TrainingCamera
 from geo_perception.networks.depth import build_depth_network
-from geo_perception.networks.egomotion import EgoMotionNet
+from geo_perception.networks.egomotion import build_egomotion
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.checkpoint import CONTENT_KEY
 
@@ -147,8 +147,11 @@ class ViewSynthesisModule(lightning.LightningModule):
         ``dispnet_vgg``, ``dispnet_resnet50`` or ``dispnet_lite``.
     depth_arguments : dict
         Its arguments.
+    egomotion : str
+        ``network``, as published, or ``direct``: images aligned through the depth, see
+        `geo_perception.networks.egomotion`.
     egomotion_arguments : dict
-        Of `geo_perception.networks.egomotion.EgoMotionNet`, without ``sources``.
+        Its arguments, without ``sources``.
     size : tuple of int
         Height and width of the images, pixels.
     stretch : bool
@@ -176,6 +179,7 @@ class ViewSynthesisModule(lightning.LightningModule):
     """
 
     def __init__(self, depth: str = 'dispnet_lite', depth_arguments: Optional[Arguments] = None,
+                 egomotion: str = 'network',
                  egomotion_arguments: Optional[Arguments] = None,
                  size: Tuple[int, int] = (128, 416), stretch: bool = False,
                  loss: ViewSynthesisOptions = ViewSynthesisOptions(),
@@ -186,15 +190,12 @@ class ViewSynthesisModule(lightning.LightningModule):
         super().__init__()
         torch.manual_seed(seed)
         self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
+        self._egomotion_name = egomotion
         self._egomotion_arguments = {**(egomotion_arguments or {}), 'sources': sources}
         self.depth = build_depth_network(depth, self._depth_arguments)
         if hasattr(self.depth, 'load_pretrained'):
             self.depth.load_pretrained()
-        try:
-            self.egomotion = EgoMotionNet(**self._egomotion_arguments)
-        except TypeError as error:
-            raise ConfigurationError('the ego-motion network does not take these arguments: '
-                                     f'{error}') from error
+        self.egomotion = build_egomotion(egomotion, self._egomotion_arguments)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
             raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
@@ -202,6 +203,9 @@ class ViewSynthesisModule(lightning.LightningModule):
         if loss.depth_consistency_weight and not loss.both_directions:
             raise ConfigurationError('model.loss.depth_consistency_weight compares the depths of '
                                      'target and sources; set model.loss.both_directions to true')
+        if self.egomotion.uses_depth and loss.normalise_disparity:
+            raise ConfigurationError('model.egomotion direct needs depth as it is; set '
+                                     'model.loss.normalise_disparity to false')
         self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
                                            std=(127.5,) * 3, stretch=stretch)
         self.loss = ViewSynthesisLoss(loss)
@@ -240,7 +244,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         images = self.preprocessing.normalise(batch['images'].flatten(0, 1))
         return images.unflatten(0, shape[:2]), batch['K']
 
-    def predict(self, images, all_frames):
+    def predict(self, images, K, all_frames):
         """
         Return what both networks say.
 
@@ -248,6 +252,8 @@ class ViewSynthesisModule(lightning.LightningModule):
         ----------
         images : torch.Tensor
             Snippets in order of time, in [-1, 1], shape (B, L, 3, H, W).
+        K : torch.Tensor
+            Intrinsics, shape (B, 3, 3).
         all_frames : bool
             Whether depth is wanted of the sources, too.
 
@@ -264,13 +270,14 @@ class ViewSynthesisModule(lightning.LightningModule):
 
         """
         target, sources = split_snippet(images)
-        poses, masks = self.egomotion(target, sources)
-        if not all_frames:
-            return self.depth(target), poses, masks, None
         batch, n = sources.shape[:2]
-        disparities = self.depth(torch.cat([target, sources.flatten(0, 1)]))
-        return ([d[:batch] for d in disparities], poses, masks,
-                [d[batch:].unflatten(0, (batch, n)) for d in disparities])
+        disparities = self.depth(torch.cat([target, sources.flatten(0, 1)]) if all_frames
+                                 else target)
+        own = [d[:batch] for d in disparities]
+        poses, masks = (self.egomotion(target, sources, own[0], K) if self.egomotion.uses_depth
+                        else self.egomotion(target, sources))
+        theirs = [d[batch:].unflatten(0, (batch, n)) for d in disparities] if all_frames else None
+        return own, poses, masks, theirs
 
     def training_step(self, batch, batch_index):
         """Return the loss of one batch, None where it is no number."""
@@ -278,7 +285,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
         images, K = crop_and_flip(*self._inputs(batch), self.augmentation)
         disparities, poses, masks, source_disparities = self.predict(
-            recolour(images, self.augmentation), self.loss.options.both_directions)
+            recolour(images, self.augmentation), K, self.loss.options.both_directions)
         terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
                           source_disparities)
         if not torch.isfinite(terms['total']):
@@ -306,7 +313,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         torch.manual_seed(batch_index)
         images, K = self._inputs(batch)
         disparities, poses, masks, source_disparities = self.predict(
-            images, self.loss.options.both_directions)
+            images, K, self.loss.options.both_directions)
         terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
                           source_disparities)
         disparity = disparities[0].float()
@@ -392,7 +399,8 @@ class ViewSynthesisModule(lightning.LightningModule):
             calibration.update(self._motion_calibration.entries())
         header = asdict(Metadata(
             job='geometry', architecture=self._depth_name,
-            arguments={'depth': self._depth_arguments, 'egomotion': self._egomotion_arguments,
+            arguments={'depth': self._depth_arguments, 'egomotion_name': self._egomotion_name,
+                       'egomotion': self._egomotion_arguments,
                        'normalise_disparity': self.loss.options.normalise_disparity},
             preprocessing=self.preprocessing, rotation='euler_xyz', world_frame='odom',
             training_camera=self._training_camera, calibration=calibration,
