@@ -93,7 +93,9 @@ def _run(arguments):
 
     auto_cli(
         {'sample': sample.sample,
-         'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag},
+         'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag,
+                     'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
+                     'cityscapes': prepare.cityscapes},
          'train': train.train, 'export': export.export,
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',

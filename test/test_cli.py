@@ -28,8 +28,9 @@ from geo_perception.model_file import load_model_file
 from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
-VERBS = ('sample', 'prepare bag', 'train', 'export', 'infer', 'evaluate relocalization', 'replay',
-         'demo')
+VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
+         'prepare cityscapes', 'train', 'export', 'infer', 'evaluate relocalization',
+         'evaluate depth', 'evaluate odometry', 'replay', 'demo')
 
 
 @pytest.fixture

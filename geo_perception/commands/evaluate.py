@@ -142,7 +142,7 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
                            camera_info_topic=camera_info_topic, pose_topic=pose_topic,
                            pose_frame=pose_frame)
     result = run_geometry(pipeline, sequence, rules)
-    if not result.depth.coverage.any():
+    if not (result.depth.coverage > 0).any():
         raise RecordingError(
             f'no pixel of {recording} was scored: none of its {len(result)} images has true depth '
             f'between 0 and {cap:g} m where the model looks (crop {crop}); a bag needs a depth '

@@ -234,10 +234,11 @@ def _same(a, b):
 
 def _misfit(camera, width, height, frame_id):
     """Return why a calibration does not belong to an image, or None."""
-    if not np.all(np.isfinite(camera.K)) or camera.K[0, 0] <= 0:
+    if camera.K[0, 0] == 0:
         return 'is not calibrated (K[0] is 0)'
     if (camera.width, camera.height) != (width, height):
         return (f'is for {camera.width}x{camera.height} pixels, the image has {width}x{height}')
     if camera.frame_id and camera.frame_id != frame_id.lstrip('/'):
         return f"is for the frame '{camera.frame_id}', the image has '{frame_id}'"
-    return None
+    problem = camera.problem()
+    return f'cannot be right: {problem}' if problem else None

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from geo_perception.datasets.annotated_depth import open_annotated_depth
 from geo_perception.datasets.bag import BagSequence
 from geo_perception.datasets.bag_file import is_bag
 from geo_perception.datasets.cambridge import open_cambridge
+from geo_perception.datasets.cityscapes import open_cityscapes
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.image_files import open_image_files
 from geo_perception.datasets.kitti_odometry import open_kitti_odometry
+from geo_perception.datasets.kitti_raw import open_kitti_raw
+from geo_perception.datasets.prepared import open_prepared
 from geo_perception.datasets.seven_scenes import open_seven_scenes
 from geo_perception.datasets.tum import open_tum
 from geo_perception.datasets.video import is_video, VideoSequence
@@ -26,7 +30,7 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
 
     Formats: ROS 2 bag (folder, ``.mcap`` or ``.db3``), ROS 1 ``.bag``, TUM RGB-D, 7-Scenes
     (folder or ``TrainSplit.txt``/``TestSplit.txt``), Cambridge Landmarks (``dataset_train.txt`` or
-    ``dataset_test.txt``), KITTI odometry.
+    ``dataset_test.txt``), KITTI odometry, KITTI raw.
 
     Parameters
     ----------
@@ -61,6 +65,9 @@ def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False
     """
     Return the images of anything: an image file, a folder of them, a video, or a recording.
 
+    Beside the formats of ``open_recording``: prepared folders, Cityscapes, and images with
+    annotated depth.
+
     Of a bag all images are returned, without poses, so that none is left out for want of one.
 
     Parameters
@@ -93,15 +100,19 @@ def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False
         sequence = _open_unposed(path) if path.exists() else None
         if sequence is None and isinstance(error, _NothingFits):
             raise RecordingError(f'{path} is neither an image, a folder of images or a video, nor '
-                                 'a bag, TUM, 7-Scenes, Cambridge or KITTI odometry recording') \
-                from None
+                                 'a bag, a prepared folder, nor a TUM, 7-Scenes, Cambridge, KITTI '
+                                 'or Cityscapes recording') from None
         if sequence is None:
             raise
     return _sliced(sequence, slices, spec)
 
 
 def _open_unposed(path):
-    return VideoSequence(path) if is_video(path) else open_image_files(path)
+    if is_video(path):
+        return VideoSequence(path)
+    return open_prepared(path) or open_cityscapes(path) or open_kitti_raw(path, False) \
+        or open_kitti_odometry(path, False) or open_annotated_depth(path) \
+        or open_image_files(path)
 
 
 class _NothingFits(RecordingError):
@@ -114,7 +125,8 @@ def _open_posed(path, topics, quaternion):
     if is_bag(path):
         _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
         return BagSequence(path, **topics)
-    sequence = open_tum(path) or open_seven_scenes(path) or open_kitti_odometry(path)
+    sequence = open_tum(path) or open_kitti_odometry(path) or open_kitti_raw(path) \
+        or open_seven_scenes(path)
     if sequence is not None:
         _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
     else:
@@ -123,8 +135,8 @@ def _open_posed(path, topics, quaternion):
         raise _NothingFits(
             f'{path} is no recording with poses: looked for a ROS bag (metadata.yaml, .mcap, '
             '.db3, .bag), TUM RGB-D (rgb.txt, groundtruth.txt), 7-Scenes (frame-000000.color.png '
-            'and .pose.txt), KITTI odometry (image_0 or image_2, and poses) and Cambridge '
-            'Landmarks (dataset_train.txt)')
+            'and .pose.txt), KITTI odometry (image_0 or image_2, and poses), KITTI raw '
+            '(image_02/data, and oxts) and Cambridge Landmarks (dataset_train.txt)')
     _refuse({name: value for name, value in topics.items() if isinstance(value, str)},
             'a bag', path)
     return sequence

@@ -130,8 +130,8 @@ def _relative_pose(before, after, camera):
         return None
     before, after = (_straight(points, camera) for points in (before, after))
     focal = np.sqrt(camera.K[0, 0] * camera.K[1, 1])
-    cv2.setRNGSeed(0)
-    E, inliers = cv2.findEssentialMat(before, after, np.eye(3), cv2.RANSAC, 0.9999,
+    # Plain RANSAC returns the model of five corners; this refines it with all that agree.
+    E, inliers = cv2.findEssentialMat(before, after, np.eye(3), cv2.USAC_ACCURATE, 0.9999,
                                       EPIPOLAR_TOLERANCE / focal)
     if E is None or E.shape != (3, 3) or inliers.sum() < FEWEST_INLIERS:
         return None

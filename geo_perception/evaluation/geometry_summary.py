@@ -33,10 +33,10 @@ def depth_verdict(metrics):
     if metrics['abs_rel'] is None:
         sentence = (f'Depth has no unit here; once each image is scaled by the true median it is '
                     f'{relative_text(scaled)} off, and {share_text(metrics["a1_median_scaled"])} '
-                    'of it are within 25 %.')
+                    'of it is within 25 %.')
     else:
         sentence = (f"Depth is {relative_text(metrics['abs_rel'])} off, and "
-                    f"{share_text(metrics['a1'])} of it are within 25 % of the truth; once each "
+                    f"{share_text(metrics['a1'])} of it is within 25 % of the truth; once each "
                     f'image is scaled by the true median it is {relative_text(scaled)} off.')
     if scaled >= flat:
         sentence += (' That does not beat a flat picture at the true median, which is '
@@ -65,10 +65,11 @@ def odometry_verdict(metrics):
     if metrics['ate_m'] is None:
         key = 'drift_sim3_percent'
         sentence = (f'{way}odometry, which has no unit here, is '
-                    f"{length_text(metrics['ate_sim3_m'])} off once it is scaled as a whole")
+                    f"{length_text(metrics['ate_sim3_m'])} off once scaled and laid over the "
+                    'truth')
     else:
         key = 'drift_percent'
-        sentence = f"{way}odometry is {length_text(metrics['ate_m'])} off"
+        sentence = f"{way}odometry is {length_text(metrics['ate_m'])} off once laid over the truth"
     if metrics[key] is None:
         return sentence + '; the way is too short to measure drift.'
     sentence += f' and drifts {percent_text(metrics[key])}.'
