@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The launch files: arguments, and what reaches the nodes. Needs launch_ros, else it is skipped."""
+"""The launch files: arguments, and what reaches the nodes. Skipped without launch_ros."""
 
 from dataclasses import fields
 import importlib.util

@@ -8,7 +8,8 @@ from typing import Optional
 
 def bag(recording: str, *, output: str, overwrite: bool = False,
         image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
-        pose_frame: Optional[str] = None, quaternion: Optional[str] = None):
+        pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
+        json: Optional[str] = None):
     """
     Write any recording as a ROS 2 bag, to be played, shared or trained from.
 
@@ -31,6 +32,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     quaternion : str, optional
         ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
+    json : str, optional
+        Write a summary to this file.
 
     Returns
     -------
@@ -40,6 +43,7 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
     """
     from dataclasses import replace
 
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.bag_writer import BagWriter
     from geo_perception.datasets.recording import open_recording
     from geo_perception.progress import track
@@ -62,7 +66,9 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
             if frame.depth is not None:
                 writer.image('/camera/depth/image', stamp, frame_id, frame.depth, '32FC1')
     print(f'wrote {len(sequence)} frames to {output}')
-    return {'frames': len(sequence), 'output': output}
+    summary = {'frames': len(sequence), 'output': output}
+    write_outcome(json, summary)
+    return summary
 
 
 def kitti_raw(root: str, *, output: str, cameras: str = '02,03', length: int = 3,
@@ -243,10 +249,8 @@ def _one_of(name, value, known):
 
 def _write(output, drives, form, static, json, settings, step=1, allow_gaps=False):
     """Write strips and say how many."""
-    import json as json_module
-
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.prepared_writer import write_prepared
-    from geo_perception.model_file import write_atomically
 
     snippets = [drive.snippets(form.length, step, allow_gaps) for drive in drives]
     summary = write_prepared(output, drives, snippets, form,
@@ -258,6 +262,5 @@ def _write(output, drives, form, static, json, settings, step=1, allow_gaps=Fals
           f"{summary['val']} for validation; {summary['written']} written now{left_out}; "
           f'in {output}')
     summary['output'] = output
-    if json is not None:
-        write_atomically(json, json_module.dumps(summary, indent=2).encode())
+    write_outcome(json, summary)
     return summary

@@ -64,9 +64,9 @@ def odometry_verdict(metrics):
     way = f"On a way of {metrics['path_m']:.1f} m "
     if metrics['ate_m'] is None:
         key = 'drift_sim3_percent'
-        sentence = (f'{way}odometry, which has no unit here, is '
-                    f"{length_text(metrics['ate_sim3_m'])} off once scaled and laid over the "
-                    'truth')
+        error = length_text(metrics['ate_sim3_m'])
+        sentence = (f'{way}odometry, which has no unit here, is {error} off once scaled and laid '
+                    'over the truth')
     else:
         key = 'drift_percent'
         sentence = f"{way}odometry is {length_text(metrics['ate_m'])} off once laid over the truth"

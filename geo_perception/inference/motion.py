@@ -78,8 +78,8 @@ def build_motion(model, device='auto', precision='auto', threads=0):
     if name == 'direct':
         return DirectMotion(device)
     if name != 'network':
-        raise ModelFileError(f'model file {model.path} finds motions by "{name}", which is unknown '
-                             'here; update geo_perception')
+        raise ModelFileError(f'model file {model.path} finds motions by "{name}", which is '
+                             'unknown here; update geo_perception')
     return MotionNetwork(model, device, precision, threads)
 
 
