@@ -25,6 +25,7 @@ from tiny_geometry_model import write_geometry_model
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
 from geo_perception.geometry.camera import Camera
+from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.nodes.geometry import GeometryNode
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
 from geo_perception.ros.messages import camera_info_message, image_message, make_header
@@ -214,8 +215,11 @@ def test_depth_alone_takes_no_motion(graph):
     assert scene.pipeline.seen[2:] == ['all', 'all'] and scene.pipeline.resets == 1
 
 
-def test_points_come_only_while_somebody_looks(graph):
+def test_points_are_made_only_while_somebody_looks(graph, monkeypatch):
     """Coloured, from the depth, organised."""
+    made = []
+    monkeypatch.setattr('geo_perception.nodes.geometry.coloured_points',
+                        lambda *images: made.append(images) or coloured_points(*images))
     scene = Scene(graph).start()
     scene.look()
     points = graph.listen(PointCloud2, '/geometry/points')
@@ -228,7 +232,7 @@ def test_points_come_only_while_somebody_looks(graph):
     assert np.isnan(xyz[0, 0]).all()
     rays = CAMERA.resized(32, 24).rays()
     assert xyz[5, 7] == pytest.approx(DEPTH * rays[5, 7], rel=1e-6)
-    assert len(points) == 1
+    assert len(points) == len(made) == 1
 
 
 # Odometry
@@ -305,6 +309,25 @@ def test_odometry_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
     # The lever arm turns uncertain rotation into uncertain velocity.
     covariance = message_checks.check_covariance(message.twist.covariance)
     assert covariance[0, 0] > 3e-6 / 0.1 ** 2 and abs(covariance[0, 4]) > 1e-6
+
+
+def test_a_camera_that_pans_on_a_standing_base_is_no_motion(graph, tf):
+    """TF is asked at both stamps."""
+    scene = Scene(graph, base_frame='base_link', tf_timeout_s=5.0).start()
+
+    def mounted_at(stamp):
+        pan = se3.matrix_from_rotation_vector([0, 0, 0.3e-9 * (stamp - 100 * SECOND)])
+        return se3.make_transform(pan, np.zeros(3)) @ T_BASE_CAMERA
+
+    scene.pipeline._camera_at = mounted_at
+    for i in range(6):
+        stamp = scene.stamp + i * SECOND // 10
+        tf(stamp, 'base_link', 'camera_optical_frame', mounted_at(stamp))
+    scene.process()
+    scene.move()
+    message = scene.move()
+    assert matrix_from_pose(message.pose.pose) == pytest.approx(np.eye(4), abs=1e-6)
+    assert twist_of(message) == pytest.approx(np.zeros(6), abs=1e-6)
 
 
 def test_the_transform_is_broadcast_where_asked_for(graph, tf):
@@ -452,14 +475,13 @@ def test_another_size_needs_another_calibration(graph):
     scene = Scene(graph).start()
     scene.process()
     before = scene.move()
-    known = len(scene.depths)
-    scene.process(height=24, width=32)
-    assert len(scene.depths) == known
+    refused = scene.process(height=24, width=32)
     failed = scene.node.statistics.values()
     assert failed['no result: CalibrationError'] == '1'
     scene.calibrate(CAMERA.resized(32, 24))
     scene.process(height=24, width=32)
     after = scene.move(height=24, width=32)
+    assert ns_to_stamp(refused) not in [depth.header.stamp for depth in scene.depths]
     assert np.linalg.norm(matrix_from_pose(after.pose.pose)[:3, 3]) > np.linalg.norm(
         matrix_from_pose(before.pose.pose)[:3, 3])
 
@@ -487,6 +509,17 @@ def test_frames_that_come_too_soon_for_the_network_are_no_fault(graph):
         scene.stamp -= SECOND // 15
     scene.diagnosis('Depth and odometry at', OK)
     assert scene.count('left out') == 4 and scene.count('published') == 1
+
+
+def test_motion_that_is_missing_for_long_is_a_fault(graph):
+    """For more than a second."""
+    scene = Scene(graph, listen=('odometry',)).start()
+    scene.process()
+    scene.move()
+    for _ in range(15):
+        scene.process(message=black(scene.stamp + SECOND // 10))
+    scene.diagnosis('the image is black', WARN)
+    assert scene.count('rejected') == 5
 
 
 def test_a_doubt_of_the_pipeline_is_passed_on(graph):
