@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from geo_perception.datasets.sample_world.world import SampleWorld
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.camera import Camera
-from geo_perception.geometry.projection import pose_vector_to_matrix, rigid_flow
-from geo_perception.geometry.sampling import flow_warp
+from geo_perception.geometry.projection import (
+    pose_vector_to_matrix, project_pixels, rigid_flow)
+from geo_perception.geometry.sampling import flow_warp, inverse_warp
 from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.losses import view_synthesis
 from geo_perception.losses.photometric import image_distance
 from geo_perception.losses.view_synthesis import (
     GEONET_RIGID, SCALE_ANCHOR, SFMLEARNER, ViewSynthesisLoss, ViewSynthesisOptions)
@@ -102,6 +104,36 @@ def test_geonet_to_the_letter(batch):
             smooth += 0.5 / 2 ** s * (differences(maps, axis).abs() * (-edges).exp()).mean()
     assert terms['photometric'].item() == pytest.approx(rigid.item(), rel=1e-5)
     assert terms['smoothness'].item() == pytest.approx(smooth.item(), rel=1e-5)
+
+
+def test_light_recipe_written_out(batch, monkeypatch):
+    """Section 8: minimum, auto-mask, full resolution and consistent depth, pair by pair."""
+    monkeypatch.setattr(view_synthesis, 'AUTO_MASK_NOISE', 0.0)
+    options = replace(LITE, both_directions=True, depth_consistency_weight=0.5)
+    batch['poses'] *= 3
+    terms = ViewSynthesisLoss(options)(**batch)
+    frames = [0.5 * image + 0.5 for image in (batch['target'], *batch['sources'].unbind(1))]
+    photometric = consistency = 0.0
+    for s in range(4):
+        depths = [1 / F.interpolate(d, (32, 48), mode='bilinear') for d in (
+            batch['disparities'][s], *batch['source_disparities'][s].unbind(1))]
+        for backward in (False, True):
+            costs = []
+            for i in (1, 2):
+                T = pose_vector_to_matrix(batch['poses'][:, i - 1])
+                a, b, T = (i, 0, T.inverse()) if backward else (0, i, T)
+                warped, valid = inverse_warp(frames[b], depths[a], T, batch['K'])
+                there, _ = inverse_warp(depths[b], depths[a], T, batch['K'])
+                _, z = project_pixels(depths[a], T, batch['K'])
+                difference = ((z - there).abs() / (z + there)).clamp(0, 1)
+                cost = image_distance(warped, frames[a], True).mean(1, keepdim=True)
+                still = image_distance(frames[b], frames[a], True).mean(1, keepdim=True)
+                cost = torch.minimum(cost * (1 - difference), still)
+                costs.append(torch.where(valid, cost, still))
+                consistency += 0.25 * 0.5 * difference.mean() / 4
+            photometric += 0.5 * torch.minimum(*costs).mean() / 4
+    assert terms['photometric'].item() == pytest.approx(photometric.item(), rel=1e-6)
+    assert terms['depth_consistency'].item() == pytest.approx(consistency.item(), rel=1e-6)
 
 
 def test_explainability_numbers(batch):

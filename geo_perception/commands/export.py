@@ -3,8 +3,11 @@
 
 """``geo_perception export``: turn a training checkpoint into a model file."""
 
+from typing import Optional
 
-def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: bool = False):
+
+def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: bool = False,
+           json: Optional[str] = None):
     """
     Write the model file that nodes and all other verbs run.
 
@@ -19,6 +22,8 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
     align_gravity : bool
         For relocalization: turn the world so that z points up, where the labels have another
         axis up (7-Scenes, some of Cambridge); the direction is estimated from the training poses.
+    json : str, optional
+        Write a summary to this file.
 
     Returns
     -------
@@ -30,6 +35,7 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
 
     import numpy as np
 
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import ConfigurationError
     from geo_perception.model_file import metadata_from_dict, save_model_file
     from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
@@ -54,7 +60,9 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
     save_model_file(output, metadata, tensors)
     megabytes = Path(output).stat().st_size / 1e6
     print(f'wrote {output} ({megabytes:.1f} MB)')
-    return {'output': output, 'megabytes': megabytes}
+    summary = {'output': output, 'megabytes': megabytes}
+    write_outcome(json, summary)
+    return summary
 
 
 def _upright(metadata, poses):

@@ -60,6 +60,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         What was done, in numbers.
 
     """
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ConfigurationError, ModelFileError
     from geo_perception.inference.scale import ScaleOptions
@@ -79,12 +80,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
             scale, metres_per_unit, camera_height, camera_pitch), **options)
     else:
         raise ModelFileError(f'model file {model} is for {job}, which infer does not know')
-    if json is not None:
-        import json as json_module
-
-        from geo_perception.model_file import write_atomically
-
-        write_atomically(json, json_module.dumps(summary, indent=2).encode())
+    write_outcome(json, summary)
     return summary
 
 

@@ -36,6 +36,33 @@ class Camera:
     distortion_model: str = 'plumb_bob'
     frame_id: str = ''
 
+    def problem(self):
+        """
+        Say why these intrinsics cannot be those of any camera.
+
+        Returns
+        -------
+        str
+            Half a sentence with the number, empty if nothing is wrong.
+
+        """
+        (fx, skew, cx), (zero, fy, cy), last = self.K
+        if not np.isfinite(self.K).all() or not np.isfinite(self.distortion).all():
+            return 'they hold a NaN or an infinite number'
+        if min(self.width, self.height) < 1:
+            return f'the image has {self.width}x{self.height} pixels'
+        if fx <= 0 or fy <= 0:
+            return f'the focal lengths are {fx:g} and {fy:g} pixels, not above zero'
+        if fx < self.width / 50 or fy < self.height / 50:
+            return (f'the focal lengths {fx:g} and {fy:g} are far too small for '
+                    f'{self.width}x{self.height} pixels (are they parts of the image size?)')
+        if not (-self.width <= cx <= 2 * self.width and -self.height <= cy <= 2 * self.height):
+            return (f'the principal point ({cx:g}, {cy:g}) is far outside of '
+                    f'{self.width}x{self.height} pixels')
+        if zero != 0 or abs(skew) > fx or not np.array_equal(last, [0, 0, 1]):
+            return f'the rows of K are {self.K.tolist()}, not fx 0 cx, 0 fy cy, 0 0 1'
+        return ''
+
     def resized(self, width, height):
         """
         Return the camera of the same image resampled to another size.

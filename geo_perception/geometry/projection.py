@@ -164,6 +164,60 @@ def pixel_grid(height, width, like):
     return torch.stack([x, y, torch.ones_like(x)])
 
 
+def viewing_rays(T_source_target, K, height, width):
+    """
+    Return what projection needs besides depth: ``K R K^-1 (x, y, 1)`` and ``K t``.
+
+    Parameters
+    ----------
+    T_source_target : torch.Tensor
+        Shape (..., 4, 4).
+    K : torch.Tensor
+        Intrinsics of both images, a shape that broadcasts to (..., 3, 3).
+    height, width : int
+        Pixels of the target.
+
+    Returns
+    -------
+    rays : torch.Tensor
+        Shape (..., 3, H, W).
+    offset : torch.Tensor
+        Shape (..., 3, 1, 1).
+
+    """
+    H = K @ T_source_target[..., :3, :3] @ torch.linalg.inv(K)
+    x, y = (torch.arange(n, device=K.device, dtype=H.dtype) for n in (width, height))
+    # An affine map of x and y: one addition a pixel instead of a matrix product.
+    along_x, along_y, constant = (H[..., i, None] for i in range(3))
+    rays = (along_x * x)[..., None, :] + (along_y * y + constant)[..., None]
+    return rays, (K @ T_source_target[..., :3, 3:])[..., None]
+
+
+def project_rays(rays, offset, depth):
+    """
+    Return where the surfaces on viewing rays lie in the source image.
+
+    Parameters
+    ----------
+    rays, offset : torch.Tensor
+        From `viewing_rays`, shapes (..., 3, H, W) and (..., 3, 1, 1).
+    depth : torch.Tensor
+        Of the target, a shape that broadcasts to (..., 1, H, W).
+
+    Returns
+    -------
+    pixels : torch.Tensor
+        (x, y) in the source, shape (..., 2, H, W).
+    z : torch.Tensor
+        Depth in the source, shape (..., 1, H, W); the pixel means nothing where it is below
+        `SMALLEST_Z`.
+
+    """
+    points = torch.addcmul(offset, rays, depth)
+    z = points[..., 2:, :, :]
+    return points[..., :2, :, :] / z.clamp_min(SMALLEST_Z), z
+
+
 def project_pixels(depth, T_source_target, K):
     """
     Return where the surfaces seen in each pixel of the target lie in the source image.
@@ -179,21 +233,11 @@ def project_pixels(depth, T_source_target, K):
 
     Returns
     -------
-    pixels : torch.Tensor
-        (x, y) in the source, shape (B, 2, H, W).
-    z : torch.Tensor
-        Depth in the source, shape (B, 1, H, W); the pixel means nothing where it is below
-        `SMALLEST_Z`.
+    pixels, z : torch.Tensor
+        As from `project_rays`, shapes (B, 2, H, W) and (B, 1, H, W).
 
     """
-    batch, _, height, width = depth.shape
-    grid = pixel_grid(height, width, depth).flatten(1)
-    # K R K^-1 (x, y, 1) D + K t: one matrix product a pixel.
-    KR = K @ T_source_target[:, :3, :3] @ torch.linalg.inv(K)
-    points = (KR @ grid) * depth.flatten(2) + K @ T_source_target[:, :3, 3:]
-    z = points[:, 2:]
-    pixels = points[:, :2] / z.clamp_min(SMALLEST_Z)
-    return pixels.unflatten(2, (height, width)), z.unflatten(2, (height, width))
+    return project_rays(*viewing_rays(T_source_target, K, *depth.shape[2:]), depth)
 
 
 def rigid_flow(depth, T_source_target, K):

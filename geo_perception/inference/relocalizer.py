@@ -76,7 +76,7 @@ class Relocalizer:
     device, precision, threads
         As in `Engine`.
     samples : int
-        Monte-Carlo samples; 0 gives the deterministic pose and the calibrated floor only.
+        Monte-Carlo samples, not 1; 0 gives the deterministic pose and the calibrated floor only.
     gate : float
         Smallest score that is accepted, 0..1.
 
@@ -103,6 +103,9 @@ class Relocalizer:
     def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5):
         if samples < 0:
             raise ConfigurationError(f'samples is {samples}; set 0 or more')
+        if samples == 1:
+            raise ConfigurationError('samples is 1, but one sample has no spread; set 0 or at '
+                                     'least 2')
         metadata = model.metadata
         self.model = model
         self.world_frame = metadata.world_frame
@@ -114,7 +117,8 @@ class Relocalizer:
         self.retrieval = Retrieval.from_model(model)
         generator = torch.Generator().manual_seed(0)
         # The same masks for every frame: equal images give equal poses.
-        self._masks = self._network.draw_masks(samples, generator) if samples else None
+        self._regress = (self._network.sampler(self._network.draw_masks(samples, generator))
+                         if samples else self._network.regress)
         example = np.random.default_rng(0).integers(
             0, 256, (1, *self._preprocessing.crop, 3), np.uint8)
         self._engine = Engine(_Features(self._network, self._preprocessing), example, device,
@@ -174,7 +178,7 @@ class Relocalizer:
         crop = np.array(self._preprocessing.centre_crop(resized), order='C')
         features = self._engine(crop[None])
         with torch.inference_mode():
-            position, rotation = self._network.regress(features, self._masks)
+            position, rotation = self._regress(features)
         return self._answer(image, position, rotation)
 
     def dense(self, image):

@@ -9,16 +9,17 @@ One loss with the choices that SfMLearner (sfmlearner.md section 2), GeoNet's fi
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, Optional, Union
 
 import torch
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.projection import (
-    invert_rigid, pose_vector_to_matrix, project_pixels, pyramid_intrinsics, SMALLEST_Z)
+    invert_rigid, pose_vector_to_matrix, project_rays, pyramid_intrinsics, SMALLEST_Z,
+    viewing_rays)
 from geo_perception.geometry.sampling import area_pyramid, sample
-from geo_perception.losses.photometric import image_distance
+from geo_perception.losses.photometric import image_distance, Windows, windows
 from geo_perception.losses.smoothness import edge_aware, mean_normalised, second_order
 
 # Breaks ties between warped and unwarped images that are equally good.
@@ -152,12 +153,12 @@ class ViewSynthesisLoss:
             target, sources = 0.5 * target + 0.5, 0.5 * sources + 0.5
         # Geometry in the precision of K, 32 bits, also in mixed precision: far surfaces are tiny
         # disparities.
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1)
+        T = pose_vector_to_matrix(poses.to(K))
         targets = area_pyramid(target, levels)
         neighbours = [level.unflatten(0, (-1, n))
                       for level in area_pyramid(sources.flatten(0, 1), levels)]
         intrinsics = pyramid_intrinsics(K, levels, options.exact_pyramid_intrinsics)
-        terms = {}
+        terms, pairs = {}, {}
 
         def add(name, value):
             terms[name] = terms.get(name, 0.0) + value
@@ -173,9 +174,10 @@ class ViewSynthesisLoss:
             smooth = self._smoothness(own, targets[level], theirs, neighbours[level])
             add('smoothness', options.smoothness_weight / 2 ** level * smooth * share)
             at = 0 if options.full_resolution else level
+            if at not in pairs:
+                pairs[at] = self._pairs(targets[at], neighbours[at], intrinsics[at], T)
             photometric, consistency = self._photometric(
-                targets[at], neighbours[at], intrinsics[at], own, theirs, T,
-                None if masks is None else masks[level])
+                pairs[at], own, theirs, None if masks is None else masks[level])
             add('photometric', share * photometric)
             if consistency is not None:
                 add('depth_consistency',
@@ -203,26 +205,41 @@ class ViewSynthesisLoss:
             return second_order(values)
         return edge_aware(values, images)
 
-    def _photometric(self, target, neighbours, K, own, theirs, T, mask):
+    def _pairs(self, target, neighbours, K, T):
+        """Return what no depth changes: of targets from sources, and the other way round."""
+        images, others = [target[:, None]], [neighbours]
+        motions = [T]
+        if self.options.both_directions:
+            images.append(neighbours)
+            others.append(target[:, None].expand_as(neighbours))
+            motions.append(invert_rigid(T))
+        if self.options.photometric == 'ssim':
+            images = [windows(image, self.options.unit_range) for image in images]
+        still = None
+        if self.options.auto_mask:
+            with torch.no_grad():
+                still = self._distance(neighbours, images[0])
+                still += AUTO_MASK_NOISE * torch.randn_like(still)
+        return [_Pair(image, other.flatten(0, 1),
+                      *viewing_rays(motion, K[:, None], *target.shape[2:]), still)
+                for image, other, motion in zip(images, others, motions)]
+
+    def _photometric(self, pairs, own, theirs, mask):
         """Return what view synthesis costs at one scale, and what inconsistent depth costs."""
-        options, n = self.options, neighbours.shape[1]
-        size = target.shape[2:]
-        depth = self._depth(own.to(K), size).repeat_interleave(n, 0)
-        target, source = target.repeat_interleave(n, 0), neighbours.flatten(0, 1)
-        K = K.repeat_interleave(n, 0)
+        size = pairs[0].other.shape[2:]
+        own = self._depth(own.to(pairs[0].rays), size)[:, None]
         if theirs is None:
-            cost, valid, _ = self._compare(target, source, depth, None, T, K)
-            weight = None if mask is None else mask.flatten(0, 1).softmax(1)[:, 1:]
-            return self._reduce(cost, valid, n, weight), None
-        source_depth = self._depth(theirs.to(K), size)
-        forward, backward = (
-            self._compare(target, source, depth, source_depth, T, K),
-            self._compare(source, target, source_depth, depth, invert_rigid(T), K))
-        photometric = 0.5 * (self._reduce(*forward[:2], n) + self._reduce(*backward[:2], n))
-        if not options.depth_consistency_weight:
+            cost, valid, _ = self._compare(pairs[0], own, None)
+            weight = None if mask is None else mask.softmax(2)[:, :, 1:]
+            return self._reduce(cost, valid, weight), None
+        theirs = self._depth(theirs.to(own), size).unflatten(0, (len(own), -1))
+        compared = [self._compare(pairs[0], own, theirs),
+                    self._compare(pairs[1], theirs, own.expand_as(theirs))]
+        photometric = 0.5 * sum(self._reduce(cost, valid) for cost, valid, _ in compared)
+        if not self.options.depth_consistency_weight:
             return photometric, None
         return photometric, 0.5 * sum(_masked_mean(difference, valid)
-                                      for _, valid, difference in (forward, backward))
+                                      for _, valid, difference in compared)
 
     def _depth(self, disparity, size):
         """Return the depth of a disparity, enlarged to a size where it is smaller."""
@@ -230,45 +247,72 @@ class ViewSynthesisLoss:
             disparity = F.interpolate(disparity, size, mode='bilinear', align_corners=False)
         return 1.0 / disparity
 
-    def _compare(self, image, other, depth, other_depth, T, K):
-        """Return cost (N, 1, H, W), where it counts, and the difference of both depths."""
+    def _compare(self, pair, depth, other_depth):
+        """
+        Return cost, where it counts, and the difference of both depths, shapes (B, n, 1, H, W).
+
+        Depth is that of the image, of the same shape or with one in place of n.
+        """
         options = self.options
-        pixels, z = project_pixels(depth, T, K)
-        consistent = options.depth_consistency_weight and other_depth is not None
-        stack = torch.cat([other, other_depth], 1) if consistent else other
-        seen, valid = sample(stack, pixels, options.border)
-        cost = self._distance(seen[:, :3], image)
-        valid = valid & (z > SMALLEST_Z)
+        pixels, z = project_rays(pair.rays, pair.offset, depth)
+        batch, pixels = pixels.shape[:2], pixels.flatten(0, 1)
+        seen, valid = sample(pair.other, pixels, options.border)
+        valid = valid.unflatten(0, batch) & (z > SMALLEST_Z)
+        cost = self._distance(seen.unflatten(0, batch), pair.image)
         difference = None
-        if consistent:
-            there = seen[:, 3:]
+        if options.depth_consistency_weight:
+            # Sampled apart from the image, for which no gradient is wanted.
+            there = sample(other_depth.flatten(0, 1), pixels, options.border)[0]
+            there = there.unflatten(0, batch)
             difference = ((z - there).abs() / (z + there).clamp_min(SMALLEST_Z)).clamp(0, 1)
             cost = cost * (1 - difference).detach()
         if options.border == 'published':
             valid = torch.ones_like(valid)
         if options.auto_mask:
-            still = self._distance(other, image).detach()
-            still = still + AUTO_MASK_NOISE * torch.randn_like(still)
             # Outside, too: there the unwarped image is all there is to say.
-            cost, valid = torch.where(valid, torch.minimum(cost, still), still), \
+            cost, valid = torch.where(valid, torch.minimum(cost, pair.still), pair.still), \
                 torch.ones_like(valid)
         return cost, valid, difference
 
-    def _distance(self, x, y):
-        """Return how different two images are, shape (N, 1, H, W)."""
+    def _distance(self, x, image):
+        """Return how different two images are, shape (..., 1, H, W)."""
         if self.options.photometric == 'l1':
-            return (x - y).abs().mean(1, keepdim=True)
-        return image_distance(x, y, self.options.unit_range).mean(1, keepdim=True)
+            return (x - image).abs().mean(-3, keepdim=True)
+        return image_distance(x, image).mean(-3, keepdim=True)
 
-    def _reduce(self, cost, valid, n, weight=None):
-        """Return one number from the costs of n sources each."""
+    def _reduce(self, cost, valid, weight=None):
+        """Return one number from the costs of all sources."""
         if weight is not None:
             cost = cost * weight
         if not self.options.minimum_reprojection:
-            return n * _masked_mean(cost, valid)
-        cost = cost.masked_fill(~valid, torch.inf).unflatten(0, (-1, n)).amin(1)
+            return cost.shape[1] * _masked_mean(cost, valid)
+        cost = cost.masked_fill(~valid, torch.inf).amin(1)
         seen = cost.isfinite()
         return _masked_mean(cost.masked_fill(~seen, 0.0), seen)
+
+
+class _Pair(NamedTuple):
+    """
+    Images and others that are to be turned into them.
+
+    Attributes
+    ----------
+    image : Windows or torch.Tensor
+        Shape (B, n, 3, H, W), or with one in place of n.
+    other : torch.Tensor
+        Shape (B n, 3, H, W).
+    rays, offset : torch.Tensor
+        See `geo_perception.geometry.projection.viewing_rays`, shapes (B, n, 3, ...).
+    still : torch.Tensor or None
+        How different both are without a warp, shape (B, n, 1, H, W).
+
+    """
+
+    image: Union[Windows, torch.Tensor]
+    other: torch.Tensor
+    rays: torch.Tensor
+    offset: torch.Tensor
+    still: Optional[torch.Tensor]
 
 
 def _masked_mean(values, valid):
