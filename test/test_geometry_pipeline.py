@@ -318,13 +318,16 @@ def test_reset_and_depth_only(tmp_path, way):
                        inverse_transform(way[5].T_world_camera) @ way[7].T_world_camera, atol=1e-9)
 
 
-def test_accumulated_covariance_is_that_of_noisy_ways():
+@pytest.mark.parametrize('common', [0.0, 0.6])
+def test_accumulated_covariance_is_that_of_noisy_ways(common):
     """Many chains of noisy motions spread as their covariance says, turns and lever arms too."""
-    law = MotionCalibration(0.01, 0.1, 0.02, 0.01, 0.1, 1.0, 0.0, 0.0)
+    law = MotionCalibration(0.01, 0.1, 0.02, 0.01, 0.1, 1.0, 0.0, 0.0, common, common)
     motion = make_transform(matrix_from_rotation_vector([0.02, 0.3, 0.1]), [0.1, 0, 0.5])
     random, ends = np.random.default_rng(0), np.eye(4)
-    for _ in range(6):
-        e = random.multivariate_normal(np.zeros(6), law.covariance(motion, 1.0, 0.1), 4000)
+    covariance = law.covariance(motion, 1.0, 0.1)
+    shared, *own = random.multivariate_normal(np.zeros(6), covariance, (7, 4000))
+    for e in own:
+        e = np.sqrt(common) * shared + np.sqrt(1 - common) * e
         ends = ends @ make_transform(matrix_from_rotation_vector(e[:, 3:]) @ motion[:3, :3],
                                      motion[:3, 3] + e[:, :3])
 

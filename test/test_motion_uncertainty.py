@@ -3,6 +3,7 @@
 
 """Covariance of motion: the law is found again, and is never degenerate."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.motion_uncertainty import (
-    fit_motion_calibration, motion_errors, MotionCalibration)
+    Drift, fit_motion_calibration, motion_errors, MotionCalibration)
 
 LAW = MotionCalibration(
     floor_translation=0.002, along=0.2, across=0.05, floor_rotation=0.003, per_angle=0.1,
-    usual_residual=0.06, power_translation=1.2, power_rotation=0.5, usual_interval=0.1)
+    usual_residual=0.06, power_translation=1.2, power_rotation=0.5, common_translation=0.0,
+    common_rotation=0.0, usual_interval=0.1)
 
 
 def drive(n, law=LAW):
@@ -48,6 +50,37 @@ def test_fitted_covariance_is_consistent():
     squares = [e @ np.linalg.solve(found.covariance(T, r, 0.1), e)
                for e, T, r in zip(errors[1::2], motions[1::2], residuals[1::2])]
     assert np.mean(squares) == pytest.approx(6, rel=0.15)
+
+
+def test_common_errors_are_told_from_independent_ones():
+    """Errors that stay the same for a hundred motions are found, those of their own are not."""
+    errors, motions, residuals = drive(2000)
+    found = fit_motion_calibration(errors, motions, residuals)
+    assert found.common_translation < 0.05 and found.common_rotation < 0.05
+    shared = np.random.default_rng(1).normal(0, 0.0092, (20, 3)).repeat(100, 0)
+    errors[:, 3:] = np.sqrt(0.4) * errors[:, 3:] + np.sqrt(0.6) * shared
+    found = fit_motion_calibration(errors, motions, residuals)
+    assert found.common_translation < 0.05
+    assert found.common_rotation == pytest.approx(0.6, abs=0.15)
+
+
+def test_common_part_of_a_covariance():
+    """Root and rest make up the whole; the rest is positive for any part."""
+    motion = make_transform(np.eye(3), [0.1, 0.2, -0.3])
+    for part in (0.0, 0.3, 0.95):
+        law = replace(LAW, common_translation=part, common_rotation=part)
+        covariance = law.covariance(motion, 0.1, 0.1)
+        root = law.common_root(covariance)
+        assert np.allclose(root @ root.T, part * covariance)
+        start = Drift(np.zeros((6, 6)), np.zeros((6, 6)))
+        drift = start.after(np.eye(4), motion, covariance, root)
+        assert np.allclose(drift.covariance, covariance)
+        assert np.allclose(drift.scaled(2.0).covariance[:3, 3:], 2 * covariance[:3, 3:])
+        # Ten motions straight ahead: independent errors grow as the root, common ones as the way.
+        for _ in range(9):
+            drift = drift.after(np.eye(4), motion, covariance, root)
+        assert drift.covariance[4, 4] == pytest.approx(
+            covariance[4, 4] * (10 * (1 - part) + 100 * part))
 
 
 def test_perfect_motion_and_few_motions():
@@ -106,7 +139,8 @@ def test_calibration_travels_in_the_model_file():
 
 @pytest.mark.parametrize('change', [
     {'motion_along': float('nan')}, {'motion_floor_translation': 0.0}, {'motion_across': -1.0},
-    {'motion_usual_residual': 'small'}, {'motion_unheard_of': 1.0}])
+    {'motion_usual_residual': 'small'}, {'motion_common_rotation': 1.0},
+    {'motion_unheard_of': 1.0}])
 def test_damaged_calibration_is_refused(change):
     """One sentence names the entry."""
     with pytest.raises(ModelFileError, match=next(iter(change)).partition('_')[2]):

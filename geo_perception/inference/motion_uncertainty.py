@@ -9,12 +9,12 @@ is fitted on validation frames with known poses. Distances are in the unit of th
 they are scaled, so that one calibration serves every source of scale.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from geo_perception.errors import ModelFileError
-from geo_perception.geometry.se3 import rotation_vector_from_matrix
+from geo_perception.geometry.se3 import rotation_vector_from_matrix, skew
 
 # Standard deviations below these are numerical zero: parts of a unit, radians.
 SMALLEST_SIGMA = 1e-6
@@ -22,6 +22,10 @@ SMALLEST_SIGMA = 1e-6
 RESIDUAL_RANGE = (0.25, 8.0)
 # Errors of fewer motions say nothing about their spread.
 SMALLEST_SAMPLE = 12
+# Motions in a row whose mean error shows what they share.
+RUN = 20
+# Something is left to each motion of its own.
+LARGEST_COMMON = 0.95
 PREFIX = 'motion_'
 
 
@@ -49,6 +53,9 @@ class MotionCalibration:
         Median photometric residual, 0..1.
     power_translation, power_rotation : float
         How errors grow with the residual; 0 where it says nothing about them.
+    common_translation, common_rotation : float
+        Parts of the variances that neighbouring motions share: depth that is wrong the same way
+        in frame after frame. Such errors add up in proportion to the way, others to its root.
     usual_interval : float
         Seconds between the frames that it was fitted on; 0 if unknown. Other intervals are
         trusted less, in proportion.
@@ -63,6 +70,8 @@ class MotionCalibration:
     usual_residual: float = 0.1
     power_translation: float = 1.0
     power_rotation: float = 1.0
+    common_translation: float = 0.3
+    common_rotation: float = 0.3
     usual_interval: float = 0.0
 
     @classmethod
@@ -95,9 +104,10 @@ class MotionCalibration:
                 f'model file {model.path} has a motion calibration with the entries '
                 f'{", ".join(sorted(entries))}; expected {", ".join(asdict(cls()))}')
         for name, value in entries.items():
-            may_be_zero = name.startswith('power') or name == 'usual_interval'
+            may_be_zero = name.startswith(('power', 'common')) or name == 'usual_interval'
             if (not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0
-                    or not (value or may_be_zero)):
+                    or not (value or may_be_zero)
+                    or (name.startswith('common') and value > LARGEST_COMMON)):
                 raise ModelFileError(f'model file {model.path} is of no use: its calibration '
                                      f'says {PREFIX}{name} = {value}')
         return cls(**entries)
@@ -151,6 +161,99 @@ class MotionCalibration:
             max(self.floor_rotation, SMALLEST_SIGMA) ** 2 + (self.per_angle * angle) ** 2)
         return covariance
 
+    def common_root(self, covariance):
+        """
+        Return the root of what a motion's covariance shares with its neighbours'.
+
+        Parameters
+        ----------
+        covariance : np.ndarray
+            Of the motion, 6x6.
+
+        Returns
+        -------
+        np.ndarray
+            S, 6x6: ``S S^T`` is the common part.
+
+        """
+        root = np.zeros((6, 6))
+        for block, part in ((slice(0, 3), self.common_translation),
+                            (slice(3, 6), self.common_rotation)):
+            root[block, block] = _root(part * covariance[block, block])
+        return root
+
+
+@dataclass(frozen=True)
+class Drift:
+    """
+    The covariance of a chain of motions.
+
+    Attributes
+    ----------
+    independent : np.ndarray
+        What each motion added of its own, 6x6, axes of the origin.
+    common : np.ndarray
+        How the pose changes with the error that all motions share, 6x6.
+
+    """
+
+    independent: np.ndarray
+    common: np.ndarray
+
+    @property
+    def covariance(self):
+        """6x6, order (x, y, z, rot X, rot Y, rot Z), axes of the origin."""
+        return self.independent + self.common @ self.common.T
+
+    def after(self, T, motion, covariance, common_root):
+        """
+        Return the drift after another motion: both are carried along by the adjoint.
+
+        Parameters
+        ----------
+        T : np.ndarray
+            Pose before, 4x4.
+        motion, covariance : np.ndarray
+            The motion, 4x4, and its covariance, 6x6, axes of the previous camera.
+        common_root : np.ndarray
+            See `MotionCalibration.common_root`.
+
+        Returns
+        -------
+        Drift
+
+        """
+        carry, turn = np.eye(6), np.zeros((6, 6))
+        carry[:3, 3:] = -skew(T[:3, :3] @ motion[:3, 3])
+        turn[:3, :3] = turn[3:, 3:] = T[:3, :3]
+        own = covariance - common_root @ common_root.T
+        return Drift(carry @ self.independent @ carry.T + turn @ own @ turn.T,
+                     carry @ self.common + turn @ common_root)
+
+    def scaled(self, scale):
+        """
+        Return the drift in another unit of length.
+
+        Parameters
+        ----------
+        scale : float
+            New units per old unit.
+
+        Returns
+        -------
+        Drift
+
+        """
+        factors = np.array([scale] * 3 + [1.0] * 3)
+        return Drift(self.independent * np.outer(factors, factors),
+                     self.common * factors[:, None])
+
+
+def _root(matrix):
+    """Return the symmetric square root of a positive matrix."""
+    values, axes = np.linalg.eigh(matrix)
+    return (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
+
 
 def motion_errors(motions, true_motions, metres_per_unit):
     """
@@ -187,7 +290,7 @@ def fit_motion_calibration(errors, motions, residuals, interval=0.0):
     Parameters
     ----------
     errors : np.ndarray
-        From `motion_errors`, shape (N, 6).
+        From `motion_errors`, in order of time, shape (N, 6).
     motions : np.ndarray
         ``T_previous_current``, units of the network, shape (N, 4, 4).
     residuals : np.ndarray
@@ -218,8 +321,25 @@ def fit_motion_calibration(errors, motions, residuals, interval=0.0):
         np.stack([distances, distances], 1), ratio)
     floor_r, per_angle, power_r = _fit(
         (errors[:, 3:] ** 2).sum(1)[:, None], np.array([3.0]), (angles + zeros)[:, None], ratio)
-    return MotionCalibration(floor_t, part_along, part_across, floor_r, per_angle, usual_residual,
-                             power_t, power_r, float(interval))
+    calibration = MotionCalibration(
+        floor_t, part_along, part_across, floor_r, per_angle, usual_residual, power_t, power_r,
+        usual_interval=float(interval))
+    common_t, common_r = _common_parts(np.array([
+        np.linalg.solve(_root(calibration.covariance(T, r, interval)), e)
+        for T, r, e in zip(motions, residuals, errors)]))
+    return replace(calibration, common_translation=common_t, common_rotation=common_r)
+
+
+def _common_parts(whitened):
+    """
+    Return which part of the variance neighbours share, of translation and of rotation.
+
+    The mean of n errors with the common part c has the variance ``c + (1 - c) / n``.
+    """
+    n = min(RUN, len(whitened) // 4)
+    means = whitened[:len(whitened) // n * n].reshape(-1, n, 6).mean(1)
+    variances = (means ** 2).reshape(-1, 2, 3).mean((0, 2))
+    return np.clip((n * variances - 1) / (n - 1), 0.0, LARGEST_COMMON).tolist()
 
 
 def _fit(squares, components, lengths, ratio):

@@ -13,8 +13,8 @@ import torch
 
 from geo_perception.datasets.snippets import block_brightness, SMALLEST_CHANGE
 from geo_perception.geometry.se3 import (
-    inverse_transform, make_transform, matrix_from_quaternion, move_pose_covariance,
-    quaternion_from_matrix, rotate_pose_covariance)
+    inverse_transform, make_transform, matrix_from_quaternion, quaternion_from_matrix)
+from geo_perception.inference.motion_uncertainty import Drift
 from geo_perception.losses.photometric import photometric_residual
 
 # A gap is longer than this many usual intervals, or this many seconds.
@@ -153,7 +153,7 @@ class VisualOdometry:
         # What lies before the reference.
         self._earlier = deque(maxlen=self._network.memory)
         self._last_stamp = None
-        self._T, self._covariance = np.eye(4), np.zeros((6, 6))
+        self._T, self._drift = np.eye(4), Drift(np.zeros((6, 6)), np.zeros((6, 6)))
         self.distance = None
 
     def update(self, current, metres_per_unit):
@@ -239,23 +239,25 @@ class VisualOdometry:
         if metres_per_unit is not None:
             if not self._metric:
                 # From now on in metres; what was chained without them becomes metric, too.
-                self._T, self._covariance = scaled(self._T, self._covariance, metres_per_unit)
-            motion, covariance = scaled(motion, covariance, metres_per_unit)
+                self._T = _scaled(self._T, metres_per_unit)
+                self._drift = self._drift.scaled(metres_per_unit)
+            factors = np.array([metres_per_unit] * 3 + [1.0] * 3)
+            motion = _scaled(motion, metres_per_unit)
+            covariance = covariance * np.outer(factors, factors)
         self._metric = metres_per_unit is not None
-        R = self._T[:3, :3]
         T = self._T @ motion
-        accumulated = (move_pose_covariance(self._covariance, R @ motion[:3, 3])
-                       + rotate_pose_covariance(covariance, R))
+        drift = self._drift.after(self._T, motion, covariance,
+                                  self._calibration.common_root(covariance))
         if standing:
             # Where it was, as of now: whatever comes next happened since.
             self._reference = replace(self._reference, stamp=current.stamp)
         else:
             self._earlier.append(self._reference)
-            self._reference, self._covariance = current, accumulated
+            self._reference, self._drift = current, drift
             # Products of rotations leave the rotations after a while.
             self._T = make_transform(matrix_from_quaternion(quaternion_from_matrix(T[:3, :3])),
                                      T[:3, 3])
-        return OdometryEstimate(current.stamp, T, motion, interval, covariance, accumulated,
+        return OdometryEstimate(current.stamp, T, motion, interval, covariance, drift.covariance,
                                 residual, self._metric, standing)
 
     def _interval_warning(self, interval):
@@ -273,26 +275,6 @@ def _correlation(image, other):
                              cv2.TM_CCOEFF_NORMED).max()
 
 
-def scaled(T, covariance, scale):
-    """
-    Return a motion and its covariance in another unit of length.
-
-    Parameters
-    ----------
-    T : np.ndarray
-        4x4.
-    covariance : np.ndarray
-        6x6, order (x, y, z, rot X, rot Y, rot Z).
-    scale : float
-        New units per old unit.
-
-    Returns
-    -------
-    T, covariance : np.ndarray
-        Of the same shapes.
-
-    """
-    factors = np.array([scale] * 3 + [1.0] * 3)
-    T = T.copy()
-    T[:3, 3] *= scale
-    return T, covariance * np.outer(factors, factors)
+def _scaled(T, scale):
+    """Return a motion in another unit of length."""
+    return make_transform(T[:3, :3], scale * T[:3, 3])
