@@ -20,7 +20,8 @@ from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_rotation_vector, R_BODY_OPTICAL,
     rotation_angle, rotation_vector_from_matrix)
 from geo_perception.inference.geometry import GeometryPipeline
-from geo_perception.inference.motion import correct_focal_length, newest_motion, View
+from geo_perception.inference.motion import (
+    correct_focal_length, DirectMotion, newest_motion, View)
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.scale import ScaleOptions
 from geo_perception.inference.visual_odometry import VisualOdometry
@@ -485,6 +486,33 @@ def test_bad_input_is_named(tiny, image, camera, error, words):
         GeometryPipeline.load(tiny, device='cpu')(image, camera, SECOND)
 
 
+DIRECT = {'depth': ARGUMENTS['depth'], 'egomotion_name': 'direct', 'egomotion': {'sources': 2}}
+
+
+def test_model_whose_motion_is_by_alignment(tmp_path, way):
+    """It needs no weights for motion; with true depth the motion of smooth images is right."""
+    no_weights = {name: None for name in tensors() if name.startswith('network.egomotion.')}
+    path = write_geometry_model(tmp_path / 'm.safetensors', no_weights, arguments=DIRECT)
+    pipeline = GeometryPipeline.load(path, device='cpu')
+    align = pipeline._odometry._network
+    assert isinstance(align, DirectMotion)
+    result = run(pipeline, way[:3])[-1]
+    assert np.isfinite(result.odometry.motion).all()
+    for before, now in zip(way, way[1:]):
+        truth = inverse_transform(before.T_world_camera) @ now.T_world_camera
+        motion = align((), *(View(f.image, f.depth, CAMERA, f.stamp) for f in (before, now)))
+        assert np.allclose(motion[:3, 3], truth[:3, 3], atol=0.02)
+        assert rotation_angle(motion[:3, :3], truth[:3, :3]) < 0.005
+        assert np.linalg.norm(truth[:3, 3]) > 0.05
+
+
+def test_alignment_that_finds_nothing(way):
+    """Depth that is no number gives a motion that is none, which the odometry takes care of."""
+    depth = np.full((64, 96), np.nan, np.float32)
+    motion = DirectMotion('cpu')((), *(View(f.image, depth, CAMERA, f.stamp) for f in way[:2]))
+    assert motion.shape == (4, 4) and not np.isfinite(motion).all()
+
+
 NAN = {'network.egomotion.pose.2.weight': np.full((12, 26, 1, 1), np.nan, np.float32)}
 
 
@@ -498,6 +526,7 @@ NAN = {'network.egomotion.pose.2.weight': np.full((12, 26, 1, 1), np.nan, np.flo
     ({'changed_tensors': NAN}, 'NaN'),
     ({'preprocessing': replace(PREPROCESSING, crop=(60, 96))}, 'multiples of 16'),
     ({'data': {'interval': -1}}, '-1 s apart'),
+    ({'arguments': {**ARGUMENTS, 'egomotion_name': 'guess'}}, 'guess'),
     ({'calibration': {'metres_per_unit': float('nan')}}, 'metres_per_unit'),
     ({'calibration': {'motion_along': 1.0}}, 'motion calibration')])
 def test_unusable_model_files_are_refused(tmp_path, changes, words):
