@@ -364,3 +364,7 @@ def test_verdict_does_not_flatter():
     depth = replace(recording.depth, flat_abs_rel=np.zeros(40))
     assert 'does not beat a flat picture' in depth_verdict(
         score_of_depth(replace(recording, depth=depth)))
+    partly = replace(recording.depth, coverage=np.full(40, 0.5))
+    assert 'looks at 50 % of the pixels' in depth_verdict(
+        score_of_depth(replace(recording, depth=partly)))
+    assert 'looks at' not in depth_verdict(score_of_depth(recording))

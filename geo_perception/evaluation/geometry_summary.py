@@ -9,6 +9,8 @@ from geo_perception.evaluation.relocalization_summary import (
     angle_text, length_text, milliseconds_text, share_text)
 from geo_perception.evaluation.report import Figure
 
+# Below it the verdict says how much was not compared.
+_SMALLEST_COVERAGE = 0.9
 SYSTEMS = {'five_point': 'Five-point', 'constant_motion': 'Constant motion'}
 
 
@@ -41,6 +43,9 @@ def depth_verdict(metrics):
     if scaled >= flat:
         sentence += (' That does not beat a flat picture at the true median, which is '
                      f'{relative_text(flat)} off.')
+    if metrics['coverage'] < _SMALLEST_COVERAGE:
+        sentence += (f" The model looks at {share_text(metrics['coverage'])} of the pixels whose "
+                     'truth is known.')
     return sentence
 
 
