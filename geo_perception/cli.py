@@ -93,11 +93,14 @@ def _run(arguments):
 
     auto_cli(
         {'sample': sample.sample,
-         'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag},
+         'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag,
+                     'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
+                     'cityscapes': prepare.cityscapes},
          'train': train.train, 'export': export.export,
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
-                      'relocalization': evaluate.relocalization},
+                      'relocalization': evaluate.relocalization,
+                      'depth': evaluate.depth, 'odometry': evaluate.odometry},
          'replay': replay.replay, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,
         description='Where am I, how far is everything, how am I moving, and what else is moving.')

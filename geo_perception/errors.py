@@ -28,6 +28,10 @@ class TransformError(GeoPerceptionError):
     """A transform between two frames is missing, too old or too new."""
 
 
+class CalibrationError(GeoPerceptionError):
+    """The intrinsics of a camera are missing, absurd, or belong to another image."""
+
+
 class ModelFileError(GeoPerceptionError):
     """A model file is missing, damaged, foreign, or for another job."""
 

@@ -245,7 +245,7 @@ def load_model_file(path, job=None):
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelFileError(f'model file {path} is damaged: {error}') from error
+        raise ModelFileError(f'model file {path} is damaged ({error}); copy it again') from error
     metadata = _parse_metadata(path, header, tensors.pop('preprocessing.mean_image', None))
     if job is not None and metadata.job != job:
         raise ModelFileError(f'model file {path} is for {metadata.job}, not for {job}')

@@ -76,12 +76,17 @@ class Preprocessing:
                 or not all(value > 0 for value in self.std)):
             raise ConfigurationError(f'preprocessing.mean {tuple(self.mean)} and std '
                                      f'{tuple(self.std)} must be three numbers, std above zero')
+        object.__setattr__(self, '_uploaded', {})
         if self.mean_image is not None and (
                 self.mean_image.ndim != 3 or self.mean_image.shape[2] != 3
                 or self.mean_image.shape[0] < self.crop[0]
                 or self.mean_image.shape[1] < self.crop[1]):
             raise ConfigurationError(f'the mean image has shape {self.mean_image.shape}, smaller '
                                      f'than the crop {tuple(self.crop)} or without 3 channels')
+
+    def __getstate__(self):
+        """Leave the constants on a device to the process that uploaded them."""
+        return {**self.__dict__, '_uploaded': {}}
 
     def resized_size(self, width, height):
         """
@@ -183,14 +188,22 @@ class Preprocessing:
         x = images.to(torch.float32)
         if self.channel_order == 'bgr':
             x = x.flip(-1)
-        if self.mean_image is None:
-            mean = torch.tensor(self.mean, device=x.device)
-        elif offset is None:
-            mean = torch.tensor(self.centre_crop(self.mean_image), dtype=x.dtype, device=x.device)
-        else:
+        mean, std = self._constants(x.device)
+        if self.mean_image is not None and offset is not None:
             mean = self._mean_at(offset.to(x.device).long())
-        x = (x - mean) / torch.tensor(self.std, device=x.device)
-        return x.permute(0, 3, 1, 2)
+        return ((x - mean) / std).permute(0, 3, 1, 2)
+
+    def _constants(self, device):
+        """Return mean and divisor of a centre crop; a CUDA graph cannot capture an upload."""
+        import torch
+
+        if device not in self._uploaded:
+            mean = self.mean if self.mean_image is None else self.centre_crop(self.mean_image)
+            with torch.inference_mode(False):   # training may use them too
+                self._uploaded[device] = tuple(
+                    torch.tensor(values, dtype=torch.float32, device=device)
+                    for values in (mean, self.std))
+        return self._uploaded[device]
 
     def _mean_at(self, offset):
         """Return the parts of the mean image at offsets, shape (B, h, w, 3)."""

@@ -3,8 +3,10 @@
 
 """Bags: what is written is read back, and everything that can be wrong with one."""
 
+from dataclasses import replace
 import multiprocessing
 import pickle
+import resource
 import shutil
 
 import numpy as np
@@ -436,6 +438,22 @@ def test_calibration_that_does_not_fit(tmp_path, caplog):
     assert '64x48' in caplog.text
 
 
+@pytest.mark.parametrize('fx, cx, words', [
+    (0.0, 16.0, 'not calibrated'), (-20.0, 16.0, 'focal lengths are -20'),
+    (20.0, 70.0, 'principal point'), (0.3, 0.5, 'far too small'), (np.nan, 16.0, 'NaN')])
+def test_intrinsics_that_cannot_be_right(tmp_path, caplog, fx, cx, words):
+    """Frames come without; asked for by name they are refused."""
+    wrong = replace(CAMERA, K=np.array([[fx, 0, cx], [0, abs(fx), 12], [0, 0, 1]]))
+
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.image(IMAGE, stamp(0), OPTICAL, picture(0), 'rgb8')
+        bag.camera_info(INFO, stamp(0), wrong)
+    assert BagSequence(tmp_path / 'bag', with_poses=False)[0].camera is None
+    assert words in caplog.text
+    refused([words, INFO], BagSequence, tmp_path / 'bag', camera_info_topic=INFO,
+            with_poses=False)
+
+
 def test_calibration_with_binning_region_and_rectified_image(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
         bag.camera_info(INFO, EPOCH, CAMERA, baseline=0.5)
@@ -606,6 +624,33 @@ def test_an_interrupted_writer_leaves_nothing_half_made(tmp_path):
             raise KeyboardInterrupt
     check_frames(BagSequence(tmp_path / 'bag'))
     assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+def test_a_full_disk_is_one_sentence_and_costs_no_data(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        write_images(bag)
+        write_poses()(bag)
+
+    def write():
+        with BagWriter(tmp_path / 'bag', overwrite=True) as bag:
+            noise = np.random.default_rng(0)
+            for i in range(100):
+                bag.image(IMAGE, i, OPTICAL, noise.integers(0, 256, (99, 99, 3), np.uint8), 'rgb8')
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        refused(['cannot write the bag', str(tmp_path / 'bag'), 'File too large'], write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check_frames(BagSequence(tmp_path / 'bag'))
+    assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+def test_a_bag_where_nothing_can_be_written(tmp_path):
+    (tmp_path / 'file').write_text('')
+    refused(['cannot write the bag', 'Not a directory'],
+            lambda: BagWriter(tmp_path / 'file/folder/bag').__enter__())
 
 
 def test_latched_topics_are_offered_as_such(full):

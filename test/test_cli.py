@@ -4,6 +4,7 @@
 """The program: every verb explains itself, mistakes are one sentence, machines get JSON."""
 
 import csv
+from dataclasses import asdict
 import io
 import json
 import os
@@ -22,14 +23,16 @@ from tiny_model import images, metadata, network, tensors, write_model
 import torch
 
 from geo_perception.cli import main
+from geo_perception.datasets.recording import open_recording
 from geo_perception.geometry.se3 import matrix_from_quaternion, matrix_from_rotation_vector
 from geo_perception.inference.relocalizer import Relocalizer
 from geo_perception.model_file import load_model_file
 from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
-VERBS = ('sample', 'prepare bag', 'train', 'export', 'infer', 'evaluate relocalization', 'replay',
-         'demo')
+VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
+         'prepare cityscapes', 'train', 'export', 'infer', 'evaluate relocalization',
+         'evaluate depth', 'evaluate odometry', 'replay', 'demo')
 
 
 @pytest.fixture
@@ -64,6 +67,7 @@ def test_every_verb_explains_itself(capsys, verb):
     """Usage, what it does, and a line for every option."""
     status, out, err = run(capsys, *verb.split(), '--help')
     assert (status, err) == (0, '') and out.startswith('usage: geo_perception')
+    assert '--json' in out or verb in ('train', 'demo')   # see their own help, and metrics.json
     described = {}
     for line in out[out.index('  -h, --help'):].splitlines():
         if line[:2] == '  ' != line[2:4]:
@@ -165,6 +169,16 @@ def test_infer_takes_an_image_or_a_recording(capsys, place, what):
         assert [row['stamp_ns'] for row in rows] == ['1000000000', '1200000000']
 
 
+def test_prepare_bag_writes_a_bag_and_a_summary(capsys, place):
+    """Of the frames that were asked for."""
+    write_drive('drive', 4)
+    status, out, _ = run(capsys, 'prepare', 'bag', 'drive[1:3]', '--output', 'copy', '--json',
+                         'summary.json')
+    assert (status, out) == (0, 'wrote 2 frames to copy\n')
+    assert json.loads(Path('summary.json').read_text()) == {'frames': 2, 'output': 'copy'}
+    assert open_recording('copy').stamps.tolist() == open_recording('drive').stamps[1:3].tolist()
+
+
 def test_infer_with_dense_crops(capsys, place):
     """A flag needs no value."""
     status, _, _ = run(capsys, 'infer', 'tiny.safetensors', 'pictures/0.png', '--output', 'a.csv',
@@ -174,8 +188,7 @@ def test_infer_with_dense_crops(capsys, place):
 
 def checkpoint(path):
     """Write a checkpoint as training does, of the small network, its camera looking along x."""
-    header = {**vars(metadata()), 'preprocessing': dict(vars(metadata().preprocessing)),
-              'training_camera': vars(metadata().training_camera)}
+    header = asdict(metadata())
     del header['preprocessing']['mean_image']
     kept = {name: torch.from_numpy(np.array(value)) for name, value in tensors().items()
             if name.startswith('retrieval')}
@@ -191,8 +204,11 @@ def checkpoint(path):
 def test_export_keeps_the_network_and_what_it_needs(capsys, place):
     """No loss weights, the same answers, half the size if asked for."""
     checkpoint('a.ckpt')
-    status, out, _ = run(capsys, 'export', 'a.ckpt', '--output', 'model')
+    status, out, _ = run(capsys, 'export', 'a.ckpt', '--output', 'model', '--json', 'outcome')
     assert status == 0 and out.startswith('wrote model (')
+    outcome = json.loads(Path('outcome').read_text())
+    assert outcome == {'output': 'model',
+                       'megabytes': pytest.approx(os.path.getsize('model') / 1e6)}
     model = load_model_file('model')
     assert not any('log_variance' in name for name in model.tensors)
     assert model.metadata.world_frame == 'office'

@@ -5,6 +5,10 @@
 
 import importlib.util
 import logging
+import os
+import re
+import signal
+import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -15,10 +19,22 @@ import torch
 from torch import nn
 
 from geo_perception.errors import ConfigurationError
+import geo_perception.inference.engine as engine_module
 from geo_perception.inference.engine import Engine, resolve_device
+
+
+def has_bf16():
+    """Tell whether OpenVINO is installed and the processor has instructions for bf16."""
+    if importlib.util.find_spec('openvino') is None:
+        return False
+    import openvino
+
+    return 'BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+
 
 OPENVINO = pytest.mark.skipif(importlib.util.find_spec('openvino') is None,
                               reason='openvino is not installed')
+BF16 = pytest.mark.skipif(not has_bf16(), reason='OpenVINO has no fast bf16 here')
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
 
@@ -35,6 +51,20 @@ class Small(nn.Module):
     def forward(self, images):
         """Return five numbers an image."""
         x = images.permute(0, 3, 1, 2).float() / 255
+        return self.linear(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+class Delicate(Small):
+    """Small differences of large numbers: too much for 8 bits of mantissa."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self.conv.weight -= self.conv.weight.mean((1, 2, 3), keepdim=True)
+
+    def forward(self, images):
+        """Return what `Small` returns, but for rounding."""
+        x = images.permute(0, 3, 1, 2).float() / 255 + 50
         return self.linear(torch.relu(self.conv(x)).mean((2, 3)))
 
 
@@ -80,33 +110,117 @@ def test_inputs_are_read_again_each_time():
 @OPENVINO
 def test_engine_that_is_wrong_is_not_believed(monkeypatch, caplog):
     """A result off by more than rounding falls back to PyTorch, with a warning."""
-    import openvino
-
-    convert = openvino.convert_model
+    convert = engine_module._openvino_graph
     wrong = Small()
-    nn.init.zeros_(wrong.linear.weight)
+    nn.init.constant_(wrong.linear.weight, 1.0)
 
-    monkeypatch.setattr(openvino, 'convert_model',
-                        lambda module, **options: convert(wrong, **options))
+    monkeypatch.setattr(engine_module, '_openvino_graph',
+                        lambda module, example: convert(wrong, example))
     module = Small()
-    with caplog.at_level(logging.WARNING):
-        engine = Engine(module, pictures()[0], 'cpu', 'fp32')
-    assert engine.backend == 'PyTorch' and 'using PyTorch' in caplog.text
+    for precision in ('auto', 'fp32', 'bf16'):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            engine = Engine(module, pictures()[0], 'cpu', precision)
+        assert re.search(r'\((fp32|bf16) is off by .* %\); using PyTorch', caplog.text)
+        assert engine.describe() == 'CPU, PyTorch, ' + precision.replace('auto', 'fp32')
+    engine = Engine(module, pictures()[0], 'cpu', 'fp32')
     torch.testing.assert_close(engine(pictures()[1]), module(torch.from_numpy(pictures()[1])))
 
 
+@BF16
+def test_auto_takes_32_bits_where_16_are_too_few(caplog):
+    """Of the same library, and the description says why; who asks for 16 bits gets them."""
+    with caplog.at_level(logging.WARNING):
+        engine = Engine(Delicate(), pictures()[0], 'cpu')
+        assert re.fullmatch(r'CPU, OpenVINO [0-9.]+, fp32 \(bf16 is off by [0-9.]+ %\)',
+                            engine.describe())
+        image = pictures()[1]
+        torch.testing.assert_close(engine(image), Delicate()(torch.from_numpy(image)))
+        engine = Engine(Delicate(), pictures()[0], 'cpu', 'bf16')
+        assert re.fullmatch(r'CPU, OpenVINO [0-9.]+, bf16', engine.describe())
+    assert not caplog.records
+
+
+@BF16
+def test_auto_takes_16_bits_where_they_do():
+    """That is twice as fast."""
+    assert re.fullmatch(r'CPU, OpenVINO [0-9.]+, bf16',
+                        Engine(Small(), pictures()[0], 'cpu').describe())
+
+
+def test_without_openvino_pytorch_does_it_silently(monkeypatch, caplog):
+    """It is optional."""
+    without_openvino(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert Engine(Small(), pictures()[0], 'cpu').describe() == 'CPU, PyTorch, fp32'
+    assert not caplog.records
+
+
 @OPENVINO
-def test_engine_that_cannot_convert_is_done_without(monkeypatch, caplog):
+def test_making_an_engine_is_quiet(monkeypatch, recwarn):
+    """No warnings about tracing, and no report of the use to OpenVINO's server."""
+    import openvino
+
+    def tell(*_, **__):
+        pytest.fail('convert_model reports its use')
+
+    monkeypatch.setattr(openvino, 'convert_model', tell)
+    assert Engine(Small(), pictures()[0], 'cpu', 'fp32').backend.startswith('OpenVINO')
+    assert not [str(warning.message) for warning in recwarn]
+
+
+@OPENVINO
+@pytest.mark.parametrize('stage', ['convert', 'compile'])
+def test_engine_that_cannot_run_a_network_is_done_without(monkeypatch, caplog, stage):
     """A network it does not know, or a broken installation."""
     import openvino
 
     def refuse(*_, **__):
         raise RuntimeError('unsupported operation')
 
-    monkeypatch.setattr(openvino, 'convert_model', refuse)
+    if stage == 'convert':
+        monkeypatch.setattr(engine_module, '_openvino_graph', refuse)
+    else:
+        monkeypatch.setattr(openvino, 'Core', lambda: SimpleNamespace(
+            get_property=lambda *_: ['FP32'], compile_model=refuse))
     with caplog.at_level(logging.WARNING):
         engine = Engine(Small(), pictures()[0], 'cpu', 'fp32')
     assert engine.backend == 'PyTorch' and 'unsupported operation' in caplog.text
+
+
+@OPENVINO
+def test_ctrl_c_while_it_converts_is_not_forgotten(monkeypatch):
+    """The conversion calls Python from C++, which keeps exceptions to itself."""
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    mark_node, marked = TorchScriptPythonDecoder.mark_node, []
+
+    def interrupt(decoder, node):
+        if not marked:
+            marked.append(node)
+            os.kill(os.getpid(), signal.SIGINT)
+        return mark_node(decoder, node)
+
+    monkeypatch.setattr(TorchScriptPythonDecoder, 'mark_node', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Engine(Small(), pictures()[0], 'cpu', 'fp32')
+    assert marked
+
+
+@OPENVINO
+def test_nothing_is_reported_to_anybody(tmp_path):
+    """Importing OpenVINO does, unless it is kept from it; the number of the user tells."""
+    program = ('import sys; import numpy as np; import torch\n'
+               'from geo_perception.inference.engine import Engine\n'
+               'engine = Engine(torch.nn.Linear(2, 2), np.ones((1, 2), np.float32), "cpu")\n'
+               'print(engine.backend, sys.modules.get("openvino_telemetry"))')
+    environment = {**os.environ, 'HOME': str(tmp_path),
+                   'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    environment.pop('CI', None)   # which keeps it from reporting as well
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
+                            env=environment, check=True)
+    assert re.fullmatch('OpenVINO .* None\n', result.stdout)
+    assert not (tmp_path / 'intel').exists()
 
 
 def test_half_precision_on_a_cpu_is_pytorch():
@@ -147,6 +261,7 @@ def test_cuda_graph_answers_equal_the_module(precision):
     with torch.no_grad():
         expected = [module(torch.from_numpy(image)) for image in pictures()]
     engine = Engine(module, pictures()[0], 'cuda', precision)
+    assert next(module.parameters()).device.type == 'cpu'
     for image, wanted in zip(pictures(), expected):
         torch.testing.assert_close(engine(image), wanted, atol=0.02, rtol=0.02)
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The launch file: arguments, and what reaches the node. Needs launch_ros, else it is skipped."""
+"""The launch files: arguments, and what reaches the nodes. Skipped without launch_ros."""
 
 from dataclasses import fields
 import importlib.util
@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
 
 REASON = 'launch and launch_ros are not installed (they have no wheel)'
@@ -18,24 +19,36 @@ launch = pytest.importorskip('launch', reason=REASON)
 Node = pytest.importorskip('launch_ros.actions', reason=REASON).Node
 
 ROOT = Path(__file__).parents[1]
-YAML = str(ROOT / 'config' / 'relocalize.yaml')
+COMMON = ['model', 'image', 'camera_info', 'namespace', 'params_file', 'use_sim_time', 'log_level',
+          'autostart', 'device', 'image_transport', 'image_reliability', 'large_images']
+NODES = {
+    'relocalize': (RelocalizeParameters, COMMON),
+    'geometry': (GeometryParameters, COMMON + [
+        'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame', 'publish_tf',
+        'wheel_odometry'])}
 
 
-@pytest.fixture(scope='module')
-def module():
-    """Return the launch file as a module."""
+@pytest.fixture(scope='module', params=NODES)
+def module(request):
+    """Return a launch file as a module."""
     spec = importlib.util.spec_from_file_location(
-        'relocalize_launch', ROOT / 'launch' / 'relocalize.launch.py')
+        f'{request.param}_launch', ROOT / 'launch' / f'{request.param}.launch.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.node = request.param
     return module
+
+
+def shipped_yaml(module):
+    """Return the parameter file of a launch file."""
+    return str(ROOT / 'config' / f'{module.node}.yaml')
 
 
 def run_up_to_the_node(module, **arguments):
     """Execute what comes before the node; return parameters and environment."""
     context = launch.LaunchContext()
     context.launch_configurations.update(
-        {'params_file': YAML, 'large_images': 'false', **arguments})
+        {'params_file': shipped_yaml(module), 'large_images': 'false', **arguments})
     *declarations, group = module.generate_launch_description().entities
     assert isinstance(group, launch.actions.GroupAction)
     with mock.patch.dict(os.environ):   # launch sets variables in this very process
@@ -52,22 +65,21 @@ def test_every_argument_is_described(module):
                  if isinstance(entity, launch.actions.DeclareLaunchArgument)]
     names = [argument.name for argument in arguments]
     print(*names)
-    assert sorted(names) == sorted([
-        'model', 'image', 'camera_info', 'namespace', 'params_file', 'use_sim_time', 'log_level',
-        'autostart', 'device', 'image_transport', 'image_reliability', 'large_images'])
+    assert sorted(names) == sorted(NODES[module.node][1])
     for argument in arguments:
         assert len(argument.description) > 20 and argument.default_value is not None
 
 
 def test_arguments_that_are_parameters_are_known_to_the_node(module):
     """A parameter that is renamed must be renamed here too."""
-    assert set(module._OVERRIDES) <= {field.name for field in fields(RelocalizeParameters)}
+    assert set(module._OVERRIDES) <= {
+        field.name for field in fields(NODES[module.node][0])}
 
 
 def test_an_argument_wins_over_the_file_only_where_it_is_given(module):
     """Else the values of the user's params_file would be lost without a word."""
     parameters, environment = run_up_to_the_node(module, model='x.safetensors', device='cpu')
-    assert parameters == [YAML, ('model', 'x.safetensors'), ('device', 'cpu'),
+    assert parameters == [shipped_yaml(module), ('model', 'x.safetensors'), ('device', 'cpu'),
                           ('use_sim_time', False)]
     assert environment['OMP_WAIT_POLICY'] == 'PASSIVE'
 

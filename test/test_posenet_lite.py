@@ -168,6 +168,23 @@ def test_one_trunk_pass_equals_full_passes_with_the_same_masks(network):
     assert positions.std(0).min() > 0
 
 
+@pytest.mark.parametrize('dropout', [0.0, 0.1, 0.9])
+def test_sampling_by_what_is_dropped_is_the_same_sum(dropout):
+    """Sample by sample, for other features than before, and where nothing is dropped."""
+    torch.manual_seed(0)
+    network = PoseNetLite((64, 96), width=32, dropout=dropout).eval()
+    network.fit_to_scene(torch.zeros(3), torch.ones(3), LEVEL, None)
+    nn.init.normal_(network.surface.weight, std=0.3)
+    masks = network.draw_masks(7, torch.Generator().manual_seed(2))
+    sample = network.sampler(masks)
+    with torch.inference_mode():
+        for _ in range(2):
+            features = 3 * torch.rand(1, 32, 2, 3)
+            for found, expected in zip(sample(features), network.regress(features, masks)):
+                torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert (expected.std(0).max() > 1e-3) == (dropout > 0)
+
+
 def test_dropout_is_on_in_training_only(network):
     """As often as asked for."""
     assert network.dropout_layers() == [((32, 2, 3), 0.5)]

@@ -3,6 +3,8 @@
 
 """What a network sees is what posenet.md section 7 says, in training and in a node alike."""
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
@@ -134,6 +136,22 @@ def test_training_and_node_give_identical_tensors():
     crops, _, offset = augment(torch.from_numpy(resized)[None], torch.eye(3)[None], None,
                                p.crop, Augmentation(random_crop=False))
     assert torch.equal(p.normalise(crops, offset), node)
+
+
+@pytest.mark.parametrize('mean_image', [None, np.ones((256, 341, 3), np.float32)])
+def test_constants_are_uploaded_once(monkeypatch, mean_image):
+    """A CUDA graph cannot capture an upload; copies for other processes begin without."""
+    p = Preprocessing(mean=(1.0, 1.0, 1.0), mean_image=mean_image)
+    crop = torch.from_numpy(picture(224, 224))[None]
+    with torch.inference_mode():
+        first = p.normalise(crop)
+    copy = pickle.loads(pickle.dumps(p))
+    tensor = torch.tensor
+    calls = []
+    monkeypatch.setattr(torch, 'tensor', lambda *a, **k: calls.append(a) or tensor(*a, **k))
+    assert torch.equal(p.normalise(crop), first) and not calls
+    assert not p.normalise(crop).is_inference()
+    assert torch.equal(copy.normalise(crop), first) and calls
 
 
 @pytest.mark.parametrize('options, words', [

@@ -20,12 +20,13 @@ from source_tree import ROOT
 import yaml
 
 from geo_perception import cli, commands
+from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
 from geo_perception.ros.parameters import describe_parameters, read_overrides
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 README = DOCUMENTS[0].read_text()
-LAUNCH = (ROOT / 'launch/relocalize.launch.py').read_text()
+NODES = {'relocalize': RelocalizeParameters, 'geometry': GeometryParameters}
 
 
 def blocks(*languages):
@@ -92,31 +93,40 @@ def section(title, end):
     return README[README.index(title):README.index(end)]
 
 
-def test_the_parameter_table_is_that_of_the_dataclass():
+def node_section(node):
+    """Return the part of the README about a node."""
+    return README.split(f'## Node `{node}`')[1].split('\n## ')[0]
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_the_parameter_table_is_that_of_the_dataclass(node):
     """On a mismatch the message holds the right table."""
     expected = '| parameter | type | default | unit | range | |\n' + 6 * '| --- ' + '|\n'
-    for row in describe_parameters(RelocalizeParameters):
+    for row in describe_parameters(NODES[node]):
         default = yaml.safe_dump(row['default']).splitlines()[0]
         text = row['description'].replace('<', r'\<').replace('|', r'\|')
         text += ' Counts at start only.' if row['read_only'] else ''
         span = row['range'].replace(' | ', ', ')
         expected += (f"| `{row['name']}` | {row['type']} | `{default}` | {row['unit']} | {span} "
                      f'| {text} |\n')
-    table = section('<!-- parameters:relocalize -->', '<!-- end -->').partition('\n')[2]
+    table = node_section(node).split(f'<!-- parameters:{node} -->\n')[1].split('<!-- end -->')[0]
     assert table == expected, f'put between the markers:\n{expected}'
 
 
-def test_every_launch_argument_is_in_its_table():
+@pytest.mark.parametrize('node', NODES)
+def test_every_launch_argument_is_in_its_table(node):
     """And nothing else is."""
-    cells = re.findall(r'^\| (`.*?) \|', section('### Launch arguments', '### Diagnostics'),
-                       re.MULTILINE)
-    assert sorted(re.findall(r'`(\w+)`', ' '.join(cells))) == sorted(launch_arguments())
+    table = node_section(node).split('### Launch arguments')[1].split('### Diagnostics')[0]
+    cells = re.findall(r'^\| (`.*?) \|', table, re.MULTILINE)
+    assert sorted(re.findall(r'`(\w+)`', ' '.join(cells))) == sorted(
+        launch_arguments(f'{node}.launch.py'))
 
 
-def launch_arguments():
-    """Return the names of the arguments; launch itself has no wheel."""
-    return [*re.findall(r"DeclareLaunchArgument\(\s*'(\w+)'", LAUNCH),
-            *re.findall(r"^    '(\w+)': \(", LAUNCH, re.MULTILINE)]
+def launch_arguments(file):
+    """Return the names of the arguments of a launch file; launch itself has no wheel."""
+    text = (ROOT / 'launch' / file).read_text()
+    return [*re.findall(r"DeclareLaunchArgument\(\s*'(\w+)'", text),
+            *re.findall(r"^    '(\w+)': \(", text, re.MULTILINE)]
 
 
 def test_diagnostics_are_sentences_of_the_code():
@@ -165,7 +175,7 @@ def test_other_commands_name_what_there_is():
     """Targets of make, executables, launch files and their arguments, parameters, files."""
     targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
     scripts = re.findall(r"'(\w+) = ", (ROOT / 'setup.py').read_text())
-    parameters = {field.name for field in fields(RelocalizeParameters)}
+    parameters = {field.name for node in NODES.values() for field in fields(node)}
     inline = [('README.md', shlex.split(text)) for text in re.findall(
         r'`((?:make|ros2|python) [^`…<$]*)`', README)]
     for name, words in [*COMMANDS, *inline]:
@@ -178,7 +188,7 @@ def test_other_commands_name_what_there_is():
         if words[:3] == ['ros2', 'launch', 'geo_perception']:
             assert (ROOT / 'launch' / words[3]).is_file(), where
             given = {word.partition(':=')[0] for word in words[4:]}
-            assert given <= set(launch_arguments()), where
+            assert given <= set(launch_arguments(words[3])), where
         if words[:3] == ['ros2', 'run', 'geo_perception']:
             assert words[3] in scripts, where
         for flag, value in zip(words, words[1:]):
@@ -200,8 +210,8 @@ def test_yaml_examples_fit_the_node(name, block):
     """Those for our node have known parameters of the right type and range."""
     for node, content in yaml.safe_load(block).items():
         assert list(content) == ['ros__parameters'], name
-        if node in ('/**', 'relocalize'):
-            read_overrides(RelocalizeParameters, {
+        if node in ('/**', *NODES):
+            read_overrides(NODES.get(node, RelocalizeParameters), {
                 key: Parameter(key, value=value)
                 for key, value in content['ros__parameters'].items()})
         for key, value in content['ros__parameters'].items():

@@ -10,8 +10,8 @@ import json
 import numpy as np
 import pytest
 
+from geo_perception.evaluation.metrics_file import write_metrics
 from geo_perception.evaluation.relocalization import nearest_poses, recall_curve, score
-from geo_perception.evaluation.relocalization import write_metrics
 from geo_perception.evaluation.relocalization_result import pose_errors, RelocalizationResult
 from geo_perception.geometry import se3
 
@@ -117,7 +117,8 @@ def test_unknown_values_become_null(tmp_path):
     """No answer, no truth, no retrieval: valid JSON with null, no NaN and no warning."""
     for T_truth in (None, np.tile(np.eye(4), (3, 1, 1))):
         metrics = score(RelocalizationResult.unanswered(range(3), ['a', 'b', 'c'], T_truth))
-        write_metrics(tmp_path / 'sub' / 'm.json', metrics, machine={'cores': '2'})
+        write_metrics(tmp_path / 'sub' / 'm.json', {'relocalization': metrics},
+                      machine={'cores': '2'})
         read = json.loads((tmp_path / 'sub' / 'm.json').read_text())
         assert read['machine'] == {'cores': '2'}
         assert read['relocalization']['position_median_m'] is None

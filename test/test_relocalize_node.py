@@ -370,7 +370,8 @@ def test_the_watchdog_names_the_topics_there_are(graph):
     scene = Scene(graph, watchdog_s=0.1)
     assert scene.node.start()
     assert scene.diagnosis('nobody publishes /image;').level == ERROR
-    scene.diagnosis('no image topic is published at all')
+    status = scene.diagnosis('no image topic is published at all')
+    assert status.message.endswith('the same ROS_DOMAIN_ID.')
     graph.advertise(Image, '/front/image_raw')
     scene.diagnosis("remap 'image' to one of: /front/image_raw")
 
@@ -406,6 +407,17 @@ def test_the_watchdog_sees_a_silent_camera(graph):
     scene = Scene(graph, watchdog_s=0.1).start()
     status = scene.diagnosis('/peer publishes /image, but nothing arrives')
     assert status.level == ERROR
+
+
+def test_a_camera_that_goes_away_is_missed_and_may_come_back(graph):
+    """Its driver has crashed, say; the node needs no restart."""
+    scene = Scene(graph, watchdog_s=0.1).start()
+    scene.fix()
+    graph.peer.destroy_publisher(scene.camera)
+    assert scene.diagnosis('nobody publishes /image;').level == ERROR
+    scene.camera = graph.advertise(Image, '/image')
+    graph.spin_until(lambda: scene.camera.get_subscription_count() > 0, what='the match')
+    scene.fix()
 
 
 def test_the_watchdog_misses_the_clock(graph):

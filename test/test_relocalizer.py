@@ -250,7 +250,7 @@ def test_model_for_another_job_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'samples': -3}, 'samples is -3'),
+    ({'samples': -3}, 'samples is -3'), ({'samples': 1}, 'one sample has no spread'),
     ({'threads': -1}, 'threads is -1'), ({'precision': 'int4'}, 'precision "int4"'),
     ({'device': 'tpu'}, 'device "tpu" is unknown')])
 def test_impossible_options_are_refused(path, options, words):

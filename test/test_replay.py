@@ -14,8 +14,11 @@ import time
 
 import numpy as np
 import pytest
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
+import small_world
+import stand_in_geometry
 from stand_in_replay_node import BLACK, COVARIANCE, pose_of, WHITE
+from tiny_geometry_model import write_geometry_model
 
 from geo_perception.datasets.bag import BagSequence
 from geo_perception.datasets.bag_writer import BagWriter
@@ -28,7 +31,9 @@ from geo_perception.inference.retrieval import thumbnail
 from geo_perception.model_file import load_model_file, Metadata, save_model_file
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.ros.player import BagPlayer
-from geo_perception.ros.replay import replay
+from geo_perception.ros.replay import replay as play_into
+from geo_perception.ros.replayed_geometry import ReplayedGeometry
+from geo_perception.ros.replayed_relocalizer import ReplayedRelocalizer
 
 HERE = Path(__file__).parent
 STAND_IN = 'stand_in_replay_node'
@@ -36,10 +41,16 @@ T_MAP_WORLD = se3.make_transform(se3.matrix_from_rotation_vector([0.0, 0.0, 1.0]
                                  [1.0, -2.0, 0.5])
 
 
+def replay(sequence, model, node=None, **how):
+    """Play into one relocalizer; return its result."""
+    return play_into(sequence, [ReplayedRelocalizer(model, node)], **how)[0]
+
+
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     """Let child processes find the package and the stand-in."""
-    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(HERE.parent), str(HERE)]))
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [
+        str(HERE.parent), str(HERE), os.environ.get('PYTHONPATH', '')])))
 
 
 def write_bag(path, images, period=0.05, compressed=False):
@@ -140,8 +151,12 @@ def test_player_plays_what_was_asked_for(tmp_path, graph):
     messages = list(player.messages())
     assert [message.stamp for message in messages if message.stamp is not None] == stamps
     assert {message.topic for message in messages} >= {'/camera/image_raw', '/camera/camera_info'}
-    received = graph.listen(Image, '/camera/image_raw')
+    received, infos = (graph.listen(message_class, topic) for message_class, topic in (
+        (Image, '/camera/image_raw'), (CameraInfo, '/camera/camera_info')))
     graph.spin_until(player.is_heard, what='the match')
+    assert not player.is_heard(2)
+    player.introduce()
+    graph.spin_until(lambda: infos, what='the first calibration')
     for message in messages:
         player.publish(message)
     graph.spin_until(lambda: len(received) == 2, what='the images')
@@ -181,8 +196,9 @@ def test_no_node_is_left_behind(scene, tmp_path, number):
         'from geo_perception.datasets.bag import BagSequence\n'
         'from geo_perception.model_file import load_model_file\n'
         'from geo_perception.ros.replay import replay\n'
-        'replay(BagSequence(sys.argv[1]), load_model_file(sys.argv[2]), '
-        "node='stand_in_replay_node')\n")
+        'from geo_perception.ros.replayed_relocalizer import ReplayedRelocalizer\n'
+        'replay(BagSequence(sys.argv[1]), [ReplayedRelocalizer(load_model_file(sys.argv[2]), '
+        "'stand_in_replay_node')])\n")
     parent = subprocess.Popen(
         [sys.executable, '-c', script, str(tmp_path / 'bag'),
          str(tmp_path / 'model.safetensors')], stderr=subprocess.DEVNULL)
@@ -207,6 +223,94 @@ def is_running(pid):
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except OSError:
         return False
+
+
+GEOMETRY = 'stand_in_geometry'
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """Return a bag with the drive that the stand-in knows, and its true depth times 1.1."""
+    camera = Camera(np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), 64, 48,
+                    frame_id='camera_optical_frame')
+    depth = np.full((48, 64), 1.1 * stand_in_geometry.DEPTH, np.float32)
+    images = grey(40, 80, 120, BLACK, 160, 200, 240)
+    with BagWriter(tmp_path / 'drive') as bag:
+        for i, image in enumerate(images):
+            stamp = 10**9 + i * 10**8
+            bag.image('/camera/image_raw', stamp, 'camera_optical_frame', image, 'rgb8')
+            # The other way round than cameras do it.
+            bag.camera_info('/camera/camera_info', stamp, camera)
+            bag.image('/camera/depth/image', stamp, 'camera_optical_frame', depth, '32FC1')
+            bag.pose('/ground_truth/pose', stamp, 'map', stand_in_geometry.camera_at(stamp))
+    return BagSequence(tmp_path / 'drive')
+
+
+def geometry_model(path, **calibration):
+    """Return a model file that the stand-in does not read."""
+    save_model_file(path, Metadata('geometry', 'none', {}, Preprocessing(), 'euler_xyz', 'odom',
+                                   calibration=calibration), {})
+    return load_model_file(path)
+
+
+def test_depth_is_scored_and_odometry_recorded(drive, tmp_path):
+    """The black image has nothing, all others have pose and depth; the depth is 10 % off."""
+    model = geometry_model(tmp_path / 'model.safetensors', metres_per_unit=1.5)
+    node = ReplayedGeometry(model, GEOMETRY)
+    recording, = play_into(drive, [node], lock_step=True)
+    assert recording.processed.tolist() == [True, True, True, False, True, True, True]
+    known = np.isfinite(recording.T_odom_camera).all((1, 2))
+    # Where it began is known, too.
+    assert known.tolist() == [True, True, True, False, True, True, True]
+    # In another world frame, but the same way.
+    truth, odometry = recording.T_truth, recording.T_odom_camera
+    for i in (1, 2, 6):
+        expected = odometry[0] @ se3.inverse_transform(truth[0]) @ truth[i]
+        assert odometry[i] == pytest.approx(expected, abs=1e-6)
+    assert len(recording.samples) > 0
+    for i in (1, 2):
+        assert recording.motion_covariance[i] == pytest.approx(
+            stand_in_geometry.MOTION_COVARIANCE, rel=1e-6, abs=1e-12)
+    assert np.isnan(recording.motion_covariance[[0, 3]]).all()
+    assert recording.depth.errors[recording.processed, 0] == pytest.approx(1 - 1 / 1.1, rel=1e-3)
+    assert recording.depth.ratio[0] == pytest.approx(1.1)
+    assert np.isnan(recording.depth.errors[3]).all()
+    assert recording.metric.tolist() == recording.processed.tolist()
+    assert recording.metres_per_unit[0] == 1.5 and recording.scale == '1.5 metres per unit.'
+    assert recording.mode == 'live replay in lock step'
+    assert 0 < np.nanmedian(recording.delay_ms) < 1000
+    assert recording.names[0] == '/camera/image_raw@1000000000'
+
+
+def test_a_model_without_metres_is_measured_without_unit(drive, tmp_path):
+    """On the topics that say so."""
+    node = ReplayedGeometry(geometry_model(tmp_path / 'model.safetensors'), GEOMETRY)
+    recording, = play_into(drive, [node], lock_step=True)
+    assert recording.processed.sum() == 6 and not recording.metric.any()
+    assert np.isnan(recording.depth.errors).all()
+    assert recording.depth.errors_scaled[0, 0] == pytest.approx(0, abs=1e-6)
+
+
+def test_both_nodes_hear_one_player(drive, tmp_path):
+    """In lock step the slower one is waited for."""
+    images = [drive[i].image for i in range(len(drive))]
+    nodes = [
+        ReplayedRelocalizer(write_model(tmp_path / 'place.safetensors', images, drive.poses),
+                            STAND_IN),
+        ReplayedGeometry(geometry_model(tmp_path / 'way.safetensors', metres_per_unit=1.5),
+                         GEOMETRY)]
+    relocalization, geometry = play_into(drive, nodes, lock_step=True)
+    assert relocalization.processed.tolist() == geometry.processed.tolist()
+    assert geometry.processed.sum() == 6
+
+
+def test_a_slow_geometry_node_drops_what_it_cannot_do(drive, tmp_path, monkeypatch):
+    """At the recorded pace, 150 ms each: not all are answered, and none is late."""
+    monkeypatch.setenv('STAND_IN', 'slow')
+    model = geometry_model(tmp_path / 'model.safetensors', metres_per_unit=1.5)
+    recording, = play_into(drive, [ReplayedGeometry(model, GEOMETRY)], rate=2.0)
+    assert 2 <= recording.processed.sum() < 6 and recording.processed[-1]
+    assert 150 <= np.nanmin(recording.delay_ms)
 
 
 def test_live_and_offline_give_the_same_numbers(tmp_path):
@@ -246,3 +350,71 @@ def test_live_and_offline_give_the_same_numbers(tmp_path):
         for name in ('x_m', 'y_m', 'z_m', 'qw', 'qx', 'qy', 'qz', 'position_error_m'):
             assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-6), name
     assert (tmp_path / 'live' / 'report.html').stat().st_size > 100_000
+
+
+def test_live_and_offline_geometry_give_the_same_numbers(tmp_path):
+    """The real node with real networks in lock step, and the pipeline alone: equal."""
+    from geo_perception.commands import evaluate
+    from geo_perception.commands.replay import replay as replay_verb
+    from geo_perception.inference.motion_uncertainty import MotionCalibration
+
+    small_world.write_drive(tmp_path / 'drive', 40)
+    # With such a residual expected no motion of the untrained network passes for a cut.
+    model = str(write_geometry_model(tmp_path / 'model.safetensors', calibration={
+        'metres_per_unit': 2.0, **{f'motion_{name}': value for name, value in vars(
+            MotionCalibration(usual_residual=1.0)).items()}}))
+    bag = f'{tmp_path}/drive[0:7]'
+    live = replay_verb(bag, geometry=model, lockstep=True, json=str(tmp_path / 'live.json'),
+                       report=str(tmp_path / 'live'))
+    offline = {'depth': evaluate.depth(model, bag, output=str(tmp_path / 'offline.csv')),
+               'odometry': evaluate.odometry(model, bag, baselines=False)}
+    assert live['depth']['frames_processed'] == 7 and live['depth']['abs_rel'] > 0
+    assert live['odometry']['ate_m'] > 0
+    for job in offline:
+        for name, value in offline[job].items():
+            if isinstance(value, float) and not name.startswith('delay'):
+                assert live[job][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+            elif isinstance(value, int) or value is None:
+                assert live[job][name] == value, name
+    written = json.loads((tmp_path / 'live.json').read_text())
+    assert {'depth', 'odometry', 'run', 'machine'} <= set(written)
+    assert written['scale'].startswith('2 metres per unit')
+    rows, expected = (list(csv.DictReader((tmp_path / name).read_text().splitlines()))
+                      for name in ('live/frames.csv', 'offline.csv'))
+    assert len(rows) == len(expected) == 7
+    for ours, theirs in zip(rows, expected):
+        for name in ('abs_rel', 'x_m', 'y_m', 'z_m', 'qw', 'qx', 'qy', 'qz'):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4, abs=1e-6)
+
+
+def test_one_report_holds_what_both_nodes_answered(drive, tmp_path):
+    """With its own table for each."""
+    from geo_perception.commands.replay_output import present_replay
+
+    images = [drive[i].image for i in range(len(drive))]
+    place = write_model(tmp_path / 'place.safetensors', images, drive.poses)
+    way = geometry_model(tmp_path / 'way.safetensors', metres_per_unit=1.5)
+    nodes = [ReplayedRelocalizer(place, STAND_IN), ReplayedGeometry(way, GEOMETRY)]
+    relocalization, geometry = play_into(drive, nodes, lock_step=True)
+    metrics = present_replay(drive, 'drive', (place, relocalization), (way, geometry),
+                             json=str(tmp_path / 'm.json'), report=str(tmp_path / 'out'))
+    assert set(metrics) == {'relocalization', 'depth', 'odometry'}
+    assert metrics['depth']['frames_processed'] == 6
+    assert metrics['odometry']['ate_m'] == pytest.approx(0, abs=1e-6)
+    written = json.loads((tmp_path / 'm.json').read_text())
+    assert written['model'] == place.path and written['geometry_model'] == way.path
+    page = (tmp_path / 'out' / 'report.html').read_text()
+    assert all(word in page for word in ('Relocalization', 'Depth', 'Odometry'))
+    assert (tmp_path / 'out' / 'frames.csv').exists()
+    assert len((tmp_path / 'out' / 'geometry_frames.csv').read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize('options, sentence', [
+    ({}, 'give --relocalizer, --geometry or both'),
+    ({'relocalizer': 'a', 'geometry': 'b', 'output': 'c'}, 'the table of one node')])
+def test_replay_says_what_it_needs(options, sentence):
+    """Before anything is loaded."""
+    from geo_perception.commands.replay import replay as replay_verb
+
+    with pytest.raises(ConfigurationError, match=sentence):
+        replay_verb('bag', **options)

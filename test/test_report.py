@@ -5,13 +5,13 @@
 
 import base64
 from dataclasses import replace
-from html.parser import HTMLParser
 from types import SimpleNamespace
 import warnings
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from report_page import Page
 
 from geo_perception.datasets.frame import Frame
 from geo_perception.evaluation.relocalization import score
@@ -21,36 +21,6 @@ from geo_perception.evaluation.relocalization_summary import verdict
 from geo_perception.evaluation.trajectory_charts import view_axes
 from geo_perception.geometry import se3
 from geo_perception.inference.retrieval import Retrieval, thumbnail
-
-VOID = {'meta', 'img', 'br'}
-
-
-class Page(HTMLParser):
-    """Collects the text and the pictures of a page, and checks that its elements nest."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.open, self.text, self.sources, self.headings = [], '', [], []
-        self.raw = path.read_text()
-        self.feed(self.raw)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        """Remember what is open, and every reference."""
-        if tag not in VOID:
-            self.open.append(tag)
-        self.sources += [value for name, value in attributes if name in ('src', 'href')]
-        assert tag != 'img' or dict(attributes)['alt']
-
-    def handle_endtag(self, tag):
-        """Close the innermost element, no other."""
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        """Collect text."""
-        self.text += data
-        if self.open and self.open[-1] == 'h2':
-            self.headings.append(data)
 
 
 class Pictures:

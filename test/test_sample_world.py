@@ -3,6 +3,7 @@
 
 """The sample world: its truth against a second way of computing it, its paths, its bags."""
 
+import json
 import pickle
 
 import cv2
@@ -265,7 +266,11 @@ def test_bags_hold_what_was_rendered_for_any_number_of_workers(tmp_path):
 
 
 def test_camera_pose_of_the_body_agrees_with_truth_through_tf(tmp_path):
-    bag = sample(output=str(tmp_path), frames_train=2, frames_val=1, frames_test=1)['train']
+    outcome = tmp_path / 'outcome.json'
+    bags = sample(output=str(tmp_path), frames_train=2, frames_val=1, frames_test=1,
+                  json=str(outcome))
+    assert json.loads(outcome.read_text()) == bags
+    bag = bags['train']
     recording = open_recording(bag, pose_topic='/tf')
     drive = SampleWorld(0).drive('train', 2)
     assert np.allclose(inverse_transform(recording.poses[0]) @ recording.poses[1],

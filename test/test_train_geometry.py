@@ -6,6 +6,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from small_world import write_drive
@@ -14,11 +15,16 @@ import torch
 pytest.importorskip('lightning', reason='lightning is not installed')
 
 from geo_perception.cli import main   # noqa: E402
+from geo_perception.datasets.frame import Frame   # noqa: E402
 from geo_perception.errors import ConfigurationError   # noqa: E402
 from geo_perception.geometry.camera import Camera   # noqa: E402
+from geo_perception.inference.motion_uncertainty import MotionCalibration   # noqa: E402
+from geo_perception.model_file import load_model_file   # noqa: E402
+from geo_perception.preprocessing import Preprocessing   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
 from geo_perception.training.view_synthesis import (   # noqa: E402
     crop_and_flip, recolour, split_snippet, VideoAugmentation, ViewSynthesisModule)
+from geo_perception.training.view_synthesis_data import load_video   # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / 'config'
 SMALL = ('--model.depth', 'dispnet_vgg', '--model.depth_arguments', '{width: 0.1}',
@@ -79,6 +85,46 @@ def test_from_a_bag_to_a_checkpoint(world):
     assert metadata['preprocessing']['crop'] == (64, 96)
     assert metadata['calibration']['metres_per_unit'] > 0
     assert metadata['data']['train_snippets'] == 46 and metadata['data']['length'] == 3
+
+
+@pytest.mark.parametrize('length', [3, 5])
+def test_model_file_knows_camera_interval_and_errors(world, length):
+    """What inference needs beside the weights is measured, exported and taken."""
+    assert train(world, *SMALL, '--trainer.max_epochs', '1', '--data.length', str(length),
+                 '--model.sources', str(length - 1), '--json', 'outcome.json', val='slow') == 0
+    checkpoint = json.loads(Path('outcome.json').read_text())['checkpoint']
+    assert main(['export', checkpoint, '--output', 'm.safetensors']) == 0
+    model = load_model_file('m.safetensors', 'geometry')
+    camera = model.metadata.training_camera
+    assert (camera.width, camera.height, camera.fx, camera.cy) == (96, 64, 80.0, 31.5)
+    assert model.metadata.data['interval'] == pytest.approx(0.1)
+    calibration = MotionCalibration.from_model(model)
+    assert calibration != MotionCalibration() and calibration.usual_interval == 0.1
+    # An untrained network is wrong by about all of a motion.
+    assert calibration.floor_rotation + calibration.per_angle > 1e-3
+    assert 0.01 < calibration.usual_residual < 1
+    assert model.metadata.calibration['metres_per_unit'] > 0
+
+
+def test_motion_is_calibrated_on_validation(world, monkeypatch):
+    """Errors that are known go in: scale, its spread and the law of errors come out."""
+    module = ViewSynthesisModule(depth='dispnet_vgg', depth_arguments={'width': 0.05},
+                                 egomotion_arguments={'width': 0.1}, size=(64, 96))
+    random = np.random.default_rng(0)
+    true = np.tile(np.eye(4), (300, 1, 1))
+    true[:, :3, 3] = random.normal(0, 1, (300, 3)) * [0.02, 0.02, 0.1]
+    predicted = true.copy()
+    predicted[:, :3, 3] = (true[:, :3, 3] + random.normal(0, 0.01, (300, 3))) / 4.0
+    # Frames without a pose say nothing.
+    true[250:] = np.nan
+    module._learn_motion(predicted, true, np.full(300, 0.05))
+    assert module._metrics['metres_per_unit'] == pytest.approx(4.0, rel=0.05)
+    calibration = module._motion_calibration
+    sigma = np.sqrt(np.diag(calibration.covariance(predicted[0], 0.05, 0.1)))
+    assert sigma[:3] == pytest.approx([0.01 / 4] * 3, rel=0.4)
+    assert sigma[3] < 1e-4
+    module._learn_motion(predicted[:5], true[:5], np.full(5, 0.05))
+    assert module._motion_calibration is None
 
 
 def test_resumed_run_is_the_uninterrupted_one(world):
@@ -171,6 +217,39 @@ def test_intrinsics_follow_crop_and_flip():
                     found = (column + (columns * weight).sum() / weight.sum(),
                              row + (rows * weight).sum() / weight.sum())
                     np.testing.assert_allclose(found, (u, v), atol=0.1)
+
+
+@pytest.mark.parametrize('stretch', [True, False])
+@pytest.mark.parametrize('distortion', [(), (-0.2, 0.05, 0, 0)])
+def test_intrinsics_follow_undistortion_resize_and_crop(stretch, distortion):
+    """What is seen at a place of the camera image is found where the new K projects it to."""
+    camera = Camera(np.array([[150.0, 0, 101.3], [0, 155, 58.8], [0, 0, 1]]), 200, 120,
+                    np.array(distortion, float))
+    points = np.array([[0.0, 0, 2], [0.5, 0.3, 2], [-0.5, -0.35, 2]])
+    seen = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.K,
+                             camera.distortion if distortion else None)[0][:, 0]
+    y, x = np.mgrid[:120, :200]
+    drawn = sum(200 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / 20) for u, v in seen)
+    image = np.repeat(drawn.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+    # The ground, with something on it, passes by, or there would be no snippets.
+    image[100:] = cv2.resize(np.random.default_rng(0).integers(0, 255, (4, 40, 3), np.uint8),
+                             (200, 20))
+    frames = [Frame(i * 10**8, image if i % 2 else np.roll(image, 20, 1), str(i), camera)
+              for i in range(5)]
+
+    class Video(list):
+        stamps, poses = np.arange(5) * 10**8, None
+
+    preprocessing = Preprocessing(short_side=64, crop=(64, 96), stretch=stretch)
+    video = load_video(Video(frames), preprocessing, 3, 1, 'test')
+    new = Camera(video.K[1].astype(float), 96, 64)
+    for u, v in new.project(points):
+        column, row = round(u), round(v)
+        weight = video.images[1][row - 4:row + 5, column - 4:column + 5, 0].astype(float) ** 2
+        rows, columns = np.mgrid[-4:5, -4:5]
+        np.testing.assert_allclose(
+            (column + (columns * weight).sum() / weight.sum(),
+             row + (rows * weight).sum() / weight.sum()), (u, v), atol=0.12)
 
 
 def test_light_changes_alike_in_all_frames():

@@ -6,9 +6,10 @@
 
 def demo(output: str = 'demo', rate: float = 1.0):
     """
-    Render the sample world, play it into the live node with the shipped model, and score it.
+    Render the sample world, play it into the live nodes with the shipped models, and score them.
 
-    What is there already from an earlier run is not made again.
+    The bag is played once for each node, so that on a small machine neither slows the other. What
+    is there already from an earlier run is not made again.
 
     Parameters
     ----------
@@ -20,18 +21,34 @@ def demo(output: str = 'demo', rate: float = 1.0):
     Returns
     -------
     dict
-        The metrics: metres, degrees, milliseconds, shares 0..1.
+        Job (``relocalization``, ``depth``, ``odometry``) to metrics: metres, degrees,
+        milliseconds, shares 0..1.
 
     """
     from pathlib import Path
 
-    from geo_perception.commands.replay import replay
+    from geo_perception.commands.replay import play, require_ros
+
+    require_ros()
+    from geo_perception.commands.replay_output import present_replay
+    from geo_perception.datasets.recording import open_recording
     from geo_perception.datasets.sample_world import write_sample_world
+    from geo_perception.errors import ConfigurationError
+    from geo_perception.model_file import load_model_file
     from geo_perception.share import share_file
 
     world = Path(output) / 'world'
     if not (world / 'test').exists():
         write_sample_world(world, passes=('test',))
-    return replay(str(world / 'test'),
-                  relocalizer=str(share_file('models/sample_world.safetensors')), rate=rate,
-                  json=str(Path(output) / 'metrics.json'), report=str(output))
+    bag = str(world / 'test')
+    sequence = open_recording(bag)
+    place = load_model_file(share_file('models/sample_world.safetensors'), 'relocalization')
+    results = play(sequence, relocalizer=place, rate=rate, start_timeout=180.0)
+    try:
+        way = load_model_file(share_file('models/sample_world_geometry.safetensors'), 'geometry')
+    except ConfigurationError:
+        pass   # installed without that model: relocalization alone
+    else:
+        results.update(play(sequence, geometry=way, rate=rate, start_timeout=180.0))
+    return present_replay(sequence, bag, **results, json=str(Path(output) / 'metrics.json'),
+                          report=str(output))

@@ -64,3 +64,172 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)
+
+
+def depth(model: str, recording: str, *, json: Optional[str] = None,
+          report: Optional[str] = None, output: Optional[str] = None, crop: str = 'none',
+          cap: float = 80.0, scale: str = 'model', constant: float = 1.0,
+          camera_height: float = 0.0, camera_pitch: float = 0.0, camera_roll: float = 0.0,
+          image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+          pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+          device: str = 'auto', precision: str = 'auto', threads: int = 0):
+    """
+    Compare the depth of every image of a recording with its true depth.
+
+    Errors are given as they are, in metres, and after median scaling as published results are.
+    For the numbers of KITTI's Eigen split set --crop garg --cap 80.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors).
+    recording : str
+        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
+    json : str, optional
+        Write the metrics to this file.
+    report : str, optional
+        Write report.html and frames.csv into this folder.
+    output : str, optional
+        Write one row per image to this CSV file.
+    crop : str
+        Pixels that count: ``none`` (all), ``garg`` or ``eigen``.
+    cap : float
+        Metres; true depths beyond are left out, predictions are clamped to it.
+    scale : str
+        Where metres come from: ``model``, ``camera_height``, ``odometry`` (here: the
+        recording's poses), ``constant`` or ``none``.
+    constant : float
+        Metres per unit of the network, for ``constant``.
+    camera_height : float
+        Of the camera over the ground, metres, for ``camera_height``.
+    camera_pitch : float
+        How far the camera looks down, radians, for ``camera_height``.
+    camera_roll : float
+        How far it is turned clockwise about its axis, radians, for ``camera_height``.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
+    pose_topic : str, optional
+        Pose, odometry or TF topic of a bag; poses are needed for ``odometry`` only.
+    pose_frame : str, optional
+        Frame whose pose the pose topic of a bag gives, where it is not the camera.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The metrics: metres, milliseconds, shares 0..1.
+
+    """
+    from geo_perception.commands.geometry_evaluation import open_scored, present_geometry
+    from geo_perception.errors import RecordingError
+    from geo_perception.evaluation.depth import DepthRules
+    from geo_perception.evaluation.geometry_run import run_geometry
+    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.scale import ScaleOptions
+
+    rules = DepthRules(crop, cap)
+    pipeline = GeometryPipeline.load(
+        model, device=device, precision=precision, threads=threads,
+        scale=ScaleOptions(scale, constant, camera_height, camera_pitch, camera_roll))
+    sequence = open_scored(recording, pipeline.model, image_topic=image_topic,
+                           camera_info_topic=camera_info_topic, pose_topic=pose_topic,
+                           pose_frame=pose_frame)
+    result = run_geometry(pipeline, sequence, rules)
+    if not (result.depth.coverage > 0).any():
+        raise RecordingError(
+            f'no pixel of {recording} was scored: none of its {len(result)} images has true depth '
+            f'between 0 and {cap:g} m where the model looks (crop {crop}); a bag needs a depth '
+            'topic in the frame of the camera')
+    return present_geometry(result, pipeline.model, recording, ('depth',), json=json,
+                            report=report, output=output)['depth']
+
+
+def odometry(model: str, recording: str, *, json: Optional[str] = None,
+             report: Optional[str] = None, output: Optional[str] = None, baselines: bool = True,
+             scale: str = 'model', constant: float = 1.0, camera_height: float = 0.0,
+             camera_pitch: float = 0.0, camera_roll: float = 0.0,
+             image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+             pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+             device: str = 'auto', precision: str = 'auto', threads: int = 0):
+    """
+    Compare the visual odometry of a recording with its true poses.
+
+    Two plain methods are measured beside it: OpenCV's five-point essential matrix, with steps as
+    long as ours, and the constant motion that is the mean of the true one.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors).
+    recording : str
+        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
+    json : str, optional
+        Write the metrics to this file.
+    report : str, optional
+        Write report.html and frames.csv into this folder.
+    output : str, optional
+        Write one row per image to this CSV file.
+    baselines : bool
+        Whether to measure the plain methods, which takes longer than the networks.
+    scale : str
+        Where metres come from: ``model``, ``camera_height``, ``odometry`` (here: the
+        recording's poses), ``constant`` or ``none``.
+    constant : float
+        Metres per unit of the network, for ``constant``.
+    camera_height : float
+        Of the camera over the ground, metres, for ``camera_height``.
+    camera_pitch : float
+        How far the camera looks down, radians, for ``camera_height``.
+    camera_roll : float
+        How far it is turned clockwise about its axis, radians, for ``camera_height``.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
+    pose_topic : str, optional
+        Pose, odometry or TF topic of a bag; by default the only one that fits.
+    pose_frame : str, optional
+        Frame whose pose the pose topic of a bag gives, where it is not the camera.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The metrics: metres, degrees, percent, milliseconds.
+
+    """
+    from geo_perception.commands.geometry_evaluation import present_geometry
+    from geo_perception.datasets.recording import open_recording
+    from geo_perception.errors import RecordingError
+    from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
+    from geo_perception.evaluation.geometry_score import compared_frames
+    from geo_perception.evaluation.training_overlap import refuse_training_data
+    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.scale import ScaleOptions
+
+    pipeline = GeometryPipeline.load(
+        model, device=device, precision=precision, threads=threads,
+        scale=ScaleOptions(scale, constant, camera_height, camera_pitch, camera_roll))
+    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
+                              camera_info_topic=camera_info_topic, pose_frame=pose_frame)
+    refuse_training_data(pipeline.model, recording, sequence)
+    result = run_geometry(pipeline, sequence)
+    if len(compared_frames(result, result.T_odom_camera)[0]) < 2:
+        raise RecordingError(f'there is no motion to compare: of the {len(result)} images of '
+                             f'{recording} fewer than two have odometry and a true pose')
+    if baselines:
+        result = with_baselines(result, sequence)
+    return present_geometry(result, pipeline.model, recording, ('odometry',), json=json,
+                            report=report, output=output)['odometry']

@@ -3,8 +3,11 @@
 
 """``geo_perception export``: turn a training checkpoint into a model file."""
 
+from typing import Optional
 
-def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: bool = False):
+
+def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: bool = False,
+           json: Optional[str] = None):
     """
     Write the model file that nodes and all other verbs run.
 
@@ -17,8 +20,10 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
     half : bool
         Store the weights with 16 bits: half the size, computed in 32 bits all the same.
     align_gravity : bool
-        Turn the world so that z points up, where the labels have another axis up (7-Scenes,
-        some of Cambridge); the direction is estimated from the training poses.
+        For relocalization: turn the world so that z points up, where the labels have another
+        axis up (7-Scenes, some of Cambridge); the direction is estimated from the training poses.
+    json : str, optional
+        Write a summary to this file.
 
     Returns
     -------
@@ -26,39 +31,78 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
         ``output`` and its size in megabytes.
 
     """
-    from dataclasses import replace
     from pathlib import Path
+
+    import numpy as np
+
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.errors import ConfigurationError
+    from geo_perception.model_file import metadata_from_dict, save_model_file
+    from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
+
+    content = read_checkpoint(checkpoint)
+    ours = content[CONTENT_KEY]
+    tensors = {name: value.numpy() for name, value in ours['tensors'].items()}
+    mean_image = tensors.pop('preprocessing.mean_image', None)
+    metadata = metadata_from_dict(ours['metadata'], mean_image, checkpoint)
+    if align_gravity and metadata.job != 'relocalization':
+        raise ConfigurationError(f'{checkpoint} is for {metadata.job}, whose results are relative '
+                                 'to the camera: there is no world to be turned; export without '
+                                 '--align_gravity')
+    if align_gravity:
+        metadata = _upright(metadata, tensors['retrieval.poses'])
+    split = _geometry_weights if metadata.job == 'geometry' else _relocalization_weights
+    metadata, weights = split(metadata, content['state_dict'])
+    for name, value in weights.items():
+        # Small tensors cost nothing, and positions of the scene need their digits.
+        store_half = half and value.numel() >= 4096
+        tensors[name] = value.numpy().astype(np.float16 if store_half else np.float32)
+    save_model_file(output, metadata, tensors)
+    megabytes = Path(output).stat().st_size / 1e6
+    print(f'wrote {output} ({megabytes:.1f} MB)')
+    summary = {'output': output, 'megabytes': megabytes}
+    write_outcome(json, summary)
+    return summary
+
+
+def _upright(metadata, poses):
+    """Return the header with the world turned so that z points up."""
+    from dataclasses import replace
 
     import numpy as np
 
     from geo_perception.datasets.pose_checks import estimate_gravity
     from geo_perception.errors import PoseError
     from geo_perception.geometry.se3 import make_transform, rotation_between
-    from geo_perception.model_file import metadata_from_dict, save_model_file
-    from geo_perception.networks.relocalization import ARCHITECTURES
-    from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
 
-    content = read_checkpoint(checkpoint)
-    ours = content[CONTENT_KEY]
-    extra = {name: value.numpy() for name, value in ours['tensors'].items()}
-    mean_image = extra.pop('preprocessing.mean_image', None)
-    metadata = metadata_from_dict(ours['metadata'], mean_image, checkpoint)
-    if align_gravity:
-        gravity = estimate_gravity(extra['retrieval.poses'])
-        if gravity is None:
-            raise PoseError('the training cameras do not stand upright, so gravity cannot be '
-                            'estimated from their poses; export without --align_gravity')
-        R = rotation_between(gravity, np.array([0.0, 0.0, -1.0]))
-        metadata = replace(metadata, T_map_world=make_transform(R, np.zeros(3)).tolist())
-    unused = ARCHITECTURES[metadata.architecture].training_only
-    tensors = {}
-    for name, value in content['state_dict'].items():
-        scope, _, layer = name.partition('.')
-        if scope == 'network' and not layer.startswith(unused):
-            # Small tensors cost nothing, and positions of the scene need their digits.
-            store_half = half and value.numel() >= 4096
-            tensors[name] = value.numpy().astype(np.float16 if store_half else np.float32)
-    save_model_file(output, metadata, {**tensors, **extra})
-    megabytes = Path(output).stat().st_size / 1e6
-    print(f'wrote {output} ({megabytes:.1f} MB)')
-    return {'output': output, 'megabytes': megabytes}
+    gravity = estimate_gravity(poses)
+    if gravity is None:
+        raise PoseError('the training cameras do not stand upright, so gravity cannot be '
+                        'estimated from their poses; export without --align_gravity')
+    R = rotation_between(gravity, np.array([0.0, 0.0, -1.0]))
+    return replace(metadata, T_map_world=make_transform(R, np.zeros(3)).tolist())
+
+
+def _relocalization_weights(metadata, state):
+    """Return the header and the weights that inference needs, by their names in the file."""
+    from geo_perception.networks.relocalization import ARCHITECTURES
+
+    parts = ARCHITECTURES[metadata.architecture].training_only
+    unused = tuple(f'network.{part}' for part in parts)
+    return metadata, {name: value for name, value in state.items()
+                      if name.startswith('network.') and not name.startswith(unused)}
+
+
+def _geometry_weights(metadata, state):
+    """Return the same for depth and ego-motion; the network of the file has no mask decoder."""
+    from dataclasses import replace
+
+    from geo_perception.networks.egomotion import EgoMotionNet
+
+    unused = tuple(f'egomotion.{part}' for part in EgoMotionNet.training_only)
+    arguments = {**metadata.arguments, 'egomotion': {
+        name: value for name, value in metadata.arguments['egomotion'].items()
+        if name != 'explainability'}}
+    return (replace(metadata, arguments=arguments),
+            {f'network.{name}': value for name, value in state.items()
+             if name.startswith(('depth.', 'egomotion.')) and not name.startswith(unused)})

@@ -7,14 +7,19 @@ from typing import Optional
 
 
 def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
-          image_topic: Optional[str] = None, device: str = 'auto', precision: str = 'auto',
-          samples: int = 40, threads: int = 0, dense: bool = False):
+          image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+          device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
+          dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
+          camera_height: float = 0.0, camera_pitch: float = 0.0):
     """
-    Relocalize images and write their poses to a CSV file.
+    Run a model over images and keep its answers.
 
-    One row an image: name, stamp (ns), x y z (metres), qw qx qy qz, standard deviations (metres,
-    radians), score 0..1, accepted (0 or 1) and the reason if not. An image that cannot be
-    decoded gets a row with the reason and no pose.
+    A relocalization model gives a CSV file with one row an image: name, stamp (ns), x y z
+    (metres), qw qx qy qz, standard deviations (metres, radians), score 0..1, accepted (0 or 1)
+    and the reason if not. A geometry model gives a folder: depth_png (16 bits, millimetres, 0 =
+    unknown; only with a scale), depth_npy (float32, NaN = unknown), preview, trajectory_tum.txt
+    and trajectory_kitti.txt (further pieces where the odometry had to start anew), frames.csv,
+    camera.json. An image that cannot be decoded gets a row with the reason and nothing else.
 
     Parameters
     ----------
@@ -23,41 +28,83 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     images : str
         Image, folder of images, video or recording, with an optional slice: ``drive[::10]``.
     output : str
-        CSV file to write.
+        CSV file or folder to write.
     json : str, optional
         Write a summary to this file.
     image_topic : str, optional
         Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one that belongs to the images.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     precision : str
         ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    samples : int
-        Monte-Carlo samples for the covariance; 0 for none.
     threads : int
         CPU threads of the network; 0 leaves it to the engine.
+    samples : int
+        Relocalization: Monte-Carlo samples for the covariance; 0 for none.
     dense : bool
-        Average 128 crops of each image (Kendall 2015); slow.
+        Relocalization: average 128 crops of each image (Kendall 2015); slow.
+    scale : str
+        Geometry: where metres come from: ``model``, ``camera_height``, ``constant`` or ``none``.
+    metres_per_unit : float
+        Geometry: for ``constant``.
+    camera_height : float
+        Geometry: metres over the ground, for ``camera_height``.
+    camera_pitch : float
+        Geometry: how far the camera looks down, radians, for ``camera_height``.
 
     Returns
     -------
     dict
-        ``images``, ``accepted``, ``refused``, ``failed`` and ``output``.
+        What was done, in numbers.
 
     """
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.datasets.recording import open_images
+    from geo_perception.errors import ConfigurationError, ModelFileError
+    from geo_perception.inference.scale import ScaleOptions
+    from geo_perception.model_file import load_model_file
+
+    options = {'device': device, 'precision': precision, 'threads': threads}
+    sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic)
+    loaded = load_model_file(model)
+    job = loaded.metadata.job
+    if job == 'relocalization':
+        summary = _relocalize(loaded, sequence, output, dense, samples=samples, **options)
+    elif job == 'geometry':
+        if scale == 'odometry':
+            raise ConfigurationError('scale "odometry" needs true distances, which only the node '
+                                     'gets; choose model, camera_height, constant or none')
+        summary = _see(loaded, sequence, output, scale=ScaleOptions(
+            scale, metres_per_unit, camera_height, camera_pitch), **options)
+    else:
+        raise ModelFileError(f'model file {model} is for {job}, which infer does not know')
+    write_outcome(json, summary)
+    return summary
+
+
+def _see(model, sequence, output, **options):
+    """Write depth and odometry."""
+    from geo_perception.commands.geometry_output import summary_sentence, write_geometry
+    from geo_perception.inference.geometry import GeometryPipeline
+
+    summary = write_geometry(GeometryPipeline(model, **options), sequence, output)
+    print(summary_sentence(summary))
+    return summary
+
+
+def _relocalize(model, sequence, output, dense, **options):
+    """Write the table of poses."""
     import csv
     import io
-    import json as json_module
 
-    from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ImageError, RecordingError
     from geo_perception.inference.relocalizer import Relocalizer
     from geo_perception.model_file import write_atomically
     from geo_perception.progress import track
 
-    sequence = open_images(images, image_topic=image_topic)
-    relocalizer = Relocalizer.load(model, device=device, precision=precision, samples=samples,
-                                   threads=threads)
+    relocalizer = Relocalizer(model, **options)
     counts = {'images': len(sequence), 'accepted': 0, 'refused': 0, 'failed': 0}
     table = io.StringIO()
     writer = csv.writer(table)
@@ -79,10 +126,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     write_atomically(output, table.getvalue().encode())
     print(f"{counts['images']} images: {counts['accepted']} accepted, {counts['refused']} "
           f"refused, {counts['failed']} unreadable; wrote {output}")
-    summary = {**counts, 'output': output, 'world_frame': relocalizer.world_frame}
-    if json is not None:
-        write_atomically(json, json_module.dumps(summary, indent=2).encode())
-    return summary
+    return {**counts, 'output': output, 'world_frame': relocalizer.world_frame}
 
 
 def _pose_cells(fix):

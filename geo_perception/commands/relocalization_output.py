@@ -6,10 +6,11 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from geo_perception.commands.tables import print_table
 from geo_perception.environment import command_line, describe_machine
-from geo_perception.evaluation.relocalization import score, write_metrics
+from geo_perception.evaluation.metrics_file import write_metrics
+from geo_perception.evaluation.relocalization import score
 from geo_perception.evaluation.relocalization_report import write_relocalization_report
 from geo_perception.evaluation.relocalization_summary import summary_table, verdict
 
@@ -43,18 +44,13 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
         The metrics, see :func:`geo_perception.evaluation.relocalization.score`.
 
     """
-    metrics = score(result)
     console = Console()
-    console.print(verdict(metrics), highlight=False, soft_wrap=True)
-    if metrics['position_median_m'] is not None:
-        columns, rows = summary_table(result, metrics)
-        _print_table(console, columns, rows)
-    console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
+    metrics = print_relocalization(console, result)
     written = []
     if json:
-        write_metrics(json, metrics, recording=str(recording), model=model.path,
-                      model_sha256=model.sha256, run=result.mode, command=command_line(),
-                      machine=describe_machine())
+        write_metrics(json, {'relocalization': metrics}, recording=str(recording),
+                      model=model.path, model_sha256=model.sha256, run=result.mode,
+                      command=command_line(), machine=describe_machine())
         written.append(json)
     if report:
         written += [str(Path(report) / name) for name in ('report.html', 'frames.csv')]
@@ -68,14 +64,29 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     return metrics
 
 
-def _print_table(console, columns, rows):
-    table = Table(box=None, pad_edge=False, header_style='dim')
-    table.add_column('')
-    for column in columns:
-        table.add_column(column, justify='right')
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    console.print(table)
+def print_relocalization(console, result):
+    """
+    Print the result.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    result : RelocalizationResult
+        What happened.
+
+    Returns
+    -------
+    dict
+        The metrics.
+
+    """
+    metrics = score(result)
+    console.print(verdict(metrics), highlight=False, soft_wrap=True)
+    if metrics['position_median_m'] is not None:
+        print_table(console, *summary_table(result, metrics))
+    console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
+    return metrics
 
 
 def _frames_sentence(metrics, mode):

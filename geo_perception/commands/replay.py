@@ -1,28 +1,32 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``geo_perception replay``: play a bag into the live node and measure what comes out."""
+"""``geo_perception replay``: play a bag into live nodes and measure what comes out."""
 
 from typing import Optional
 
 
-def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = False,
-           json: Optional[str] = None, report: Optional[str] = None,
-           output: Optional[str] = None, image_topic: Optional[str] = None,
-           pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
-           start_timeout: float = 180.0,
+def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[str] = None,
+           rate: float = 1.0, lockstep: bool = False, json: Optional[str] = None,
+           report: Optional[str] = None, output: Optional[str] = None,
+           image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+           pose_frame: Optional[str] = None, start_timeout: float = 180.0,
            frame_timeout: float = 10.0):
     """
-    Play a ROS 2 bag over DDS into a live ``relocalize`` node, record its poses and score them.
+    Play a ROS 2 bag over DDS into live nodes, record their answers and score them.
 
-    The node runs in a process of its own on a private ROS domain of this machine.
+    Each node runs in a process of its own, all on a private ROS domain of this machine: with both
+    models both nodes, at the same time.
 
     Parameters
     ----------
     bag : str
         ROS 2 bag with images and poses, with an optional slice: ``drive[0:500]``.
-    relocalizer : str
-        Model file (.safetensors).
+    relocalizer : str, optional
+        Model file (.safetensors) for the node ``relocalize``.
+    geometry : str, optional
+        Model file for the node ``geometry``; the bag needs camera_info, and what it has of depth
+        and poses is compared.
     rate : float
         Speed of the playback, 1 as recorded. A node that cannot keep up drops images.
     lockstep : bool
@@ -31,9 +35,9 @@ def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = Fa
     json : str, optional
         Write the metrics to this file.
     report : str, optional
-        Write report.html and frames.csv into this folder.
+        Write report.html and frames.csv into this folder, with both nodes geometry_frames.csv.
     output : str, optional
-        Write one row per image to this CSV file.
+        Write one row per image to this CSV file; for one node only.
     image_topic : str, optional
         Image topic; by default the only one that fits.
     pose_topic : str, optional
@@ -41,14 +45,48 @@ def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = Fa
     pose_frame : str, optional
         Frame whose pose the pose topic gives, where it is not the camera.
     start_timeout : float
-        Seconds for the node to load its model and become active.
+        Seconds for the nodes to load their models and become active.
     frame_timeout : float
         Seconds without an answer after which an image counts as dropped.
 
     Returns
     -------
     dict
-        The metrics: metres, degrees, milliseconds, shares 0..1.
+        Job (``relocalization``, ``depth``, ``odometry``) to metrics: metres, degrees,
+        milliseconds, shares 0..1.
+
+    """
+    from geo_perception.errors import ConfigurationError
+
+    if not (relocalizer or geometry):
+        raise ConfigurationError('no model to replay into: give --relocalizer, --geometry or both')
+    if relocalizer and geometry and output:
+        raise ConfigurationError('--output is the table of one node; with both give --report, '
+                                 'which writes both tables')
+    require_ros()
+    from geo_perception.commands.geometry_evaluation import open_scored
+    from geo_perception.commands.replay_output import present_replay
+    from geo_perception.datasets.recording import open_recording
+    from geo_perception.model_file import load_model_file
+
+    place = load_model_file(relocalizer, 'relocalization') if relocalizer else None
+    way = load_model_file(geometry, 'geometry') if geometry else None
+    topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}
+    sequence = open_recording(bag, **topics) if place else \
+        open_scored(bag, way, camera_info_topic=None, **topics)
+    results = play(sequence, place, way, rate=rate, lock_step=lockstep,
+                   start_timeout=start_timeout, frame_timeout=frame_timeout)
+    return present_replay(sequence, bag, **results, json=json, report=report, output=output)
+
+
+def require_ros():
+    """
+    Raise where there is no ROS 2.
+
+    Raises
+    ------
+    ConfigurationError
+        What to do about it.
 
     """
     from importlib.util import find_spec
@@ -58,17 +96,36 @@ def replay(bag: str, *, relocalizer: str, rate: float = 1.0, lockstep: bool = Fa
     if find_spec('rclpy') is None:
         raise ConfigurationError('replay needs ROS 2, which this Python does not find; source a '
                                  'distribution (source /opt/ros/jazzy/setup.bash) or install the '
-                                 'wheels, or measure offline with: evaluate relocalization')
-    from geo_perception.commands.relocalization_output import present
-    from geo_perception.datasets.recording import open_recording
-    from geo_perception.inference.retrieval import Retrieval
-    from geo_perception.model_file import load_model_file
-    from geo_perception.ros.replay import replay as play_into_node
+                                 'wheels, or measure offline with: geo_perception evaluate')
 
-    model = load_model_file(relocalizer, 'relocalization')
-    sequence = open_recording(bag, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame)
-    result = play_into_node(sequence, model, rate=rate, lock_step=lockstep,
-                            start_timeout=start_timeout, frame_timeout=frame_timeout)
-    return present(result, sequence, Retrieval.from_model(model), model, bag,
-                   json=json, report=report, output=output)
+
+def play(sequence, relocalizer=None, geometry=None, **how):
+    """
+    Play a bag into the nodes of some models.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames of a ROS 2 bag.
+    relocalizer, geometry : ModelFile, optional
+        For the nodes.
+    **how
+        As for `geo_perception.ros.replay.replay`.
+
+    Returns
+    -------
+    dict
+        ``relocalization`` and ``geometry``, as far as given: model and what its node answered.
+
+    """
+    from geo_perception.ros.replay import replay as play_into
+    from geo_perception.ros.replayed_geometry import ReplayedGeometry
+    from geo_perception.ros.replayed_relocalizer import ReplayedRelocalizer
+
+    nodes = {}
+    if relocalizer is not None:
+        nodes['relocalization'] = ReplayedRelocalizer(relocalizer)
+    if geometry is not None:
+        nodes['geometry'] = ReplayedGeometry(geometry)
+    answers = play_into(sequence, list(nodes.values()), **how)
+    return {name: (node.model, answer) for (name, node), answer in zip(nodes.items(), answers)}

@@ -3,9 +3,11 @@
 
 """``geo_perception sample``: render the sample world."""
 
+from typing import Optional
+
 
 def sample(*, output: str, frames_train: int = 500, frames_val: int = 200, frames_test: int = 250,
-           seed: int = 0, overwrite: bool = False):
+           seed: int = 0, overwrite: bool = False, json: Optional[str] = None):
     """
     Render the sample world: a furnished room, driven through three times, as three ROS 2 bags.
 
@@ -27,6 +29,8 @@ def sample(*, output: str, frames_train: int = 500, frames_val: int = 200, frame
         Draws textures and colours; the same seed gives the same world.
     overwrite : bool
         Replace bags that are there.
+    json : str, optional
+        Write the paths of the bags to this file.
 
     Returns
     -------
@@ -34,7 +38,10 @@ def sample(*, output: str, frames_train: int = 500, frames_val: int = 200, frame
         Paths of the bags: ``train``, ``val`` and ``test``.
 
     """
+    from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.sample_world import write_sample_world
 
     bags = write_sample_world(output, frames_train, frames_val, frames_test, seed, overwrite)
-    return {name: str(path) for name, path in bags.items()}
+    paths = {name: str(path) for name, path in bags.items()}
+    write_outcome(json, paths)
+    return paths

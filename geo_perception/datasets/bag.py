@@ -12,9 +12,9 @@ from geo_perception.datasets.bag_file import BagFile
 from geo_perception.datasets.bag_poses import in_order, PoseReader, stamp_of
 from geo_perception.datasets.bag_topics import choose_camera_info_topic, choose_depth_topic
 from geo_perception.datasets.bag_topics import choose_image_topic, choose_right_topic
+from geo_perception.datasets.camera_info import camera_from_info, info_numbers
 from geo_perception.datasets.frame import Frame
 from geo_perception.errors import ImageError, RecordingError
-from geo_perception.geometry.camera import Camera
 from geo_perception.image_codec import decode_depth, decode_rgb
 
 # Images of one instant: depth of another camera of the device, and the other eye of a stereo pair.
@@ -175,7 +175,7 @@ class BagSequence:
         info = topic and self._bag.first(topic)
         if info is None:
             return None
-        P, D = _field(info, 'p'), _field(info, 'd')
+        P, D = info_numbers(info, 'p'), info_numbers(info, 'd')
         rectified = 'rect' in self._right_topic.rpartition('/')[2] or not np.any(D)
         return float(-P[3] / P[0]) if rectified and P[0] > 0 and P[3] < 0 else None
 
@@ -227,44 +227,6 @@ class _Calibrations:
         return _misfit(self._cameras[0], width, height, frame_id)
 
 
-def camera_from_info(info, rectified):
-    """
-    Return the intrinsics of an image from its CameraInfo (ros2_conventions.md section 4).
-
-    Parameters
-    ----------
-    info : sensor_msgs/CameraInfo
-        Of ROS 1 or ROS 2; binning and region of interest are applied.
-    rectified : bool
-        Whether the image is rectified: then P holds its intrinsics, else K and the distortion.
-
-    Returns
-    -------
-    Camera
-
-    """
-    K, D, P = (_field(info, name) for name in 'kdp')
-    K, P = K.reshape(3, 3), P.reshape(3, 4)
-    rectified = rectified and P[0, 0] > 0
-    camera = Camera(K=P[:, :3] if rectified else K, width=int(info.width), height=int(info.height),
-                    distortion=np.zeros(0) if rectified else D,
-                    distortion_model=info.distortion_model or 'plumb_bob',
-                    frame_id=info.header.frame_id.lstrip('/'))
-    roi = info.roi
-    if roi.width and roi.height:
-        camera = camera.cropped(int(roi.x_offset), int(roi.y_offset), int(roi.width),
-                                int(roi.height))
-    if max(info.binning_x, info.binning_y) > 1:
-        camera = camera.resized(camera.width // max(int(info.binning_x), 1),
-                                camera.height // max(int(info.binning_y), 1))
-    return camera
-
-
-def _field(info, name):
-    """Return numbers of a CameraInfo, whose names are capitals in ROS 1."""
-    return np.array(getattr(info, name if hasattr(info, name) else name.upper()), float)
-
-
 def _same(a, b):
     return a.width == b.width and a.height == b.height and np.array_equal(a.K, b.K) \
         and np.array_equal(a.distortion, b.distortion)
@@ -272,10 +234,11 @@ def _same(a, b):
 
 def _misfit(camera, width, height, frame_id):
     """Return why a calibration does not belong to an image, or None."""
-    if not np.all(np.isfinite(camera.K)) or camera.K[0, 0] <= 0:
+    if camera.K[0, 0] == 0:
         return 'is not calibrated (K[0] is 0)'
     if (camera.width, camera.height) != (width, height):
         return (f'is for {camera.width}x{camera.height} pixels, the image has {width}x{height}')
     if camera.frame_id and camera.frame_id != frame_id.lstrip('/'):
         return f"is for the frame '{camera.frame_id}', the image has '{frame_id}'"
-    return None
+    problem = camera.problem()
+    return f'cannot be right: {problem}' if problem else None

@@ -3,6 +3,7 @@
 
 """Write ROS 2 bags without a ROS installation."""
 
+from contextlib import contextmanager
 from pathlib import Path
 import shutil
 import tempfile
@@ -42,7 +43,7 @@ class BagWriter:
     Raises
     ------
     RecordingError
-        When the path is taken or the storage unknown.
+        When the path is taken, the storage unknown or the disk full.
 
     """
 
@@ -62,9 +63,10 @@ class BagWriter:
 
     def __enter__(self):
         """Create the hidden folder."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(
-            prefix=f'.{self.path.name}.', suffix='.partial', dir=self.path.parent))
+        with self._explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = Path(tempfile.mkdtemp(
+                prefix=f'.{self.path.name}.', suffix='.partial', dir=self.path.parent))
         # The storage file is named after its folder, so the final name is used from the start.
         self._writer = Writer(self._partial / self.path.name, version=Writer.VERSION_LATEST,
                               storage_plugin=self._storage)
@@ -77,13 +79,23 @@ class BagWriter:
     def __exit__(self, exc_type, exc, traceback):
         """Close the bag and give it its name, or remove what was written."""
         try:
-            self._writer.__exit__(exc_type, exc, traceback)
-            if exc_type is None:
-                if self.path.exists():
-                    self.path.rename(self._partial / 'replaced')
-                (self._partial / self.path.name).rename(self.path)
+            with self._explained():
+                self._writer.__exit__(exc_type, exc, traceback)
+                if exc_type is None:
+                    if self.path.exists():
+                        self.path.rename(self._partial / 'replaced')
+                    (self._partial / self.path.name).rename(self.path)
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
+
+    @contextmanager
+    def _explained(self):
+        """Turn what the disk refuses into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise RecordingError(f'cannot write the bag {self.path}: '
+                                 f'{error.strerror or error}') from error
 
     def write(self, topic, stamp, message, latched=False):
         """
@@ -105,8 +117,9 @@ class BagWriter:
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
                 topic, msgtype, typestore=self.typestore, offered_qos_profiles=[_qos(latched)])
-        self._writer.write(self._connections[topic], int(stamp),
-                           self.typestore.serialize_cdr(message, msgtype))
+        with self._explained():
+            self._writer.write(self._connections[topic], int(stamp),
+                               self.typestore.serialize_cdr(message, msgtype))
 
     def image(self, topic, stamp, frame_id, array, encoding):
         """

@@ -10,6 +10,7 @@ import re
 import cv2
 import numpy as np
 
+from geo_perception.datasets.camera_files import CAMERA_FILES, read_camera
 from geo_perception.datasets.frame import Frame
 from geo_perception.errors import ImageError, RecordingError
 
@@ -105,12 +106,13 @@ class FileSequence:
         int64 nanoseconds, shape (N,).
     poses : np.ndarray, optional
         ``T_world_camera``, shape (N, 4, 4).
-    camera : Camera, optional
-        Intrinsics of every image; rescaled for images of another size but the same shape.
+    camera : Camera or list of Camera, optional
+        Intrinsics of every image, or one for each; rescaled for images of another size but the
+        same shape.
     world_frame : str
         Name of the frame of the poses.
-    depths : list of Path or None, optional
-        Depth image of every frame, where it has one.
+    depths : list of Path, callable or None, optional
+        Depth image of every frame, where it has one, or what returns the depth when called.
     depth_units : float
         Units per metre of the depth images.
     register : callable, optional
@@ -141,16 +143,27 @@ class FileSequence:
         height, width = image.shape[:2]
         return Frame(
             stamp=int(self._stamps[index]), image=image, name=str(self._images[index]),
-            camera=self._camera_of(width, height),
+            camera=self._camera_of(index, width, height),
             T_world_camera=None if self._poses is None else self._poses[index].copy(),
             depth=self._depth(index),
             right=read_image(self._rights[index]) if self._rights else None,
             baseline=self._baseline if self._rights else None)
 
+    @property
+    def files(self):
+        """Files of the images, list of Path."""
+        return self._images
+
+    @property
+    def cameras(self):
+        """Intrinsics of each image at the size that they were given for, or None."""
+        return self._camera if isinstance(self._camera, list) else [self._camera] * len(self)
+
     def _depth(self, index):
         if not self._depths or self._depths[index] is None:
             return None
-        depth = read_depth(self._depths[index], self._depth_units)
+        source = self._depths[index]
+        depth = source() if callable(source) else read_depth(source, self._depth_units)
         return depth if self._register is None else self._register(depth)
 
     @property
@@ -163,8 +176,8 @@ class FileSequence:
         """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
         return self._poses
 
-    def _camera_of(self, width, height):
-        camera = self._camera
+    def _camera_of(self, index, width, height):
+        camera = self._camera[index] if isinstance(self._camera, list) else self._camera
         if camera is None or (camera.width, camera.height) == (width, height):
             return camera
         same_shape = abs(width * camera.height - height * camera.width) <= max(width, height)
@@ -174,6 +187,9 @@ class FileSequence:
 def open_image_files(path):
     """
     Return one image, or a folder of images in natural order, without poses.
+
+    Images have no times of their own: stamps are at a nominal 30 Hz. Intrinsics of a folder come
+    from a file in it, see `geo_perception.datasets.camera_files`.
 
     Parameters
     ----------
@@ -185,13 +201,65 @@ def open_image_files(path):
     Sequence or None
         None when the path is none of these.
 
+    Raises
+    ------
+    RecordingError
+        When there is a file of intrinsics that cannot be used.
+
     """
     if path.is_dir():
-        images = sorted((file for file in path.iterdir() if is_image(file)), key=natural_order)
-        return FileSequence(images, nominal_stamps(len(images))) if images else None
+        images = list_images(path)
+        return FileSequence(images, nominal_stamps(len(images)),
+                            camera=folder_camera(path, images)) if images else None
     if is_image(path):
         return FileSequence([path], nominal_stamps(1))
     return None
+
+
+def list_images(folder):
+    """
+    Return the images in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder.
+
+    Returns
+    -------
+    list of Path
+        In natural order.
+
+    """
+    return sorted((file for file in folder.iterdir() if is_image(file)), key=natural_order)
+
+
+def folder_camera(folder, images):
+    """
+    Return the camera that a file in a folder of images describes.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file would be.
+    images : list of Path
+        The images, of which the first tells the size.
+
+    Returns
+    -------
+    Camera or None
+        None without such a file.
+
+    Raises
+    ------
+    RecordingError
+        When the file cannot be used.
+
+    """
+    if not any((folder / name).is_file() for name in CAMERA_FILES):
+        return None
+    height, width = read_image(images[0]).shape[:2]
+    return read_camera(folder, width, height)
 
 
 def is_image(path):
@@ -211,6 +279,31 @@ def is_image(path):
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
 
 
+def frame_number(path):
+    """
+    Return the number that the name of an image ends with.
+
+    Parameters
+    ----------
+    path : Path
+        File.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    RecordingError
+        When there is none.
+
+    """
+    digits = re.findall(r'\d+', path.stem)
+    if not digits:
+        raise RecordingError(f'the name of {path} holds no frame number')
+    return int(digits[-1])
+
+
 def natural_order(path):
     """
     Return a sorting key that puts ``image_9`` before ``image_10``.
@@ -227,6 +320,31 @@ def natural_order(path):
     """
     parts = re.split(r'(\d+)', path.name)
     return [(int(part), '') if part.isdigit() else (-1, part) for part in parts]
+
+
+def refuse_missing(path, files, what):
+    """
+    Raise when files are missing.
+
+    Parameters
+    ----------
+    path : Path
+        Where they were looked for.
+    files : list of Path
+        All of them.
+    what : str
+        What they are, for the message.
+
+    Raises
+    ------
+    RecordingError
+        It names the first and says how many.
+
+    """
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise RecordingError(f'{len(missing)} of {len(files)} {what} are missing in {path}; the '
+                             f'first is {missing[0]}')
 
 
 def keep_usable(path, images, labels):

@@ -8,15 +8,13 @@ Poses are camera-to-world with the first camera as the world, z forward, y down.
 camera they are moved by the offset between the cameras that the calibration gives.
 """
 
-import re
-
 import numpy as np
 
-from geo_perception.datasets.image_files import FileSequence, is_image, keep_usable
-from geo_perception.datasets.image_files import natural_order, read_image
+from geo_perception.datasets.camera_files import checked_camera
+from geo_perception.datasets.image_files import (
+    FileSequence, frame_number, keep_usable, list_images, read_image)
 from geo_perception.datasets.trajectory import labels_from_matrices
 from geo_perception.errors import RecordingError
-from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import make_transform
 
 _NOMINAL_HZ = 10
@@ -25,7 +23,7 @@ _PAIRS = (('image_2', 'image_3', 'P2', 'P3'), ('image_0', 'image_1', 'P0', 'P1')
           ('image_l', 'image_r', 'P0', 'P1'))
 
 
-def open_kitti_odometry(path):
+def open_kitti_odometry(path, with_poses=True):
     """
     Return a KITTI odometry sequence.
 
@@ -37,6 +35,8 @@ def open_kitti_odometry(path):
     path : Path
         ``sequences/NN`` with its poses in ``poses/NN.txt`` two folders up or ``poses.txt`` inside;
         or a folder with ``sequences/`` that holds one sequence.
+    with_poses : bool
+        False keeps all frames and reads no poses, which sequences 11 to 21 do not have.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def open_kitti_odometry(path):
     Raises
     ------
     RecordingError
-        When poses are missing or a file cannot be read.
+        When poses or images are missing, or a file cannot be read.
 
     """
     if not path.is_dir():
@@ -63,44 +63,40 @@ def open_kitti_odometry(path):
     if pair is None:
         return None
     left, right, left_row, right_row = pair
-    images = sorted((file for file in (path / left).iterdir() if is_image(file)),
-                    key=natural_order)
-    numbers = np.array([_number(image) for image in images])
-    matrices = _read_poses(path)
-    poses = np.full((len(images), 4, 4), np.nan)
-    known = numbers < len(matrices)
-    poses[known] = matrices[numbers[known]]
-    labels = labels_from_matrices(poses, [str(image) for image in images])
-    usable = keep_usable(path, images, labels)
+    images = list_images(path / left)
+    if not images:
+        raise RecordingError(f'{path / left} holds no images')
+    numbers = np.array([frame_number(image) for image in images])
+    usable, poses = np.arange(len(images)), None
+    if with_poses:
+        matrices = _read_poses(path)
+        poses = np.full((len(images), 4, 4), np.nan)
+        known = numbers < len(matrices)
+        poses[known] = matrices[numbers[known]]
+        labels = labels_from_matrices(poses, [str(image) for image in images])
+        usable = keep_usable(path, images, labels)
+        poses = labels.poses[usable]
 
     P = _read_calibration(path)
-    camera = T_camera0_camera = baseline = None
+    camera = baseline = None
     if left_row in P:
         height, width = read_image(images[0]).shape[:2]
-        camera = Camera(K=P[left_row][:, :3], width=width, height=height)
-        # P = K [I | t] with t the position of camera 0 in this camera.
-        T_camera0_camera = make_transform(np.eye(3), -np.linalg.solve(P[left_row][:, :3],
-                                                                      P[left_row][:, 3]))
+        camera = checked_camera(P[left_row][:, :3], width, height, f'the calibration of {path}')
+        if poses is not None:
+            # P = K [I | t] with t the position of camera 0 in this camera.
+            poses = poses @ make_transform(np.eye(3), -np.linalg.solve(camera.K,
+                                                                       P[left_row][:, 3]))
         if right_row in P:
             baseline = float((P[left_row][0, 3] - P[right_row][0, 3]) / P[left_row][0, 0])
     rights = [path / right / images[i].name for i in usable]
     stereo = baseline is not None and all(file.is_file() for file in rights)
-    poses = labels.poses[usable]
-    return FileSequence([images[i] for i in usable], _read_times(path, numbers)[usable],
-                        poses if T_camera0_camera is None else poses @ T_camera0_camera,
-                        camera=camera, world_frame='world', rights=rights if stereo else None,
-                        baseline=baseline)
+    return FileSequence([images[i] for i in usable], _read_times(path, numbers)[usable], poses,
+                        camera=camera, world_frame='' if poses is None else 'world',
+                        rights=rights if stereo else None, baseline=baseline)
 
 
 def _pair(path):
     return next((pair for pair in _PAIRS if (path / pair[0]).is_dir()), None)
-
-
-def _number(image):
-    digits = re.findall(r'\d+', image.stem)
-    if not digits:
-        raise RecordingError(f'the name of {image} holds no frame number')
-    return int(digits[-1])
 
 
 def _read_poses(path):

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from geo_perception.datasets.annotated_depth import open_annotated_depth
 from geo_perception.datasets.bag import BagSequence
 from geo_perception.datasets.bag_file import is_bag
 from geo_perception.datasets.cambridge import open_cambridge
+from geo_perception.datasets.cityscapes import open_cityscapes
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.image_files import open_image_files
 from geo_perception.datasets.kitti_odometry import open_kitti_odometry
+from geo_perception.datasets.kitti_raw import open_kitti_raw
+from geo_perception.datasets.prepared import open_prepared
 from geo_perception.datasets.seven_scenes import open_seven_scenes
 from geo_perception.datasets.tum import open_tum
 from geo_perception.datasets.video import is_video, VideoSequence
@@ -26,7 +30,7 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
 
     Formats: ROS 2 bag (folder, ``.mcap`` or ``.db3``), ROS 1 ``.bag``, TUM RGB-D, 7-Scenes
     (folder or ``TrainSplit.txt``/``TestSplit.txt``), Cambridge Landmarks (``dataset_train.txt`` or
-    ``dataset_test.txt``), KITTI odometry.
+    ``dataset_test.txt``), KITTI odometry, KITTI raw.
 
     Parameters
     ----------
@@ -51,15 +55,18 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
         When nothing fits or the recording is damaged; it says what was looked for.
 
     """
-    path, slices = _split(spec)
+    path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic,
               'camera_info_topic': camera_info_topic, 'pose_frame': pose_frame}
     return _sliced(_open_posed(path, topics, quaternion), slices, spec)
 
 
-def open_images(spec, image_topic=None, camera_info_topic=None):
+def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False):
     """
     Return the images of anything: an image file, a folder of them, a video, or a recording.
+
+    Beside the formats of ``open_recording``: prepared folders, Cityscapes, and images with
+    annotated depth.
 
     Of a bag all images are returned, without poses, so that none is left out for want of one.
 
@@ -69,6 +76,8 @@ def open_images(spec, image_topic=None, camera_info_topic=None):
         Path, with slices after it if wanted, as for ``open_recording``.
     image_topic, camera_info_topic : str, optional
         Topics of a bag where the choice is not clear.
+    with_depth : bool
+        Whether true depth and right images of a bag are wanted, too.
 
     Returns
     -------
@@ -81,9 +90,9 @@ def open_images(spec, image_topic=None, camera_info_topic=None):
         When nothing fits or the recording is damaged; it says what was looked for.
 
     """
-    path, slices = _split(spec)
+    path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
-              'with_poses': False, 'image_only': True}
+              'with_poses': False, 'image_only': not with_depth}
     try:
         sequence = _open_posed(path, topics, None)
     except RecordingError as error:
@@ -91,15 +100,19 @@ def open_images(spec, image_topic=None, camera_info_topic=None):
         sequence = _open_unposed(path) if path.exists() else None
         if sequence is None and isinstance(error, _NothingFits):
             raise RecordingError(f'{path} is neither an image, a folder of images or a video, nor '
-                                 'a bag, TUM, 7-Scenes, Cambridge or KITTI odometry recording') \
-                from None
+                                 'a bag, a prepared folder, nor a TUM, 7-Scenes, Cambridge, KITTI '
+                                 'or Cityscapes recording') from None
         if sequence is None:
             raise
     return _sliced(sequence, slices, spec)
 
 
 def _open_unposed(path):
-    return VideoSequence(path) if is_video(path) else open_image_files(path)
+    if is_video(path):
+        return VideoSequence(path)
+    return open_prepared(path) or open_cityscapes(path) or open_kitti_raw(path, False) \
+        or open_kitti_odometry(path, False) or open_annotated_depth(path) \
+        or open_image_files(path)
 
 
 class _NothingFits(RecordingError):
@@ -112,7 +125,8 @@ def _open_posed(path, topics, quaternion):
     if is_bag(path):
         _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
         return BagSequence(path, **topics)
-    sequence = open_tum(path) or open_seven_scenes(path) or open_kitti_odometry(path)
+    sequence = open_tum(path) or open_kitti_odometry(path) or open_kitti_raw(path) \
+        or open_seven_scenes(path)
     if sequence is not None:
         _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
     else:
@@ -121,8 +135,8 @@ def _open_posed(path, topics, quaternion):
         raise _NothingFits(
             f'{path} is no recording with poses: looked for a ROS bag (metadata.yaml, .mcap, '
             '.db3, .bag), TUM RGB-D (rgb.txt, groundtruth.txt), 7-Scenes (frame-000000.color.png '
-            'and .pose.txt), KITTI odometry (image_0 or image_2, and poses) and Cambridge '
-            'Landmarks (dataset_train.txt)')
+            'and .pose.txt), KITTI odometry (image_0 or image_2, and poses), KITTI raw '
+            '(image_02/data, and oxts) and Cambridge Landmarks (dataset_train.txt)')
     _refuse({name: value for name, value in topics.items() if isinstance(value, str)},
             'a bag', path)
     return sequence
@@ -135,8 +149,28 @@ def _refuse(options, kind, path):
                                  'leave it out')
 
 
-def _split(spec):
-    """Return (path, slices), each slice a list of slice objects and integers."""
+def split_spec(spec):
+    """
+    Return the path and the slices of what a user wrote.
+
+    Parameters
+    ----------
+    spec : str or Path
+        As for `open_recording`.
+
+    Returns
+    -------
+    path : Path
+        Without slices.
+    slices : list of list
+        One after the other, each of slice objects and integers, see `chosen_frames`.
+
+    Raises
+    ------
+    RecordingError
+        When a slice is not understood.
+
+    """
     text = str(spec)
     path, slices = text, []
     while path.endswith(']') and not Path(path).expanduser().exists():
@@ -165,7 +199,37 @@ def _parse_part(part, text):
 def _sliced(sequence, slices, spec):
     if not slices:
         return sequence
-    indices = np.arange(len(sequence))
+    indices = chosen_frames(len(sequence), slices, spec)
+    if not len(indices):
+        raise RecordingError(f"'{spec}' selects none of {len(sequence)} frames")
+    return SlicedSequence(sequence, indices)
+
+
+def chosen_frames(count, slices, spec):
+    """
+    Return which frames slices select.
+
+    Parameters
+    ----------
+    count : int
+        Frames there are.
+    slices : list of list
+        From `split_spec`.
+    spec : str
+        For messages.
+
+    Returns
+    -------
+    np.ndarray
+        Indices in order.
+
+    Raises
+    ------
+    RecordingError
+        When a single frame is asked for that is not there.
+
+    """
+    indices = np.arange(count)
     for parts in slices:
         chosen = []
         for part in parts:
@@ -173,6 +237,4 @@ def _sliced(sequence, slices, spec):
                 raise RecordingError(f"'{spec}' asks for frame {part} of {len(indices)}")
             chosen.append(np.atleast_1d(indices[part]))
         indices = np.concatenate(chosen)
-    if not len(indices):
-        raise RecordingError(f"'{spec}' selects none of {len(sequence)} frames")
-    return SlicedSequence(sequence, indices)
+    return indices

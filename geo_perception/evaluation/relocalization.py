@@ -3,13 +3,10 @@
 
 """How good a relocalizer was on one recording: errors, metrics and calibration."""
 
-import json
-
 import numpy as np
 
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.geometry import se3
-from geo_perception.model_file import write_atomically
 
 # (metres, degrees) pairs of the recall that robots care about indoors.
 RECALL_BOUNDS = ((0.1, 5.0), (0.25, 10.0))
@@ -157,24 +154,6 @@ def calibration(T_estimate, T_truth, covariance):
             metrics[f'{name}_in_{percent}_percent_ellipsoid'] = _mean(squared <= quantile)
         metrics[f'{name}_normalised_error'] = _mean(squared / 3.0)
     return metrics
-
-
-def write_metrics(path, metrics, **context):
-    """
-    Write ``{'relocalization': metrics}`` and the context as JSON, NaN as null.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file; its folder is made.
-    metrics : dict
-        From :func:`score`.
-    **context
-        Further top-level entries: machine, command, ...
-
-    """
-    text = json.dumps({'relocalization': metrics, **context}, indent=2, allow_nan=False)
-    write_atomically(path, text.encode() + b'\n')
 
 
 def _baseline(name, T_baseline, T_truth, counted):

@@ -14,7 +14,8 @@ from geo_perception.evaluation.charts import jpeg_source
 from geo_perception.evaluation.relocalization import score
 from geo_perception.evaluation.relocalization_summary import angle_text, key_figures, length_text
 from geo_perception.evaluation.relocalization_summary import share_text, summary_table, verdict
-from geo_perception.evaluation.report import provenance_section, templates, write_report
+from geo_perception.evaluation.report import (
+    model_card, Part, provenance_section, recording_text, templates, title_of, write_report)
 
 _WORST = 6
 _SUMMARY_NOTE = (
@@ -45,17 +46,38 @@ def write_relocalization_report(path, result, sequence, retrieval, model, record
         As the user named it.
 
     """
+    facts = [('Recording', recording_text(recording, result)), ('Run', result.mode)]
+    write_report(path, title_of(recording),
+                 [relocalization_part(result, sequence, retrieval, model)],
+                 [provenance_section(command_line(), facts)])
+
+
+def relocalization_part(result, sequence, retrieval, model):
+    """
+    Return what a report says about a relocalizer.
+
+    Parameters
+    ----------
+    result : RelocalizationResult
+        What happened.
+    sequence : Sequence
+        The frames of the result.
+    retrieval : Retrieval
+        The baseline.
+    model : ModelFile
+        What was evaluated.
+
+    Returns
+    -------
+    Part
+
+    """
     metrics = score(result)
-    name = Path(model.path).name
-    duration = 1e-9 * (result.stamps[-1] - result.stamps[0])
-    facts = [('Recording', f'{recording}, {len(result)} images over {duration:.1f} s'),
-             ('Run', result.mode)]
-    sections = relocalization_sections(result, metrics, sequence, retrieval, model)
-    write_report(
-        path, 'relocalization', '/'.join(Path(recording).parts[-2:]), verdict(metrics),
-        f'Model {name} ({model.metadata.architecture}), {result.mode}; poses in the frame '
-        f'“{result.world_frame}”.', key_figures(metrics),
-        [*sections, provenance_section(command_line(), facts)])
+    return Part(
+        'Relocalization', verdict(metrics),
+        f'Model {Path(model.path).name} ({model.metadata.architecture}), {result.mode}; poses in '
+        f'the frame “{result.world_frame}”.', key_figures(metrics),
+        relocalization_sections(result, metrics, sequence, retrieval, model))
 
 
 def relocalization_sections(result, metrics, sequence, retrieval=None, model=None):
@@ -81,7 +103,7 @@ def relocalization_sections(result, metrics, sequence, retrieval=None, model=Non
         Headings and HTML.
 
     """
-    macros = templates('relocalization.html.j2').module
+    macros = templates('sections.html.j2').module
     scored = np.isfinite(result.errors()[0])
     sections = []
     if (scored & result.accepted).any():
@@ -94,7 +116,7 @@ def relocalization_sections(result, metrics, sequence, retrieval=None, model=Non
         sections.append(('Is the stated uncertainty right?',
                          macros.charts(_confidence(result), _calibration_text(metrics))))
     if scored.any():
-        sections.append(('Worst frames', macros.worst_frames(
+        sections.append(('Worst frames', templates('relocalization.html.j2').module.worst_frames(
             _worst_frames(result, sequence, retrieval),
             'The answers that are farthest off, at most one from each part of the recording'
             + (', beside the training image that looks most alike (the thumbnail that retrieval '
@@ -102,7 +124,7 @@ def relocalization_sections(result, metrics, sequence, retrieval=None, model=Non
     if np.isfinite(result.delay_ms).any():
         sections.append(('Delay', macros.charts(_delay(result), _delay_text(result, metrics))))
     if model is not None:
-        sections.append(('Model', macros.facts(_model_card(model))))
+        sections.append(('Model', macros.facts(model_card(model))))
     return sections
 
 
@@ -206,25 +228,3 @@ def _delay_text(result, metrics):
     if result.mode == 'offline':
         return 'Time of the pipeline alone, without ROS. ' + counts
     return 'From publishing the image to receiving its pose, through DDS. ' + counts
-
-
-def _model_card(model):
-    """Return what the model file says about itself, as rows."""
-    metadata = model.metadata
-    rows = [('File', f'{Path(model.path).name}, SHA-256 {model.sha256[:16]}'),
-            ('Architecture', f'{metadata.architecture}, rotation as {metadata.rotation}'),
-            ('World frame', metadata.world_frame)]
-    camera = metadata.training_camera
-    if camera is not None:
-        rows.append(('Training camera', f'{camera.width} × {camera.height} pixels, '
-                                        f'fx {camera.fx:.1f}, fy {camera.fy:.1f}'))
-    for name, values in (('Training data', metadata.data), ('Validation', metadata.metrics),
-                         ('Trained with', metadata.versions)):
-        if values:
-            rows.append((name, ', '.join(f"{key.replace('_', ' ')} {_brief(value)}"
-                                         for key, value in values.items())))
-    return rows
-
-
-def _brief(value):
-    return f'{value:.3g}' if isinstance(value, float) else str(value)

@@ -3,15 +3,13 @@
 
 """What a relocalizer answered on each frame of a recording, beside the truth."""
 
-import csv
 from dataclasses import dataclass
-import io
 from typing import Optional
 
 import numpy as np
 
+from geo_perception.evaluation.table import pose_columns, write_table
 from geo_perception.geometry import se3
-from geo_perception.model_file import write_atomically
 
 
 def pose_errors(T_estimate, T_truth):
@@ -158,8 +156,8 @@ class RelocalizationResult:
                    'position_sigma_m': _sigma(self.covariance[:, :3, :3]),
                    'orientation_sigma_deg': np.degrees(_sigma(self.covariance[:, 3:, 3:])),
                    'delay_ms': self.delay_ms}
-        columns.update(_pose_columns('', self.T_estimate))
-        columns.update(_pose_columns('true_', self.T_truth))
+        columns.update(pose_columns('', self.T_estimate))
+        columns.update(pose_columns('true_', self.T_truth))
         if self.T_retrieval is not None:
             position, orientation = pose_errors(self.T_retrieval, self.T_truth)
             columns.update({'retrieval_position_error_m': position,
@@ -176,29 +174,9 @@ class RelocalizationResult:
             A file; its folder is made.
 
         """
-        columns = self.table()
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator='\n')
-        writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in zip(*columns.values()))
-        write_atomically(path, text.getvalue().encode())
+        write_table(path, self.table())
 
 
 def _sigma(covariance):
     """Return the root of the expected squared error, from 3x3 blocks."""
     return np.sqrt(np.trace(covariance, axis1=1, axis2=2))
-
-
-def _pose_columns(prefix, T):
-    known = np.isfinite(T).all((1, 2))
-    q = np.full((len(T), 4), np.nan)
-    q[known] = se3.quaternion_from_matrix(T[known, :3, :3])
-    return {f'{prefix}x_m': T[:, 0, 3], f'{prefix}y_m': T[:, 1, 3], f'{prefix}z_m': T[:, 2, 3],
-            f'{prefix}qw': q[:, 0], f'{prefix}qx': q[:, 1], f'{prefix}qy': q[:, 2],
-            f'{prefix}qz': q[:, 3]}
-
-
-def _cell(value):
-    if isinstance(value, float):   # NumPy's float64 is one
-        return '' if np.isnan(value) else f'{value:.9g}'
-    return value

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from geo_perception.environment import describe_machine
 from geo_perception.model_file import write_atomically
@@ -36,6 +37,33 @@ class Figure:
     note: str = ''
 
 
+@dataclass(frozen=True)
+class Part:
+    """
+    What a report says about one job.
+
+    Attributes
+    ----------
+    name : str
+        The job, e.g. ``Relocalization``.
+    verdict : str
+        The result in one sentence.
+    origin : str
+        Where the data and the model came from, one line.
+    figures : list of Figure
+        The few numbers to remember.
+    sections : list of (str, str)
+        Headings and their HTML.
+
+    """
+
+    name: str
+    verdict: str
+    origin: str
+    figures: list
+    sections: list
+
+
 def templates(name):
     """
     Return a template of this package; its macros are in ``.module``.
@@ -63,7 +91,7 @@ def _environment():
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def write_report(path, kind, title, verdict, origin, figures, sections):
+def write_report(path, title, parts, closing):
     """
     Write one page.
 
@@ -71,23 +99,15 @@ def write_report(path, kind, title, verdict, origin, figures, sections):
     ----------
     path : str or Path
         The HTML file; its folder is made.
-    kind : str
-        What was measured, e.g. ``relocalization``.
     title : str
         What it was measured on.
-    verdict : str
-        The result in one sentence.
-    origin : str
-        Where the data and the model came from, one line.
-    figures : list of Figure
-        The few numbers to remember.
-    sections : list of (str, str)
-        Headings and their HTML.
+    parts : list of Part
+        One for each job that was measured.
+    closing : list of (str, str)
+        Sections about all of them.
 
     """
-    page = templates('report.html.j2').render(
-        kind=kind, title=title, verdict=verdict, origin=origin, figures=figures,
-        sections=sections)
+    page = templates('report.html.j2').render(title=title, parts=parts, closing=closing)
     write_atomically(path, page.encode())
 
 
@@ -110,5 +130,77 @@ def provenance_section(command, rows):
     """
     machine = [(_MACHINE_NAMES.get(name, name), value)
                for name, value in describe_machine().items()]
-    macros = templates('relocalization.html.j2').module
+    macros = templates('sections.html.j2').module
     return 'How this was measured', macros.provenance(command, rows + machine)
+
+
+def title_of(recording):
+    """
+    Return the title of a report.
+
+    Parameters
+    ----------
+    recording : str
+        As the user named it.
+
+    Returns
+    -------
+    str
+
+    """
+    return '/'.join(Path(recording).parts[-2:])
+
+
+def recording_text(recording, result):
+    """
+    Return what was measured on, in words.
+
+    Parameters
+    ----------
+    recording : str
+        As the user named it.
+    result : RelocalizationResult or GeometryRecording
+        With ``stamps``.
+
+    Returns
+    -------
+    str
+
+    """
+    duration = 1e-9 * (result.stamps[-1] - result.stamps[0])
+    return f'{recording}, {len(result)} images over {duration:.1f} s'
+
+
+def model_card(model):
+    """
+    Return what a model file says about itself.
+
+    Parameters
+    ----------
+    model : ModelFile
+        What was evaluated.
+
+    Returns
+    -------
+    list of (str, str)
+        Names and values.
+
+    """
+    metadata = model.metadata
+    rows = [('File', f'{Path(model.path).name}, SHA-256 {model.sha256[:16]}'),
+            ('Architecture', f'{metadata.architecture}, rotation as {metadata.rotation}'),
+            ('World frame', metadata.world_frame)]
+    camera = metadata.training_camera
+    if camera is not None:
+        rows.append(('Training camera', f'{camera.width} × {camera.height} pixels, '
+                                        f'fx {camera.fx:.1f}, fy {camera.fy:.1f}'))
+    for name, values in (('Training data', metadata.data), ('Validation', metadata.metrics),
+                         ('Trained with', metadata.versions)):
+        if values:
+            rows.append((name, ', '.join(f"{key.replace('_', ' ')} {_brief(value)}"
+                                         for key, value in values.items())))
+    return rows
+
+
+def _brief(value):
+    return f'{value:.3g}' if isinstance(value, float) else str(value)

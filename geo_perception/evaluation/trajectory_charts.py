@@ -105,13 +105,67 @@ def space_view(result):
                      rasterized=many(shown.estimate))
         axes.plot(shown.refused[:, a], shown.refused[:, b], sign * shown.refused[:, c], 'x',
                   color=REFUSED, markersize=4, markeredgewidth=0.9)
-        minus = '' if sign > 0 else '−'
-        axes.set(xlabel=f'{_AXES[a]} (m)', ylabel=f'{_AXES[b]} (m)',
-                 zlabel=f'{minus}{_AXES[c]} (m), up')
-        _equal_scales(axes, np.concatenate([shown.truth, shown.estimate])[:, [a, b, c]]
-                      * [1, 1, sign])
-        axes.view_init(elev=28, azim=-60)
-        axes.zaxis.labelpad = 1
+        _dress_space(axes, np.concatenate([shown.truth, shown.estimate]), shown.axes)
+    return picture.src
+
+
+def ways_from_above(ways, T_truth):
+    """
+    Draw several trajectories from above.
+
+    Parameters
+    ----------
+    ways : list of (str, str, str, np.ndarray)
+        Name, colour, line style and positions, metres, shape (N, 3), NaN where unknown.
+    T_truth : np.ndarray
+        ``T_world_camera``, shape (N, 4, 4), NaN where unknown.
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    known = np.isfinite(T_truth).all((1, 2))
+    view = view_axes(T_truth[known])
+    a, b, _, _ = view
+    with chart(height=4.4) as (axes, picture):
+        axes.plot(*_broken(T_truth[:, :3, 3], a, b), color=MUTED, linewidth=2.4, alpha=0.6,
+                  label='truth')
+        for name, colour, style, points in ways:
+            axes.plot(points[:, a], points[:, b], style, color=colour, linewidth=1.3, label=name)
+        axes.plot(*T_truth[known][0, [a, b], 3], 'o', color=MUTED, markersize=5, label='start')
+        axes.set(xlabel=f'{_AXES[a]} (m)', ylabel=f'{_AXES[b]} (m)')
+        axes.set_aspect('equal', adjustable='datalim')
+        legend_below(axes, columns=5)
+    return picture.src
+
+
+def ways_in_space(ways, T_truth):
+    """
+    Draw several trajectories in three dimensions, the vertical axis up.
+
+    Parameters
+    ----------
+    ways, T_truth
+        See `ways_from_above`.
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    known = np.isfinite(T_truth).all((1, 2))
+    view = view_axes(T_truth[known])
+    a, b, c, sign = view
+    with chart(height=4.4, projection='3d') as (axes, picture):
+        x, y, z = _broken(T_truth[:, :3, 3], a, b, c)
+        axes.plot(x, y, sign * z, color=MUTED, linewidth=2.4, alpha=0.6)
+        for _, colour, style, points in ways:
+            axes.plot(points[:, a], points[:, b], sign * points[:, c], style, color=colour,
+                      linewidth=1.3)
+        _dress_space(axes, np.concatenate([T_truth[:, :3, 3], *(way[3] for way in ways)]), view)
     return picture.src
 
 
@@ -142,6 +196,17 @@ def _links(start, end, *axes):
     """Return one line that holds a separate stroke for each pair of points."""
     gap = np.full(len(start), np.nan)
     return [np.stack([start[:, axis], end[:, axis], gap], 1).ravel() for axis in axes]
+
+
+def _dress_space(axes, points, view):
+    """Name the axes, and give them the same scale."""
+    a, b, c, sign = view
+    minus = '' if sign > 0 else '−'
+    axes.set(xlabel=f'{_AXES[a]} (m)', ylabel=f'{_AXES[b]} (m)',
+             zlabel=f'{minus}{_AXES[c]} (m), up')
+    _equal_scales(axes, points[:, [a, b, c]] * [1, 1, sign])
+    axes.view_init(elev=28, azim=-60)
+    axes.zaxis.labelpad = 1
 
 
 def _equal_scales(axes, points):

@@ -36,6 +36,33 @@ class Camera:
     distortion_model: str = 'plumb_bob'
     frame_id: str = ''
 
+    def problem(self):
+        """
+        Say why these intrinsics cannot be those of any camera.
+
+        Returns
+        -------
+        str
+            Half a sentence with the number, empty if nothing is wrong.
+
+        """
+        (fx, skew, cx), (zero, fy, cy), last = self.K
+        if not np.isfinite(self.K).all() or not np.isfinite(self.distortion).all():
+            return 'they hold a NaN or an infinite number'
+        if min(self.width, self.height) < 1:
+            return f'the image has {self.width}x{self.height} pixels'
+        if fx <= 0 or fy <= 0:
+            return f'the focal lengths are {fx:g} and {fy:g} pixels, not above zero'
+        if fx < self.width / 50 or fy < self.height / 50:
+            return (f'the focal lengths {fx:g} and {fy:g} are far too small for '
+                    f'{self.width}x{self.height} pixels (are they parts of the image size?)')
+        if not (-self.width <= cx <= 2 * self.width and -self.height <= cy <= 2 * self.height):
+            return (f'the principal point ({cx:g}, {cy:g}) is far outside of '
+                    f'{self.width}x{self.height} pixels')
+        if zero != 0 or abs(skew) > fx or not np.array_equal(last, [0, 0, 1]):
+            return f'the rows of K are {self.K.tolist()}, not fx 0 cx, 0 fy cy, 0 0 1'
+        return ''
+
     def resized(self, width, height):
         """
         Return the camera of the same image resampled to another size.
@@ -77,6 +104,22 @@ class Camera:
         K[:2, 2] -= left, top
         return replace(self, K=K, width=width, height=height)
 
+    def undistortion(self):
+        """
+        Return where each pixel of the undistorted image lies in the distorted one.
+
+        Returns
+        -------
+        tuple of np.ndarray or None
+            Maps for ``cv2.remap``; None where there is nothing to undo.
+
+        """
+        if not self.distortion.any():
+            return None
+        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
+        return module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K,
+                                              (self.width, self.height), cv2.CV_16SC2)
+
     def undistort(self, image):
         """
         Return an image as a pinhole camera of the same intrinsics would have taken it.
@@ -94,13 +137,21 @@ class Camera:
             Without distortion.
 
         """
-        size, straight = (self.width, self.height), replace(self, distortion=np.zeros(0))
-        if not self.distortion.any():
-            return image, straight
-        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
-        maps = module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K, size,
-                                              cv2.CV_16SC2)
-        return cv2.remap(image, *maps, cv2.INTER_LINEAR), straight
+        maps = self.undistortion()
+        image = image if maps is None else cv2.remap(image, *maps, cv2.INTER_LINEAR)
+        return image, self.straight()
+
+    def straight(self):
+        """
+        Return the pinhole camera of the same intrinsics.
+
+        Returns
+        -------
+        Camera
+            Without distortion.
+
+        """
+        return replace(self, distortion=np.zeros(0))
 
     def rays(self):
         """

@@ -320,6 +320,33 @@ def interpolate_transform(T0, T1, alpha):
                           (1 - alpha) * T0[:3, 3] + alpha * T1[:3, 3])
 
 
+def twist_of_motion(T):
+    """
+    Return the constant twist, in the axes of the moving body, that takes unit time for a motion.
+
+    It is the logarithm of SE(3): the inverse left Jacobian of the rotation turns the chord of
+    the translation into the arc.
+
+    Parameters
+    ----------
+    T : np.ndarray
+        ``T_before_after``, the pose of the body after the motion in the body before, shape
+        (4, 4).
+
+    Returns
+    -------
+    np.ndarray
+        Linear, then angular velocity, shape (6,), metres and radians per unit of time.
+
+    """
+    omega = rotation_vector_from_matrix(T[:3, :3])
+    angle = np.linalg.norm(omega)
+    K = skew(omega)
+    # (1 - a/2 cot(a/2)) / a^2, which tends to 1/12.
+    c = 1 / 12 if angle < 1e-4 else (1 - 0.5 * angle / np.tan(0.5 * angle)) / angle ** 2
+    return np.concatenate([(np.eye(3) - 0.5 * K + c * K @ K) @ T[:3, 3], omega])
+
+
 def project_to_rigid(T, tolerance=0.02):
     """
     Return the nearest rigid transform to a nearly rigid 4x4 matrix (SVD).

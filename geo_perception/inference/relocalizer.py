@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from geo_perception.errors import ConfigurationError, ImageError, ModelFileError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform, rotate_pose_covariance
 from geo_perception.inference.engine import Engine
+from geo_perception.inference.rectification import checked_image
 from geo_perception.inference.retrieval import Retrieval
 from geo_perception.inference.uncertainty import Calibration, summarise_samples
+from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.model_file import load_model_file
 from geo_perception.networks.relocalization import build_regressor
 from geo_perception.networks.rotation import decode_rotation, WIDTHS
@@ -21,8 +23,6 @@ from geo_perception.networks.rotation import decode_rotation, WIDTHS
 JOB = 'relocalization'
 # Rows x columns of dense crops on a landscape image (posenet.md section 6.3).
 DENSE_GRID = (8, 16)
-# Resizing an image that is longer than that many times its width takes gigabytes.
-LARGEST_ASPECT = 16
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Relocalizer:
     device, precision, threads
         As in `Engine`.
     samples : int
-        Monte-Carlo samples; 0 gives the deterministic pose and the calibrated floor only.
+        Monte-Carlo samples, not 1; 0 gives the deterministic pose and the calibrated floor only.
     gate : float
         Smallest score that is accepted, 0..1.
 
@@ -103,6 +103,9 @@ class Relocalizer:
     def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5):
         if samples < 0:
             raise ConfigurationError(f'samples is {samples}; set 0 or more')
+        if samples == 1:
+            raise ConfigurationError('samples is 1, but one sample has no spread; set 0 or at '
+                                     'least 2')
         metadata = model.metadata
         self.model = model
         self.world_frame = metadata.world_frame
@@ -114,7 +117,8 @@ class Relocalizer:
         self.retrieval = Retrieval.from_model(model)
         generator = torch.Generator().manual_seed(0)
         # The same masks for every frame: equal images give equal poses.
-        self._masks = self._network.draw_masks(samples, generator) if samples else None
+        self._regress = (self._network.sampler(self._network.draw_masks(samples, generator))
+                         if samples else self._network.regress)
         example = np.random.default_rng(0).integers(
             0, 256, (1, *self._preprocessing.crop, 3), np.uint8)
         self._engine = Engine(_Features(self._network, self._preprocessing), example, device,
@@ -169,12 +173,12 @@ class Relocalizer:
             When the array is no such image.
 
         """
-        resized = self._resize(image)
+        resized = self._preprocessing.resize(checked_image(image))
         # A copy: PyTorch wants arrays that it may write to, and decoded images are not.
         crop = np.array(self._preprocessing.centre_crop(resized), order='C')
         features = self._engine(crop[None])
         with torch.inference_mode():
-            position, rotation = self._network.regress(features, self._masks)
+            position, rotation = self._regress(features)
         return self._answer(image, position, rotation)
 
     def dense(self, image):
@@ -194,7 +198,7 @@ class Relocalizer:
             Its covariance is the spread over crops.
 
         """
-        resized = self._resize(image)
+        resized = self._preprocessing.resize(checked_image(image))
         height, width = self._preprocessing.crop
         rows, columns = DENSE_GRID if resized.shape[1] >= resized.shape[0] else DENSE_GRID[::-1]
         tops = np.round(np.linspace(0, resized.shape[0] - height, rows)).astype(int)
@@ -207,16 +211,6 @@ class Relocalizer:
                     offset = torch.tensor([[left, top]])
                     outputs.append(self._network(self._preprocessing.normalise(crop, offset)))
         return self._answer(image, *map(torch.cat, zip(*outputs)))
-
-    def _resize(self, image):
-        """Return the resized image, or say what is wrong with it."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ImageError(f'expected an RGB image (H, W, 3) of uint8, got {image.shape} '
-                             f'of {image.dtype}')
-        if max(image.shape[:2]) > LARGEST_ASPECT * min(image.shape[:2]):
-            raise ImageError(f'an image of {image.shape[1]}x{image.shape[0]} pixels is too narrow '
-                             'to be cropped')
-        return self._preprocessing.resize(image)
 
     def _answer(self, image, position, rotation):
         """Turn network outputs, one row a sample, into the answer."""
@@ -262,10 +256,7 @@ def _load_calibration(model):
 def _load_network(model):
     """Return the network of a model file with its weights."""
     metadata = model.metadata
-    try:
-        network = build_regressor(metadata.architecture, metadata.arguments)
-    except ConfigurationError as error:
-        raise ModelFileError(f'model file {model.path} cannot be used: {error}') from error
+    network = build_network(model, build_regressor, metadata.architecture, metadata.arguments)
     if network.rotation_width != WIDTHS.get(metadata.rotation):
         raise ModelFileError(f'model file {model.path} gives its rotation as {metadata.rotation}, '
                              f'which its arguments {metadata.arguments} do not fit')
@@ -273,17 +264,4 @@ def _load_network(model):
         raise ModelFileError(
             f'model file {model.path} crops images to {tuple(metadata.preprocessing.crop)}, its '
             f'network takes {network.input_size}')
-    weights = model.weights()
-    for name, parameter in network.state_dict().items():
-        found = weights[name].shape if name in weights else None
-        optional = found is None and name.startswith(network.training_only)
-        if not optional and found != tuple(parameter.shape):
-            raise ModelFileError(
-                f'model file {model.path} does not fit architecture {metadata.architecture}: '
-                f'weight {name} should be {tuple(parameter.shape)}, found {found}')
-        if not optional and not np.isfinite(weights[name]).all():
-            raise ModelFileError(f'model file {model.path} is of no use: weight {name} holds a '
-                                 'NaN or infinite number')
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()},
-                            strict=False)
-    return network.eval()
+    return load_weights(network, model)

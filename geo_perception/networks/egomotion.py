@@ -46,6 +46,8 @@ class EgoMotionNet(nn.Module):
     """
 
     uses_depth = False
+    # The beginnings of the names of weights that inference can do without.
+    training_only = ('up.', 'mask.')
 
     def __init__(self, sources=2, explainability=False, batch_norm=False, width=1.0,
                  momentum=BATCH_NORM_MOMENTUM):

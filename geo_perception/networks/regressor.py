@@ -120,6 +120,24 @@ class PoseRegressor(nn.Module):
         """
         raise NotImplementedError
 
+    def sampler(self, masks):
+        """
+        Return `regress` with one set of masks, made ready for many calls.
+
+        Parameters
+        ----------
+        masks : list of torch.Tensor
+            From `draw_masks`.
+
+        Returns
+        -------
+        callable
+            From features, shape (1, ...), to position and rotation of the samples. It keeps the
+            weights of the time it was made.
+
+        """
+        return lambda features: self.regress(features, masks)
+
     def draw_masks(self, samples, generator=None):
         """
         Return dropout masks for `regress`.

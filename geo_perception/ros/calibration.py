@@ -1,22 +1,243 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Whether the camera in front of the robot is like the one the network was trained with."""
+"""The calibration of the camera before the robot: is it there, sane, and of this camera."""
+
+import threading
 
 import numpy as np
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import CameraInfo
 
-from geo_perception.errors import ConfigurationError
-from geo_perception.ros.messages import camera_from_info
+from geo_perception.datasets.camera_info import camera_from_info, info_numbers
+from geo_perception.errors import CalibrationError
 
 # Positions scale with the focal length (posenet.md section 7).
 _FIELD_OF_VIEW_TOLERANCE = 0.05
+# Focal length over image width: fields of view of 160 and of 1 degrees.
+_SHORTEST_FOCAL, _LONGEST_FOCAL = 0.09, 57.0
+# How many numbers OpenCV takes for each ROS name.
+_DISTORTIONS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def checked_camera(info, rectified=False):
+    """
+    Return the camera of a calibration message after looking at every number in it.
+
+    Parameters
+    ----------
+    info : sensor_msgs.msg.CameraInfo
+        Binning and region of interest are applied.
+    rectified : bool
+        Whether the image is rectified: then P holds its intrinsics, else K and the distortion.
+
+    Returns
+    -------
+    Camera
+
+    Raises
+    ------
+    CalibrationError
+        What is wrong, with the value.
+
+    """
+    name = 'P' if rectified else 'K'
+    M = info_numbers(info, name.lower()).reshape(3, -1)[:, :3]
+    if M[0, 0] == 0 and rectified and info.k[0] > 0:
+        raise CalibrationError('rectified is true, but the matrix P of camera_info is zero; let '
+                               'image_proc rectify the images or set rectified: false')
+    if not (M[0, 0] > 0 and M[1, 1] > 0 and info.width and info.height):
+        raise CalibrationError('camera_info is of an uncalibrated camera: its focal length '
+                               f'is {M[0, 0]} and its size {info.width}x{info.height}')
+    focal = M[0, 0] / info.width
+    centre = M[:2, 2] / (info.width, info.height)
+    if not (np.all(np.isfinite(M)) and np.array_equal(M[2], [0, 0, 1])
+            and _SHORTEST_FOCAL < focal < _LONGEST_FOCAL and 0.2 < M[0, 0] / M[1, 1] < 5
+            and np.all((0 < centre) & (centre < 1))):
+        raise CalibrationError(
+            f'{name} of camera_info cannot be that of an image of {info.width}x{info.height} '
+            f'pixels: [{", ".join(f"{value:g}" for value in M.ravel())}]; calibrate the camera')
+    if not rectified:
+        _check_distortion(info)
+    return camera_from_info(info, rectified)
+
+
+def _check_distortion(info):
+    D = info_numbers(info, 'd')
+    if not D.any():
+        return
+    counts = _DISTORTIONS.get(info.distortion_model or 'plumb_bob')
+    if counts is None:
+        raise CalibrationError(f"the distortion model '{info.distortion_model}' of camera_info is "
+                               f'not one of {", ".join(_DISTORTIONS)}; rectify the images')
+    if len(D) not in counts or not np.all(np.isfinite(D)):
+        raise CalibrationError(
+            f"the distortion of camera_info is {D.tolist()}, but '{info.distortion_model}' has "
+            f'{" or ".join(map(str, counts))} finite coefficients')
+
+
+class CameraInfoInput:
+    """
+    The newest message of a calibration topic, which may come late, seldom or only once.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Owner.
+    topic : str
+        Full name, of ``sensor_msgs/CameraInfo``.
+    rectified : bool
+        Whether the images are rectified, see :func:`checked_camera`.
+
+    """
+
+    def __init__(self, node, topic, rectified=False):
+        self._node = node
+        self._topic = topic
+        self._rectified = rectified
+        self._info = None
+        self._arrived = threading.Condition()
+        self._subscriptions = [node.create_subscription(
+            CameraInfo, topic, self._on_info, qos_profile_sensor_data)]
+
+    def close(self):
+        """End the subscription."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def hear_latched(self):
+        """
+        Listen for what was published before, where the publisher offers it (executor's thread).
+
+        Asked of every publisher, it would shut the others out and make them warn.
+        """
+        if self._info is None and len(self._subscriptions) == 1 and any(
+                publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                for publisher in self._node.get_publishers_info_by_topic(self._topic)):
+            self._subscriptions.append(self._node.create_subscription(
+                CameraInfo, self._topic, self._on_info, _LATCHED))
+
+    def camera(self):
+        """
+        Return the camera of the newest message.
+
+        Returns
+        -------
+        Camera or None
+            None before the first message.
+
+        Raises
+        ------
+        CalibrationError
+            What is wrong with it.
+
+        """
+        return None if self._info is None else checked_camera(self._info, self._rectified)
+
+    def camera_of_image(self, width, height, frames, timeout):
+        """
+        Return the camera of an image, waiting for the first message if need be.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the image, pixels.
+        frames : tuple of str
+            Names that the frame of the camera may have.
+        timeout : float
+            Seconds to wait at most.
+
+        Returns
+        -------
+        Camera
+
+        Raises
+        ------
+        CalibrationError
+            When there is none, it is absurd, or it belongs to another image.
+
+        """
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: self._info is not None, timeout):
+                raise CalibrationError(f'waiting for camera_info: {self.why_missing()}')
+            info = self._info
+        camera = checked_camera(info, self._rectified)
+        if (camera.width, camera.height) != (width, height):
+            how = '' if (camera.width, camera.height) == (info.width, info.height) else \
+                f' (after binning and region of interest of {info.width}x{info.height})'
+            raise CalibrationError(
+                f'camera_info on {self._topic} is for {camera.width}x{camera.height} pixels{how}, '
+                f'but the image has {width}x{height}; remap camera_info or publish it scaled')
+        if camera.frame_id and camera.frame_id not in frames:
+            raise CalibrationError(_other_frame(camera.frame_id, frames[0]))
+        return camera
+
+    def why_missing(self):
+        """
+        Return the most likely reason that no message has come, and the mend.
+
+        Returns
+        -------
+        str
+            One sentence without a full stop.
+
+        """
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        if any(publisher.topic_type == _INFO_TYPE for publisher in publishers):
+            return f'{self._topic} is published, but nothing has arrived yet'
+        if publishers:
+            return (f'{self._topic} is published as {publishers[0].topic_type}, but {_INFO_TYPE} '
+                    'is expected; remap camera_info')
+        name = self._node.get_name()   # what the node itself publishes is no input
+        others = sorted(
+            topic for topic, types in self._node.get_topic_names_and_types()
+            if _INFO_TYPE in types and any(
+                publisher.node_name != name
+                for publisher in self._node.get_publishers_info_by_topic(topic)))
+        mend = f"remap 'camera_info' to one of: {', '.join(others)}" if others else \
+            'calibrate the camera and let its driver publish it'
+        return (f'nobody publishes {self._topic}, and depth and motion need the intrinsics of the '
+                f'camera; {mend}')
+
+    def doubt(self, image_topic):
+        """
+        Return why the images may be rectified although it was said they are not, or not.
+
+        Parameters
+        ----------
+        image_topic : str
+            Its last name says ``rect`` by convention, or does not.
+
+        Returns
+        -------
+        str
+            One sentence, empty if all is well or nothing is known.
+
+        """
+        info = self._info
+        if info is None or not np.any(info.d):
+            return ''
+        named = 'rect' in image_topic.removesuffix('/compressed').rpartition('/')[2]
+        if self._rectified and not named:
+            return (f'rectified is true, but {image_topic} is not called so and its camera '
+                    'distorts; set rectified: false if these are raw images.')
+        if named and not self._rectified:
+            return (f'rectified is false, but {image_topic} is called so; set rectified: true, or '
+                    'its distortion is removed twice.')
+        return ''
+
+    def _on_info(self, message):
+        with self._arrived:
+            self._info = message
+            self._arrived.notify_all()
 
 
 class CalibrationCheck:
     """
-    Listens to a calibration topic; there need not be one.
+    Whether the camera is like the one a network was trained with; there need not be calibration.
 
     Parameters
     ----------
@@ -28,14 +249,11 @@ class CalibrationCheck:
     """
 
     def __init__(self, node, topic):
-        self._node = node
-        self._info = None
-        self._subscription = node.create_subscription(
-            CameraInfo, topic, self._on_info, qos_profile_sensor_data)
+        self._input = CameraInfoInput(node, topic)
 
     def close(self):
         """End the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        self._input.close()
 
     def problem(self, frame_id, trained):
         """
@@ -54,15 +272,14 @@ class CalibrationCheck:
             One sentence, empty if all is well or nothing is known.
 
         """
-        if self._info is None:
-            return ''
         try:
-            camera = camera_from_info(self._info)
-        except ConfigurationError as error:
+            camera = self._input.camera()
+        except CalibrationError as error:
             return f'{error}.'
+        if camera is None:
+            return ''
         if frame_id and camera.frame_id != frame_id:
-            return (f"camera_info is for '{camera.frame_id}', but the image is of '{frame_id}'; "
-                    'remap camera_info or set camera_frame.')
+            return _other_frame(camera.frame_id, frame_id) + '.'
         if trained is None:
             return ''
         live = _field_of_view(camera.width, camera.height, camera.K[0, 0], camera.K[1, 1])
@@ -72,8 +289,10 @@ class CalibrationCheck:
                     f'training camera ({learnt:.0f} deg); positions will be off by about as much.')
         return ''
 
-    def _on_info(self, message):
-        self._info = message
+
+def _other_frame(theirs, ours):
+    return (f"camera_info is for '{theirs}', but the image is of '{ours}'; remap camera_info or "
+            'set camera_frame')
 
 
 def _field_of_view(width, height, fx, fy):

@@ -21,6 +21,7 @@ class Outcome(Enum):
     PUBLISHED = 'published'
     REJECTED = 'rejected'   # a result was computed, and withheld for a reason
     FAILED = 'failed'       # no result: the image or our own code was bad
+    LEFT_OUT = 'left out'   # no result was due, and all is well
 
 
 class FrameStatistics:

@@ -108,7 +108,8 @@ class ImageInput:
             return remap + ', '.join(sorted(found[self._transport]))
         if found[other]:
             return f'set image_transport:={other} and {remap}' + ', '.join(sorted(found[other]))
-        return 'no image topic is published at all; is the camera running, is ROS_DOMAIN_ID right?'
+        return ('no image topic is published at all; start the camera, or give both sides the '
+                'same ROS_DOMAIN_ID')
 
 
 def _names(publishers):

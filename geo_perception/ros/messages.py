@@ -7,16 +7,19 @@ Messages to arrays and back.
 The only place where quaternions change from (w, x, y, z) to the (x, y, z, w) of ROS.
 """
 
+from array import array
+import sys
+
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, PoseStamped, PoseWithCovarianceStamped
-from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Twist, Vector3
+from nav_msgs.msg import Odometry
 import numpy as np
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from geo_perception.errors import ConfigurationError, PoseError
+from geo_perception.errors import PoseError
 from geo_perception.geometry import se3
-from geo_perception.geometry.camera import Camera
 from geo_perception.image_codec import image_fields
 
 _NS = 1_000_000_000
@@ -274,31 +277,97 @@ def image_message(stamp, frame_id, array, encoding):
     return Image(header=make_header(stamp, frame_id), **image_fields(array, encoding))
 
 
-def camera_from_info(info):
+def odometry_message(stamp, frame_id, child_frame_id, T, covariance, twist, twist_covariance):
     """
-    Return the intrinsics of the raw image from a calibration message.
+    Return an odometry message.
 
     Parameters
     ----------
-    info : sensor_msgs.msg.CameraInfo
-        K and distortion are taken, for an image as the sensor gives it.
+    stamp : int
+        Nanoseconds, of the later image.
+    frame_id, child_frame_id : str
+        The fixed frame and the moving one.
+    T : np.ndarray
+        ``T_frame_child``, 4x4, metres.
+    covariance : np.ndarray
+        Of the pose, 6x6, order (x, y, z, rot X, rot Y, rot Z), fixed axes of the frame.
+    twist : np.ndarray
+        Linear and angular velocity of the child in its own axes, m/s and rad/s, shape (6,).
+    twist_covariance : np.ndarray
+        Of the twist, 6x6, axes of the child.
 
     Returns
     -------
-    Camera
+    nav_msgs.msg.Odometry
 
     Raises
     ------
-    ConfigurationError
-        When the camera is not calibrated (``K[0]`` is 0) or the message has no image size.
+    PoseError
+        When a covariance is not finite, symmetric and positive definite.
 
     """
-    if info.k[0] <= 0 or info.width == 0 or info.height == 0:
-        raise ConfigurationError('camera_info is of an uncalibrated camera: its focal length '
-                                 f'is {info.k[0]} and its size {info.width}x{info.height}')
-    return Camera(K=np.reshape(info.k, (3, 3)), width=info.width, height=info.height,
-                  distortion=np.array(info.d), distortion_model=info.distortion_model,
-                  frame_id=info.header.frame_id)
+    message = Odometry(header=make_header(stamp, frame_id), child_frame_id=child_frame_id)
+    message.pose.pose = pose_from_matrix(T)
+    message.pose.covariance = covariance_to_row_major(covariance)
+    vx, vy, vz, wx, wy, wz = np.asarray(twist, float).tolist()
+    message.twist.twist = Twist(linear=Vector3(x=vx, y=vy, z=vz),
+                                angular=Vector3(x=wx, y=wy, z=wz))
+    message.twist.covariance = covariance_to_row_major(twist_covariance)
+    return message
+
+
+def camera_info_message(stamp, frame_id, camera):
+    """
+    Return the calibration of an image without distortion.
+
+    Parameters
+    ----------
+    stamp : int
+        Nanoseconds, of the image.
+    frame_id : str
+        Optical frame.
+    camera : Camera
+        Pinhole intrinsics; K and P say the same.
+
+    Returns
+    -------
+    sensor_msgs.msg.CameraInfo
+
+    """
+    P = np.hstack([camera.K, np.zeros((3, 1))])
+    return CameraInfo(header=make_header(stamp, frame_id), width=camera.width,
+                      height=camera.height, distortion_model='plumb_bob', d=[0.0] * 5,
+                      k=camera.K.ravel(), r=np.eye(3).ravel(), p=P.ravel())
+
+
+def point_cloud_message(stamp, frame_id, points):
+    """
+    Return an organised cloud of coloured points.
+
+    Parameters
+    ----------
+    stamp : int
+        Nanoseconds.
+    frame_id : str
+        Frame of the coordinates.
+    points : np.ndarray
+        From :func:`geo_perception.geometry.point_cloud.coloured_points`: float32, shape
+        (H, W, 4).
+
+    Returns
+    -------
+    sensor_msgs.msg.PointCloud2
+        Fields x, y, z and rgb, one row an image row; points without depth are NaN.
+
+    """
+    height, width, _ = points.shape
+    data = array('B')
+    data.frombytes(memoryview(np.ascontiguousarray(points)).cast('B'))
+    return PointCloud2(
+        header=make_header(stamp, frame_id), height=height, width=width, is_dense=False,
+        is_bigendian=sys.byteorder == 'big', point_step=16, row_step=16 * width, data=data,
+        fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+                for i, name in enumerate(('x', 'y', 'z', 'rgb'))])
 
 
 def _quaternion(T):

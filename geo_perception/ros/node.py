@@ -70,9 +70,17 @@ class Rejection(Exception):
 
     """
 
+    outcome = Outcome.REJECTED
+
     def __init__(self, category, sentence):
         super().__init__(sentence)
         self.category = category
+
+
+class NothingDue(Rejection):
+    """A frame without a result while results come as often as they should."""
+
+    outcome = Outcome.LEFT_OUT
 
 
 class PerceptionNode(GuardedLifecycleNode):
@@ -308,7 +316,8 @@ class PerceptionNode(GuardedLifecycleNode):
             self.process(stamp, message.header.frame_id, image)
             delay = 1e-9 * (self.get_clock().now().nanoseconds - stamp)
         except Rejection as rejection:
-            outcome, category, sentence = Outcome.REJECTED, rejection.category, str(rejection)
+            outcome, category = rejection.outcome, rejection.category
+            sentence = str(rejection)
         except GeoPerceptionError as error:
             outcome, category, sentence = Outcome.FAILED, type(error).__name__, str(error)
             self.get_logger().warning(sentence, throttle_duration_sec=5.0)

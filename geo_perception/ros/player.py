@@ -16,6 +16,7 @@ from rosgraph_msgs.msg import Clock
 from geo_perception.errors import RecordingError
 
 _TF_TOPICS = ('/tf', '/tf_static')
+_TAIL_NS = 1_000_000_000   # TF may be wanted beyond the last image, to interpolate
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
@@ -97,16 +98,31 @@ class BagPlayer:
                     message_class, topic, _qos(latched=topic == '/tf_static'))
         self._clock = node.create_publisher(Clock, '/clock', 10)
 
-    def is_heard(self):
+    def is_heard(self, listeners=1):
         """
-        Tell whether somebody subscribes to the images.
+        Tell whether so many subscribe to the images and, where there is one, to the calibration.
+
+        Parameters
+        ----------
+        listeners : int
+            How many.
 
         Returns
         -------
         bool
 
         """
-        return self._publishers[self._image_topic].get_subscription_count() > 0
+        return all(self._publishers[topic].get_subscription_count() >= listeners
+                   for topic in (self._image_topic, self.info_topic) if topic in self._publishers)
+
+    def introduce(self):
+        """Publish the first calibration, which may have been recorded after the first image."""
+        with Reader(self._path) as reader:
+            connections = [connection for connection in reader.connections
+                           if connection.topic == self.info_topic in self._publishers]
+            for _, _, data in reader.messages(connections=connections) if connections else ():
+                self._publishers[self.info_topic].publish(bytes(data))
+                return
 
     def messages(self):
         """
@@ -117,17 +133,20 @@ class BagPlayer:
         BagMessage
 
         """
-        wanted = set(self._stamps)
+        wanted, last = set(self._stamps), 0
         with Reader(self._path) as reader:
             played = [connection for connection in reader.connections
                       if connection.topic in self._publishers]
             for connection, time, data in reader.messages(connections=played):
+                if not wanted and time > last + _TAIL_NS:
+                    return
                 stamp = None
                 if connection.topic == self._image_topic:
                     stamp = _header_stamp(data)
                     if stamp not in wanted:
                         continue
                     wanted.remove(stamp)   # of two images with one stamp the first is played
+                    last = time
                 yield BagMessage(connection.topic, time, stamp, bytes(data))
 
     def publish(self, message):

@@ -21,8 +21,14 @@ from torch.nn import functional as F
 from geo_perception.environment import describe_machine
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.projection import pose_vector_to_matrix
+from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.inference.motion import newest_motion
+from geo_perception.inference.motion_uncertainty import (
+    fit_motion_calibration, motion_errors, MotionCalibration)
+from geo_perception.losses.photometric import photometric_residual
+from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
-from geo_perception.model_file import Metadata
+from geo_perception.model_file import Metadata, TrainingCamera
 from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.egomotion import build_egomotion
 from geo_perception.preprocessing import Preprocessing
@@ -210,10 +216,12 @@ class ViewSynthesisModule(lightning.LightningModule):
         self._schedule = schedule
         self._not_finite = 0
         self._data: Dict = {}
-        self._outputs: List[Tuple[float, ...]] = []
+        self._outputs: List[Tuple] = []
         self._metrics: Dict[str, float] = {}
+        self._motion_calibration: Optional[MotionCalibration] = None
+        self._training_camera: Optional[TrainingCamera] = None
 
-    def describe_data(self, summary):
+    def describe_data(self, summary, camera=None):
         """
         Take the description of the data for the model file.
 
@@ -221,13 +229,15 @@ class ViewSynthesisModule(lightning.LightningModule):
         ----------
         summary : dict
             Plain numbers and strings.
+        camera : TrainingCamera, optional
+            Of the training images.
 
         """
         sources = self._egomotion_arguments['sources']
         if summary['length'] != sources + 1:
             raise ConfigurationError(f'data.length is {summary["length"]}, so model.sources must '
                                      f'be {summary["length"] - 1}, not {sources}')
-        self._data = summary
+        self._data, self._training_camera = summary, camera
 
     def _inputs(self, batch):
         """Return images (B, L, 3, H, W) in [-1, 1] and intrinsics (B, 3, 3)."""
@@ -308,17 +318,26 @@ class ViewSynthesisModule(lightning.LightningModule):
             images, K, self.loss.options.both_directions)
         terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
                           source_disparities)
-        depth = 1.0 / disparities[0][:, 0].float()
+        disparity = disparities[0].float()
+        if self.loss.options.normalise_disparity:
+            disparity = mean_normalised(disparity)
+        depth = 1.0 / disparity[:, 0]
+        motions = newest_motion(pose_vector_to_matrix(poses.float()))
+        centre = images.shape[1] // 2
+        residuals = photometric_residual(
+            images[:, centre], images[:, centre + 1], depth[:, None],
+            pose_vector_to_matrix(poses[:, centre].float()), K)
         if batch_index == 0:
             self._show(images[0, images.shape[1] // 2], disparities[0][0])
         for i in range(len(depth)):
             self._outputs.append((terms['total'].item(),
                                   *_depth_errors(depth[i], batch['depth'][i]),
-                                  *_motions(poses[i], batch['poses'][i])))
+                                  motions[i].double().cpu().numpy(),
+                                  _true_motion(batch['poses'][i]), residuals[i].item()))
 
     def on_validation_epoch_end(self):
         """Log what was collected; find the scale."""
-        loss, ratio, scaled_error, predicted, true = (
+        loss, ratio, scaled_error, motions, true_motions, residuals = (
             np.array(column) for column in zip(*self._outputs))
         self._outputs.clear()
         self._metrics = {'loss': float(loss.mean())}
@@ -327,16 +346,28 @@ class ViewSynthesisModule(lightning.LightningModule):
             self._metrics['depth_ratio'] = float(np.nanmedian(ratio))
             self._metrics['depth_ratio_spread'] = float(
                 np.nanstd(ratio) / np.nanmedian(ratio))
-        moving = np.isfinite(true) & (true > SMALLEST_MOTION)
-        if moving.any():
-            ratios = true[moving] / np.maximum(predicted[moving], 1e-12)
-            self._metrics['metres_per_unit'] = float(np.median(ratios))
-            low, high = np.quantile(ratios, [0.25, 0.75])
-            self._metrics['metres_per_unit_spread'] = float((high - low) / np.median(ratios))
+        self._learn_motion(motions, true_motions, residuals)
         for name, value in self._metrics.items():
             self.log(f'val/{name}', value, prog_bar=True)
         # Photometric loss does not rank models by the quality of their depth (sfmlearner.md 9).
         self.log('val/error', self._metrics.get('abs_rel_median_scaled', self._metrics['loss']))
+
+    def _learn_motion(self, motions, true_motions, residuals):
+        """Find the scale of motions, and how wrong they are once it is applied."""
+        self._motion_calibration = None
+        predicted, true = (np.linalg.norm(T[:, :3, 3], axis=1) for T in (motions, true_motions))
+        moving = np.isfinite(true) & (true > SMALLEST_MOTION)
+        if not moving.any():
+            return
+        ratios = true[moving] / np.maximum(predicted[moving], 1e-12)
+        scale = float(np.median(ratios))
+        low, high = np.quantile(ratios, [0.25, 0.75])
+        self._metrics['metres_per_unit'] = scale
+        self._metrics['metres_per_unit_spread'] = float((high - low) / scale)
+        known = np.isfinite(true)
+        self._motion_calibration = fit_motion_calibration(
+            motion_errors(motions[known], true_motions[known], scale), motions[known],
+            residuals[known], self._data.get('interval') or 0.0)
 
     def _show(self, image, disparity):
         """Send a picture of image and disparity to TensorBoard."""
@@ -366,16 +397,18 @@ class ViewSynthesisModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint):
         """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
-        metric = 'metres_per_unit' in self._metrics
+        calibration = {name: self._metrics[name]
+                       for name in ('metres_per_unit', 'metres_per_unit_spread')
+                       if name in self._metrics}
+        if self._motion_calibration is not None:
+            calibration.update(self._motion_calibration.entries())
         header = asdict(Metadata(
             job='geometry', architecture=self._depth_name,
             arguments={'depth': self._depth_arguments, 'egomotion_name': self._egomotion_name,
                        'egomotion': self._egomotion_arguments,
                        'normalise_disparity': self.loss.options.normalise_disparity},
             preprocessing=self.preprocessing, rotation='euler_xyz', world_frame='odom',
-            calibration={'metres_per_unit': self._metrics['metres_per_unit'],
-                         'metres_per_unit_spread': self._metrics['metres_per_unit_spread']}
-            if metric else {},
+            training_camera=self._training_camera, calibration=calibration,
             data={**self._data, 'epochs': self.current_epoch + 1, 'steps': self.global_step,
                   'seed': self.seed},
             metrics=self._metrics, versions=describe_machine()))
@@ -414,10 +447,7 @@ def _depth_errors(depth, truth):
     return ratio.item(), error.item()
 
 
-def _motions(poses, truth):
-    """Return how far the camera went to the next frame, as predicted and in truth."""
-    centre = len(truth) // 2
-    T = pose_vector_to_matrix(poses[centre].double())
-    predicted = T[:3, 3].norm().item()
-    true = (truth[centre + 1, :3, 3] - truth[centre, :3, 3]).norm().item()
-    return predicted, true
+def _true_motion(poses):
+    """Return how the camera moved between the last two frames, NaN where unknown."""
+    poses = poses.cpu().numpy()
+    return inverse_transform(poses[-2]) @ poses[-1]

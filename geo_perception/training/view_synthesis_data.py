@@ -20,10 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.datasets.snippets import (
-    brightness_changes, consecutive_snippets, moving_snippets)
+    consecutive_snippets, image_motion, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.scratch import scratch_array
 
@@ -102,8 +104,15 @@ def load_video(sequence, preprocessing, length, step, name):
         K[i] = camera.resized(resized.shape[1], resized.shape[0]).cropped(
             left, top, width, height).K
         depths.append(_matching_depth(frame, preprocessing))
-    snippets = moving_snippets(snippets, brightness_changes(images))
+    snippets = moving_snippets(snippets, image_motion(images))
     return Video(images, K, snippets, depths, sequence.poses)
+
+
+def _training_camera(sequence):
+    """Return the camera of a recording as the model file tells it."""
+    camera = sequence[0].camera
+    (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
+    return TrainingCamera(camera.width, camera.height, fx, fy, cx, cy)
 
 
 def _matching_depth(frame, preprocessing):
@@ -152,6 +161,19 @@ class Snippets(Dataset):
         return item
 
 
+def _name(spec):
+    """Return what a recording is called; a list of a prepared folder also by the folder."""
+    path = Path(spec)
+    return f'{path.parent.name}/{path.name}' if path.name in LISTS else path.name
+
+
+def _origin(specs):
+    """Return dataset and split of prepared folders, so that no test set is scored by mistake."""
+    folders = [Path(spec).expanduser().parent for spec in specs if Path(spec).name in LISTS]
+    settings = [read_settings(folder) for folder in folders if (folder / SETTINGS).is_file()]
+    return [f"{there.get('dataset')} {there.get('split')}" for there in settings]
+
+
 class ViewSynthesisData(lightning.LightningDataModule):
     """
     Training and validation videos.
@@ -160,10 +182,11 @@ class ViewSynthesisData(lightning.LightningDataModule):
     ----------
     train : str or list of str
         Recordings to learn from: anything with images and intrinsics; slices as in
-        ``bag[0:500]``.
+        ``bag[0:500]``. Of a prepared folder this is ``train.txt``.
     val : str, optional
-        Recording that selects the checkpoint and measures the scale. Without it the last tenth
-        of the (last) training recording is held out.
+        Recording that selects the checkpoint and measures the scale. Without it ``val.txt`` of
+        the (last) training recording counts if that is a prepared folder, else its last tenth is
+        held out. Of a prepared folder this is ``val.txt``.
     length : int
         Frames of a snippet, odd.
     step : int
@@ -188,11 +211,15 @@ class ViewSynthesisData(lightning.LightningDataModule):
         if length < 3 or length % 2 == 0:
             raise ConfigurationError(f'data.length is {length}; snippets have 3 or 5 frames, an '
                                      'odd number with the target in the middle')
-        self._train_specs = [train] if isinstance(train, str) else list(train)
-        self._val_spec = val
+        specs = [train] if isinstance(train, str) else list(train)
+        lists = [split_lists(spec) for spec in specs]
+        self._train_specs = [two[0] if two else spec for two, spec in zip(lists, specs)]
+        held_out = split_lists(val) if val is not None else lists[-1]
+        self._val_spec = held_out[1] if held_out else val
         self._options = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
                          'pose_topic': pose_topic}
-        self.length, self._step, self.batch_size = length, step, batch_size
+        # Plain numbers again: checkpoints hold nothing that needs code to be read.
+        self.length, self._step, self.batch_size = int(length), int(step), batch_size
         self.train, self.val = None, None
 
     def setup(self, stage):
@@ -214,10 +241,12 @@ class ViewSynthesisData(lightning.LightningDataModule):
         self.val = Snippets([load_video(val, preprocessing, self.length, self._step,
                                         self._val_spec or self._train_specs[-1])])
         self.trainer.lightning_module.describe_data({
-            'train': [Path(spec).name for spec in self._train_specs],
+            'train': [_name(spec) for spec in self._train_specs],
             'train_snippets': len(self.train), 'val_snippets': len(self.val),
-            'val': 'the end of the last' if self._val_spec is None else Path(self._val_spec).name,
-            'length': self.length, 'step': self._step})
+            'val': 'the end of the last' if self._val_spec is None else _name(self._val_spec),
+            'length': self.length, 'step': self._step,
+            'interval': self._step * usual_interval(sequences[0].stamps),
+            'prepared': _origin(self._train_specs)}, _training_camera(sequences[0]))
 
     def _open(self, spec):
         """Return a recording with its poses where it has any, without where it has none."""

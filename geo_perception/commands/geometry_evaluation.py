@@ -1,0 +1,146 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the verbs that measure depth and odometry leave behind: tables, JSON, CSV and a report."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from geo_perception.commands.tables import print_table
+from geo_perception.datasets.recording import open_images, open_recording
+from geo_perception.environment import command_line, describe_machine
+from geo_perception.errors import RecordingError
+from geo_perception.evaluation.geometry_report import write_geometry_report
+from geo_perception.evaluation.geometry_score import score_of_depth, score_of_odometry
+from geo_perception.evaluation.geometry_summary import (
+    depth_note, depth_table, depth_verdict, odometry_note, odometry_table, odometry_verdict)
+from geo_perception.evaluation.metrics_file import write_metrics
+from geo_perception.evaluation.training_overlap import refuse_training_data
+
+_WORDS = {'depth': (score_of_depth, depth_verdict, depth_table, depth_note),
+          'odometry': (score_of_odometry, odometry_verdict, odometry_table, odometry_note)}
+
+
+def present_geometry(recording, model, name, jobs, json=None, report=None, output=None):
+    """
+    Print the result and write the files that were asked for.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        What happened.
+    model : ModelFile
+        What was measured.
+    name : str
+        Of the recording, as the user named it.
+    jobs : tuple of str
+        ``depth``, ``odometry``, or both.
+    json : str, optional
+        File for the metrics.
+    report : str, optional
+        Folder for ``report.html`` and ``frames.csv``.
+    output : str, optional
+        File for the per-frame table, CSV.
+
+    Returns
+    -------
+    dict
+        Job to metrics, see `geo_perception.evaluation.geometry_score`.
+
+    """
+    console = Console()
+    metrics = print_geometry(console, recording, jobs)
+    written = []
+    if json:
+        write_metrics(json, metrics, recording=str(name), model=model.path,
+                      model_sha256=model.sha256, run=recording.mode, scale=recording.scale,
+                      command=command_line(), machine=describe_machine())
+        written.append(json)
+    if report:
+        written += [str(Path(report) / file) for file in ('report.html', 'frames.csv')]
+        write_geometry_report(written[-2], recording, model, name, jobs)
+        recording.to_csv(written[-1])
+    if output:
+        recording.to_csv(output)
+        written.append(output)
+    for path in written:
+        console.print(f'wrote {path}', highlight=False, soft_wrap=True)
+    return metrics
+
+
+def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_frame):
+    """
+    Return a recording with its poses where it has any, without where it has none.
+
+    Parameters
+    ----------
+    spec : str
+        As the user named it.
+    model : ModelFile
+        To be measured on it.
+    image_topic, camera_info_topic, pose_topic, pose_frame : str or None
+        Of a bag, see `geo_perception.datasets.recording.open_recording`.
+
+    Returns
+    -------
+    Sequence
+
+    Raises
+    ------
+    RecordingError
+        When it cannot be read.
+    ConfigurationError
+        When the model was trained on it.
+
+    """
+    try:
+        sequence = open_recording(spec, image_topic=image_topic, pose_topic=pose_topic,
+                                  camera_info_topic=camera_info_topic, pose_frame=pose_frame)
+    except RecordingError:
+        if pose_topic or pose_frame:
+            raise
+        sequence = open_images(spec, image_topic=image_topic,
+                               camera_info_topic=camera_info_topic, with_depth=True)
+    refuse_training_data(model, spec, sequence)
+    return sequence
+
+
+def print_geometry(console, recording, jobs):
+    """
+    Print the result.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    recording : GeometryRecording
+        What happened.
+    jobs : tuple of str
+        ``depth``, ``odometry``, or both.
+
+    Returns
+    -------
+    dict
+        Job to metrics.
+
+    """
+    found = {}
+    for job in jobs:
+        score, verdict, table, note = _WORDS[job]
+        metrics = found[job] = score(recording)
+        console.print(verdict(metrics), highlight=False, soft_wrap=True)
+        if metrics.get('images_scored') or metrics.get('ate_sim3_m') is not None:
+            print_table(console, *table(metrics))
+            console.print(note(metrics), highlight=False, soft_wrap=True, style='dim')
+    console.print(_frames_sentence(recording, metrics), highlight=False, soft_wrap=True)
+    return found
+
+
+def _frames_sentence(recording, metrics):
+    sentence = (f"{metrics['frames_in']} images, {metrics['frames_processed']} processed, "
+                f"{metrics['frames_dropped']} dropped")
+    if metrics['delay_p50_ms'] is not None:
+        sentence += (f"; delay {metrics['delay_p50_ms']:.1f} ms, 95th percentile "
+                     f"{metrics['delay_p95_ms']:.1f} ms")
+    return f'{sentence} ({recording.mode}). {recording.scale}'

@@ -1,0 +1,212 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The folder that ``infer`` writes with a geometry model: depth, previews and trajectories."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
+from geo_perception.geometry.se3 import quaternion_from_matrix
+from geo_perception.model_file import write_atomically
+from geo_perception.progress import track
+
+# 65.535 m is the farthest that 16 bits hold in millimetres.
+MILLIMETRES, FARTHEST = 1000.0, 65535
+# The nearest part of the inverse depths is cut off in previews, or one pixel darkens the rest.
+NEAREST_PART = 0.98
+COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'piece', 'reset',
+           'reason', 'warning')
+
+
+def write_geometry(pipeline, sequence, output):
+    """
+    Run a geometry pipeline over images and write all that it says.
+
+    Files: ``depth_png/`` (16 bits, millimetres, 0 = unknown or beyond 65.5 m; only where the
+    scale is known), ``depth_npy/`` (float32, NaN = unknown), ``preview/``, ``frames.csv``,
+    ``camera.json`` (of the depth images), and the trajectory in TUM's and KITTI's form, a piece
+    for each time the odometry started anew.
+
+    Parameters
+    ----------
+    pipeline : GeometryPipeline
+        What is run; images without intrinsics get relative depth and no odometry.
+    sequence : Sequence
+        Images.
+    output : str or pathlib.Path
+        Folder; it is created.
+
+    Returns
+    -------
+    dict
+        What was written, in numbers and sentences.
+
+    Raises
+    ------
+    ModelFileError
+        When the folder cannot be written.
+
+    """
+    folder = Path(output)
+    rows, pieces, camera = [], [], None
+    counts = {'images': len(sequence), 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0}
+    metric, warnings = None, []
+    for i in track(range(len(sequence)), 'Depth and odometry'):
+        try:
+            frame = sequence[i]
+            depth, odometry, row = _process(pipeline, frame)
+        except (ImageError, RecordingError) as error:
+            counts['failed'] += 1
+            rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': int(sequence.stamps[i]),
+                         'reason': str(error)})
+            continue
+        known = np.isfinite(depth.depth).any()
+        if known:
+            counts['depth'] += 1
+            camera, metric = depth.camera or camera, depth.metric
+            _write_depth(folder, f'{i:06d}', depth, frame.image)
+        if row.get('reset') or not pieces:
+            pieces.append([])
+            counts['resets'] += bool(row.get('reset'))
+        if odometry is not None:
+            counts['odometry'] += 1
+            pieces[-1].append((frame.stamp, odometry.T_odom_camera))
+        elif not pieces[-1] and known:
+            pieces[-1].append((frame.stamp, np.eye(4)))
+        if row.get('warning') and row['warning'] not in warnings:
+            warnings.append(row['warning'])
+        rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
+                     'depth_median': f'{np.nanmedian(depth.depth):.4f}' if known else '',
+                     'piece': len(pieces), **row})
+    _write_table(folder / 'frames.csv', rows)
+    # A piece of one frame is no way.
+    pieces = [piece for piece in pieces if len(piece) > 1]
+    _write_trajectories(folder, pieces)
+    if camera is not None:
+        write_atomically(folder / 'camera.json', json.dumps({
+            'width': camera.width, 'height': camera.height, 'fx': camera.K[0, 0],
+            'fy': camera.K[1, 1], 'cx': camera.K[0, 2], 'cy': camera.K[1, 2]}, indent=2).encode())
+    return {**counts, 'pieces': len(pieces), 'output': str(output), 'metric': bool(metric),
+            'unit': 'metres' if metric else 'up to scale', 'scale': pipeline.scale().sentence,
+            'metres_per_unit': pipeline.scale().metres_per_unit,
+            'intrinsics': camera is not None, 'warnings': warnings}
+
+
+def summary_sentence(summary):
+    """
+    Return what was written, for a person.
+
+    Parameters
+    ----------
+    summary : dict
+        From `write_geometry`.
+
+    Returns
+    -------
+    str
+        Lines.
+
+    """
+    lines = [f"{summary['images']} images: {summary['depth']} depths "
+             f"({summary['unit']}), {summary['odometry']} poses in {summary['pieces']} pieces, "
+             f"{summary['failed']} unreadable; wrote {summary['output']}"]
+    if not summary['intrinsics']:
+        lines.append('These images have no intrinsics: their depth is relative, and there is no '
+                     'odometry, which needs to know in which direction each pixel looks; record '
+                     'camera_info beside the images.')
+    else:
+        lines.append(summary['scale'])
+    return '\n'.join([*lines, *summary['warnings']])
+
+
+def _process(pipeline, frame):
+    """Return depth, odometry or None, and what the table says about one frame."""
+    if frame.camera is None:
+        return pipeline.depth_only(frame.image, None), None, {
+            'reason': 'the image has no intrinsics'}
+    result = pipeline(frame.image, frame.camera, frame.stamp)
+    row = {'reset': result.reset, 'reason': result.reason, 'warning': result.warning}
+    if result.odometry is not None:
+        row.update(residual=f'{result.odometry.residual:.4f}',
+                   standing=int(result.odometry.standing))
+    return result.depth, result.odometry, row
+
+
+def _write_depth(folder, name, depth, image):
+    """Write one depth in all forms."""
+    buffer = io.BytesIO()
+    np.save(buffer, depth.depth)
+    write_atomically(folder / 'depth_npy' / f'{name}.npy', buffer.getvalue())
+    if depth.metric:
+        millimetres = np.nan_to_num(depth.depth * MILLIMETRES, nan=0.0)
+        millimetres[millimetres > FARTHEST] = 0
+        _write_image(folder / 'depth_png' / f'{name}.png', millimetres.round().astype(np.uint16))
+    _write_image(folder / 'preview' / f'{name}.jpg', preview(depth.depth, image))
+
+
+def preview(depth, image):
+    """
+    Return a picture of a depth image below the image that it is of.
+
+    Parameters
+    ----------
+    depth : np.ndarray
+        Any unit, NaN where unknown, shape (h, w).
+    image : np.ndarray
+        (H, W, 3) uint8 RGB.
+
+    Returns
+    -------
+    np.ndarray
+        (2 h, w, 3) uint8 BGR: near is bright, unknown is black.
+
+    """
+    height, width = depth.shape
+    inverse = np.nan_to_num(1.0 / depth, nan=0.0)
+    nearest = max(np.quantile(inverse, NEAREST_PART), 1e-12)
+    colours = cv2.applyColorMap((255 * np.clip(inverse / nearest, 0, 1)).astype(np.uint8),
+                                cv2.COLORMAP_MAGMA)
+    scale = max(width / image.shape[1], height / image.shape[0])
+    size = max(round(image.shape[1] * scale), width), max(round(image.shape[0] * scale), height)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    crop = small[top:top + height, left:left + width, ::-1]
+    return np.concatenate([crop, colours])
+
+
+def _write_image(path, image):
+    """Write a picture in the format of its suffix."""
+    done, data = cv2.imencode(path.suffix, image)
+    if not done:
+        raise GeoPerceptionError(f'cannot encode {path}')
+    write_atomically(path, data.tobytes())
+
+
+def _write_table(path, rows):
+    """Write what is known about each frame."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, restval='')
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, table.getvalue().encode())
+
+
+def _write_trajectories(folder, pieces):
+    """Write each piece in both forms; the second is ``..._2.txt`` and so on."""
+    for number, piece in enumerate(pieces, 1):
+        suffix = '' if number == 1 else f'_{number}'
+        tum, kitti = [], []
+        for stamp, T in piece:
+            w, x, y, z = quaternion_from_matrix(T[:3, :3])
+            tum.append(f'{stamp // 10 ** 9}.{stamp % 10 ** 9:09d} '
+                       + ' '.join(f'{value:.6f}' for value in (*T[:3, 3], x, y, z, w)))
+            kitti.append(' '.join(f'{value:.9e}' for value in T[:3].ravel()))
+        for form, lines in (('tum', tum), ('kitti', kitti)):
+            write_atomically(folder / f'trajectory_{form}{suffix}.txt',
+                             ('\n'.join(lines) + '\n').encode())

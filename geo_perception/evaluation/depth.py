@@ -1,0 +1,254 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How far predicted depth is off on one image (sfmlearner.md section 6.1)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.camera import Camera
+from geo_perception.geometry.sampling import sample
+
+# Of one image, in this order; the first three are no shares.
+METRICS = ('abs_rel', 'sq_rel', 'rmse_m', 'rmse_log', 'a1', 'a2', 'a3')
+# Metres: below it lidars and renderers write zeros.
+NEAREST = 1e-3
+# Ends of the distances that errors are listed by, metres.
+DISTANCES = np.array([0.0, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, np.inf])
+# Shares of height and width: first and last row, first and last column.
+CROPS = {'none': (0.0, 1.0, 0.0, 1.0),
+         'garg': (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+         'eigen': (0.3324324, 0.91351351, 0.0359477, 0.96405229)}
+
+
+@dataclass(frozen=True)
+class DepthRules:
+    """
+    Which pixels count.
+
+    The published numbers on KITTI's Eigen split are those of ``garg`` and 80 m, scaled by the
+    median.
+
+    Attributes
+    ----------
+    crop : str
+        ``none``, ``garg`` or ``eigen`` (the latter for comparison with old supervised papers).
+    cap : float
+        Metres. Pixels that are farther away in truth are left out; predictions are clamped.
+
+    Raises
+    ------
+    ConfigurationError
+        When a value is none of those.
+
+    """
+
+    crop: str = 'none'
+    cap: float = 80.0
+
+    def __post_init__(self):
+        """Refuse what would leave no pixel."""
+        if self.crop not in CROPS:
+            raise ConfigurationError(f"the crop '{self.crop}' is unknown; choose "
+                                     f"{', '.join(CROPS)}")
+        if not self.cap > NEAREST:
+            raise ConfigurationError(f'the cap is {self.cap} m; it has to be above {NEAREST} m')
+
+    def scored(self, truth):
+        """
+        Return the pixels of a true depth image that count.
+
+        Parameters
+        ----------
+        truth : np.ndarray
+            Metres, shape (H, W), 0 or NaN where unknown.
+
+        Returns
+        -------
+        np.ndarray
+            Bool, shape (H, W).
+
+        """
+        inside = np.zeros(truth.shape, bool)
+        inside[crop_slices(self.crop, *truth.shape)] = True
+        return inside & (truth > NEAREST) & (truth < self.cap)
+
+
+@dataclass(frozen=True)
+class DepthComparison:
+    """
+    Errors of one image.
+
+    Attributes
+    ----------
+    errors : np.ndarray
+        `METRICS` of the depth as it is, shape (7,); NaN where it is not in metres.
+    errors_scaled : np.ndarray
+        The same after multiplying by `ratio`.
+    ratio : float
+        Median true over median predicted depth; NaN where no pixel counts.
+    coverage : float
+        Share of the counting pixels that have a prediction, 0..1.
+    flat_abs_rel : float
+        ``abs_rel`` of a flat picture at the true median: what knows nothing but the scale.
+    distance_pixels, distance_errors, distance_errors_scaled : np.ndarray
+        Pixels, and sums of their relative errors, for each of `DISTANCES`, shape (14,).
+
+    """
+
+    errors: np.ndarray
+    errors_scaled: np.ndarray
+    ratio: float
+    coverage: float
+    flat_abs_rel: float
+    distance_pixels: np.ndarray
+    distance_errors: np.ndarray
+    distance_errors_scaled: np.ndarray
+
+
+def crop_slices(name, height, width):
+    """
+    Return the rows and columns of a published crop, products truncated to integers.
+
+    Parameters
+    ----------
+    name : str
+        Of `CROPS`.
+    height, width : int
+        Pixels.
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns.
+
+    """
+    top, bottom, left, right = CROPS[name]
+    return (slice(int(top * height), int(bottom * height)),
+            slice(int(left * width), int(right * width)))
+
+
+def depth_errors(truth, predicted):
+    """
+    Return the published errors.
+
+    Parameters
+    ----------
+    truth, predicted : np.ndarray
+        Metres, above zero, shape (N,), N > 0.
+
+    Returns
+    -------
+    np.ndarray
+        `METRICS`, shape (7,).
+
+    """
+    truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
+    difference = truth - predicted
+    ratio = np.maximum(truth / predicted, predicted / truth)
+    return np.array([
+        np.mean(np.abs(difference) / truth), np.mean(difference ** 2 / truth),
+        np.sqrt(np.mean(difference ** 2)),
+        np.sqrt(np.mean((np.log(truth) - np.log(predicted)) ** 2)),
+        *(np.mean(ratio < 1.25 ** k) for k in (1, 2, 3))])
+
+
+def compare_depth(predicted, truth, metric, rules=DepthRules()):
+    """
+    Return the errors of one image, as it is and after median scaling.
+
+    Parameters
+    ----------
+    predicted : np.ndarray
+        At the pixels of the truth, shape (H, W), NaN where there is none.
+    truth : np.ndarray
+        Metres, shape (H, W), 0 or NaN where unknown.
+    metric : bool
+        Whether the prediction is in metres.
+    rules : DepthRules
+        Which pixels count.
+
+    Returns
+    -------
+    DepthComparison
+        All NaN where no pixel counts.
+
+    """
+    counting = rules.scored(truth)
+    scored = counting & np.isfinite(predicted) & (predicted > 0)
+    bins, unknown = len(DISTANCES) - 1, np.full(len(METRICS), np.nan)
+    coverage = scored.sum() / counting.sum() if counting.any() else np.nan
+    if not scored.any():
+        return DepthComparison(unknown, unknown, np.nan, coverage, np.nan,
+                               *np.zeros((3, bins)))
+    g, p = truth[scored].astype(float), predicted[scored].astype(float)
+    ratio = np.median(g) / np.median(p)
+    errors, sums = [], []
+    which = np.searchsorted(DISTANCES, g, side='right') - 1
+    for scale in (1.0 if metric else np.nan, ratio):
+        clamped = np.clip(scale * p, NEAREST, rules.cap)
+        errors.append(depth_errors(g, clamped) if np.isfinite(scale) else unknown)
+        sums.append(np.bincount(which, np.abs(g - clamped) / g, bins))
+    return DepthComparison(*errors, ratio, coverage, np.mean(np.abs(g - np.median(g)) / g),
+                           np.bincount(which, minlength=bins), *sums)
+
+
+def depth_at_truth(estimate, camera, shape):
+    """
+    Return predicted depth at the pixels of a true depth image.
+
+    A prediction of the whole image is resized with OpenCV's bilinear filter, as published
+    (depth, not disparity). One of a crop, or of an undistorted image, is sampled along the rays
+    of the true pixels.
+
+    Parameters
+    ----------
+    estimate : DepthEstimate
+        From the pipeline: ``depth`` and its ``camera``.
+    camera : Camera
+        Of the image that the truth is registered to.
+    shape : tuple of int
+        (H, W) of the truth.
+
+    Returns
+    -------
+    np.ndarray
+        float32, shape (H, W), NaN where the prediction does not look.
+
+    """
+    depth, (height, width) = np.asarray(estimate.depth, np.float32), shape
+    whole = camera.resized(depth.shape[1], depth.shape[0])
+    if not camera.distortion.any() and np.allclose(whole.K, estimate.camera.K, atol=1e-3):
+        return cv2.resize(depth, (width, height), interpolation=cv2.INTER_LINEAR)
+    pixels = _pixels(_frozen(camera.resized(width, height)), _frozen(estimate.camera))
+    values, valid = sample(torch.from_numpy(depth)[None, None], pixels)
+    return np.where(valid[0, 0].numpy(), values[0, 0].numpy(), np.float32(np.nan))
+
+
+def _frozen(camera):
+    """Return what says where a camera looks, hashable."""
+    return (camera.K.tobytes(), camera.width, camera.height, camera.distortion.tobytes(),
+            camera.distortion_model)
+
+
+@lru_cache(maxsize=2)
+def _pixels(source, target):
+    """Return where the pixels of one camera lie in a straight one, shape (1, 2, H, W)."""
+    K, width, height, distortion, model = source
+    camera = Camera(np.frombuffer(K).reshape(3, 3), width, height, np.frombuffer(distortion),
+                    model)
+    rays = camera.rays()[..., :2]
+    if camera.distortion.any():
+        module = cv2.fisheye if model == 'equidistant' else cv2
+        v, u = np.mgrid[:height, :width].astype(float)
+        points = np.stack([u, v], -1).reshape(-1, 1, 2)
+        rays = module.undistortPoints(points, camera.K, camera.distortion)
+        rays = rays.reshape(height, width, 2)
+    K = np.frombuffer(target[0]).reshape(3, 3)
+    pixels = rays @ K[:2, :2].T + K[:2, 2]
+    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]

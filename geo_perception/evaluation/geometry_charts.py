@@ -1,0 +1,298 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Pictures of the errors of depth and odometry, as data URIs."""
+
+import matplotlib
+import numpy as np
+
+from geo_perception.evaluation.charts import BASELINE, BOUND, chart, INK, legend_below, many, OURS
+from geo_perception.evaluation.charts import REFUSED
+from geo_perception.evaluation.depth import DISTANCES
+from geo_perception.evaluation.geometry_score import compared_frames, drift_by_length
+from geo_perception.evaluation.odometry import absolute_errors, path_length, step_ratios
+
+# A class of distances that holds less of the pixels says nothing.
+_SMALLEST_SHARE = 0.002
+_DEPTH_COLOURS, _ERROR_COLOURS = 'turbo_r', 'YlOrRd'
+_UNKNOWN = (225, 229, 233)
+# Relative errors from here on have one colour.
+LARGEST_ERROR = 0.3
+SYSTEMS = {'ours': ('odometry', OURS, '-'), 'five_point': ('five-point', BASELINE, '-'),
+           'constant_motion': ('constant motion', BOUND, '--')}
+
+
+def errors_by_distance(recording):
+    """
+    Draw the relative error over the true distance.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        With some scored depth.
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    depth = recording.depth
+    pixels = depth.distance_pixels.sum(0)
+    share = pixels / pixels.sum()
+    shown = np.flatnonzero(share > _SMALLEST_SHARE)
+    names = [f'{DISTANCES[i]:g}–{DISTANCES[i + 1]:g}\n{100 * share[i]:.0f} %' for i in shown]
+    series = [('after median scaling', depth.distance_errors_scaled, BASELINE)]
+    if np.isfinite(depth.errors[:, 0]).any():
+        series.insert(0, ('as it is', depth.distance_errors, OURS))
+    width = 0.8 / len(series)
+    with chart() as (axes, picture):
+        for k, (label, errors, colour) in enumerate(series):
+            place = np.arange(len(shown)) + width * (k - 0.5 * (len(series) - 1))
+            axes.bar(place, 100 * np.nansum(errors, 0)[shown] / pixels[shown], width,
+                     color=colour, label=label)
+        axes.set_xticks(np.arange(len(shown)), names)
+        axes.tick_params(axis='x', labelsize=8)
+        axes.set(xlabel='true distance (m) and share of the pixels',
+                 ylabel='relative error (%)')
+        axes.grid(axis='x', visible=False)
+        legend_below(axes, columns=2)
+    return picture.src
+
+
+def depth_over_time(recording):
+    """
+    Draw the relative error of each image over the time of the recording.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        With some scored depth.
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    depth, t = recording.depth, _seconds(recording)
+    with chart() as (axes, picture):
+        for label, errors, colour in (('as it is', depth.errors, OURS),
+                                      ('after median scaling', depth.errors_scaled, BASELINE)):
+            if np.isfinite(errors[:, 0]).any():
+                axes.plot(t, 100 * errors[:, 0], '.', color=colour, markersize=4,
+                          markeredgewidth=0, label=label, rasterized=many(t))
+        axes.set(xlabel='time in the recording (s)', ylabel='relative error (%)',
+                 ylim=(0, None))
+        legend_below(axes, columns=2)
+    return picture.src
+
+
+def scale_over_time(recording):
+    """
+    Draw how many times deeper, and longer, the truth is than what was said.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        With scored depth, or with odometry and its truth.
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    t = _seconds(recording)
+    used, _ = compared_frames(recording, recording.T_odom_camera)
+    with chart() as (axes, picture):
+        if np.isfinite(recording.depth.ratio).any():
+            axes.plot(t, recording.depth.ratio, '.', color=OURS, markersize=4,
+                      markeredgewidth=0, label='depth', rasterized=many(t))
+        if len(used) > 2:
+            middle, ratio = step_ratios(recording.T_odom_camera[used], recording.T_truth[used])
+            axes.plot(t[used[middle]], ratio, color=BASELINE, linewidth=1.2, label='way')
+        axes.axhline(1.0, color=INK, linewidth=0.9)
+        _mark_resets(axes, recording, t)
+        axes.set(xlabel='time in the recording (s)', ylabel='true over said', ylim=(0, None))
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, min(high, 3.0 * np.nanmedian(_heights(axes))))
+        legend_below(axes, columns=3)
+    return picture.src
+
+
+def drift(recording, quantity, with_scale):
+    """
+    Draw drift over the length of segments, of the odometry and of other systems.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        With some drift.
+    quantity : int
+        0 for translation (percent), 1 for rotation (degrees per 100 m).
+    with_scale : bool
+        Whether one scale is fitted to each first.
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    with chart() as (axes, picture):
+        for name, T in trajectories(recording):
+            rows = drift_by_length(recording, T, with_scale)
+            label, colour, style = SYSTEMS[name]
+            if rows:
+                axes.plot([row[0] for row in rows], [row[1 + quantity] for row in rows],
+                          style, marker='o', markersize=4, color=colour, label=label)
+        axes.set(xlabel='length of the segment (m)', ylim=(0, None), xlim=(0, None),
+                 ylabel=('drift (% of the way)', 'turn (degrees per 100 m)')[quantity])
+        legend_below(axes, columns=3)
+    return picture.src
+
+
+def position_error_over_way(recording, with_scale):
+    """
+    Draw how far each position is off once the whole is aligned, over the way.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        With odometry and its truth.
+    with_scale : bool
+        Sim(3), or SE(3).
+
+    Returns
+    -------
+    str
+        Data URI.
+
+    """
+    with chart() as (axes, picture):
+        for name, T in trajectories(recording):
+            used, _ = compared_frames(recording, T)
+            if len(used) < 2:
+                continue
+            label, colour, style = SYSTEMS[name]
+            axes.plot(path_length(recording.T_truth[used]),
+                      absolute_errors(T[used], recording.T_truth[used], with_scale), style,
+                      color=colour, label=label, rasterized=many(used))
+        axes.set(xlabel='way (m)', ylabel='position error (m)', ylim=(0, None))
+        legend_below(axes, columns=3)
+    return picture.src
+
+
+def trajectories(recording):
+    """
+    Return all systems of a recording.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        After the run.
+
+    Returns
+    -------
+    list of (str, np.ndarray)
+        Names in `SYSTEMS` and poses, ours first.
+
+    """
+    return [('ours', recording.T_odom_camera), *recording.baselines.items()]
+
+
+def depth_range(samples):
+    """
+    Return the distances that the colours of depth pictures reach from and to.
+
+    Parameters
+    ----------
+    samples : list of DepthSample
+        All that are shown.
+
+    Returns
+    -------
+    tuple of float
+        Metres.
+
+    """
+    truth = np.concatenate([sample.truth[np.isfinite(sample.truth)] for sample in samples])
+    low, high = np.percentile(truth, [1, 99])
+    return float(low), float(max(high, 1.05 * low))
+
+
+def depth_picture(depth, limits):
+    """
+    Return depth in colours: near red, far blue, unknown grey.
+
+    Parameters
+    ----------
+    depth : np.ndarray
+        Metres, shape (H, W), NaN where unknown.
+    limits : tuple of float
+        From `depth_range`.
+
+    Returns
+    -------
+    np.ndarray
+        RGB uint8.
+
+    """
+    low, high = np.log(limits)
+    return _coloured((np.log(depth) - low) / (high - low), _DEPTH_COLOURS)
+
+
+def error_picture(sample):
+    """
+    Return the relative error in colours, unknown grey.
+
+    Parameters
+    ----------
+    sample : DepthSample
+        One frame.
+
+    Returns
+    -------
+    np.ndarray
+        RGB uint8.
+
+    """
+    error = np.abs(sample.predicted - sample.truth) / sample.truth
+    return _coloured(error / LARGEST_ERROR, _ERROR_COLOURS)
+
+
+def colour_bars():
+    """
+    Return the colours of depth and of errors from low to high.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        RGB uint8, shape (12, 256, 3).
+
+    """
+    ramp = np.tile(np.linspace(0, 1, 256), (12, 1))
+    return _coloured(ramp, _DEPTH_COLOURS), _coloured(ramp, _ERROR_COLOURS)
+
+
+def _coloured(values, colours):
+    known = np.isfinite(values)
+    rgb = matplotlib.colormaps[colours](np.where(known, values, 0.0).clip(0, 1), bytes=True)
+    return np.where(known[..., None], rgb[..., :3], np.uint8(_UNKNOWN))
+
+
+def _mark_resets(axes, recording, t):
+    resets = t[[bool(reset) for reset in recording.resets]]
+    if len(resets):
+        axes.plot(resets, np.full(len(resets), 0.02), '|', color=REFUSED, markersize=6,
+                  transform=axes.get_xaxis_transform(), label='started anew', clip_on=False)
+
+
+def _heights(axes):
+    return np.concatenate([line.get_ydata() for line in axes.lines
+                           if line.get_label() in ('depth', 'way')])
+
+
+def _seconds(recording):
+    return (recording.stamps - recording.stamps[0]) * 1e-9

@@ -1,0 +1,226 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The depth and odometry parts of a report."""
+
+from pathlib import Path
+
+import numpy as np
+
+from geo_perception.environment import command_line
+from geo_perception.evaluation import error_charts, geometry_charts, trajectory_charts
+from geo_perception.evaluation.charts import jpeg_source
+from geo_perception.evaluation.depth_samples import chosen_samples
+from geo_perception.evaluation.geometry_score import (
+    compared_frames, score_of_depth, score_of_odometry)
+from geo_perception.evaluation.geometry_summary import (
+    depth_figures, depth_note, depth_table, depth_verdict, odometry_figures, odometry_note,
+    odometry_table, odometry_verdict, relative_text)
+from geo_perception.evaluation.odometry import fit_alignment
+from geo_perception.evaluation.relocalization_summary import share_text
+from geo_perception.evaluation.report import (
+    model_card, Part, provenance_section, recording_text, templates, title_of, write_report)
+
+JOBS = ('depth', 'odometry')
+
+
+def write_geometry_report(path, recording, model, name, jobs=JOBS):
+    """
+    Write the report of one evaluation, offline or live.
+
+    Parameters
+    ----------
+    path : str or Path
+        The HTML file.
+    recording : GeometryRecording
+        What happened.
+    model : ModelFile
+        What was evaluated.
+    name : str
+        Of the recording, as the user named it.
+    jobs : tuple of str
+        ``depth``, ``odometry``, or both.
+
+    """
+    facts = [('Recording', recording_text(name, recording)), ('Run', recording.mode),
+             ('Scale', recording.scale)]
+    write_report(path, title_of(name), geometry_parts(recording, model, jobs),
+                 [provenance_section(command_line(), facts)])
+
+
+def geometry_parts(recording, model, jobs=JOBS):
+    """
+    Return what a report says about a run of the geometry pipeline.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        What happened.
+    model : ModelFile
+        What was evaluated.
+    jobs : tuple of str
+        ``depth``, ``odometry``, or both. Delay and model, which they share, come with the last.
+
+    Returns
+    -------
+    list of Part
+
+    """
+    origin = (f'Model {Path(model.path).name} ({model.metadata.architecture}), {recording.mode}. '
+              f'{recording.scale}')
+    parts = []
+    if 'depth' in jobs:
+        metrics = score_of_depth(recording)
+        parts.append(Part('Depth', depth_verdict(metrics), origin, depth_figures(metrics),
+                          depth_sections(recording, metrics)))
+    if 'odometry' in jobs:
+        metrics = score_of_odometry(recording)
+        parts.append(Part('Odometry', odometry_verdict(metrics), origin,
+                          odometry_figures(metrics), odometry_sections(recording, metrics)))
+    parts[-1].sections.extend(_closing_sections(recording, metrics, model))
+    return parts
+
+
+def depth_sections(recording, metrics):
+    """
+    Return the sections about depth, leaving out what there is nothing to say about.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        What happened.
+    metrics : dict
+        From `geo_perception.evaluation.geometry_score.score_of_depth`.
+
+    Returns
+    -------
+    list of (str, str)
+        Headings and HTML.
+
+    """
+    if not metrics['images_scored']:
+        return []
+    macros = templates('sections.html.j2').module
+    sections = [('Summary', macros.summary(*depth_table(metrics), depth_note(metrics)))]
+    chosen = chosen_samples(recording)
+    if chosen:
+        sections.append(('Pictures', _pictures(recording, chosen)))
+    return [*sections, ('Errors', macros.charts([
+        {'src': geometry_charts.errors_by_distance(recording), 'alt': 'error by distance',
+         'caption': 'By true distance.'},
+        {'src': geometry_charts.depth_over_time(recording), 'alt': 'error over time',
+         'caption': 'Of each image.'}]))]
+
+
+def odometry_sections(recording, metrics):
+    """
+    Return the sections about odometry, leaving out what there is nothing to say about.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        What happened.
+    metrics : dict
+        From `geo_perception.evaluation.geometry_score.score_of_odometry`.
+
+    Returns
+    -------
+    list of (str, str)
+        Headings and HTML.
+
+    """
+    if metrics['ate_sim3_m'] is None:
+        return []
+    macros = templates('sections.html.j2').module
+    with_scale = metrics['ate_m'] is None
+    ways = _aligned_ways(recording, with_scale)
+    aligned = 'with one scale each' if with_scale else 'without a change of scale'
+    sections = [
+        ('Summary', macros.summary(*odometry_table(metrics), odometry_note(metrics))),
+        ('Trajectory', macros.charts([
+            {'src': trajectory_charts.ways_from_above(ways, recording.T_truth),
+             'alt': 'trajectories from above',
+             'caption': 'From above, each way laid over the truth as well as it fits, '
+                        f'{aligned}.'},
+            {'src': trajectory_charts.ways_in_space(ways, recording.T_truth),
+             'alt': 'trajectories in three dimensions',
+             'caption': 'The same in three dimensions.'}]))]
+    if metrics['segment_lengths_m']:
+        sections.append(('Drift', macros.charts([
+            {'src': geometry_charts.drift(recording, quantity, with_scale),
+             'alt': f'{name} drift by length of the segment'}
+            for quantity, name in enumerate(('translation', 'rotation'))])))
+    sections.append(('Errors along the way', macros.charts([
+        {'src': geometry_charts.position_error_over_way(recording, with_scale),
+         'alt': 'position error over the way',
+         'caption': f'Once the whole is aligned, {aligned}.'},
+        {'src': geometry_charts.scale_over_time(recording), 'alt': 'scale over time',
+         'caption': 'Scale: 1 where lengths are true. A level line elsewhere is a scale that is '
+                    'wrong but constant.'}])))
+    if metrics['motion_position_normalised_error'] is not None:
+        sections.append(('Is the stated uncertainty right?',
+                         macros.charts([], _calibration_text(metrics))))
+    return sections
+
+
+def _closing_sections(recording, metrics, model):
+    macros = templates('sections.html.j2').module
+    sections = []
+    if np.isfinite(recording.delay_ms).any():
+        sections.append(('Delay', macros.charts(
+            [{'src': error_charts.delay(recording), 'alt': 'delay of each frame'},
+             {'src': error_charts.delay_histogram(recording), 'alt': 'histogram of the delay'}],
+            _delay_text(recording, metrics))))
+    return [*sections, ('Model', macros.facts(model_card(model)))]
+
+
+def _pictures(recording, chosen):
+    limits = geometry_charts.depth_range([sample for _, sample in chosen])
+    samples = [{
+        'kind': kind.capitalize(), 'abs_rel': relative_text(sample.abs_rel),
+        'name': (f'image {sample.index}' if '@' in recording.names[sample.index]
+                 else recording.names[sample.index] or f'image {sample.index}'),
+        'time': f'{(recording.stamps[sample.index] - recording.stamps[0]) * 1e-9:.1f} s',
+        'image': jpeg_source(sample.image),
+        'predicted': jpeg_source(geometry_charts.depth_picture(sample.predicted, limits)),
+        'truth': jpeg_source(geometry_charts.depth_picture(sample.truth, limits)),
+        'error': jpeg_source(geometry_charts.error_picture(sample))}
+        for kind, sample in chosen]
+    depth_bar, error_bar = map(jpeg_source, geometry_charts.colour_bars())
+    return templates('geometry.html.j2').module.depth_samples(
+        samples, 'Camera image, predicted depth (brought to the true scale by the median), true '
+        'depth, and relative error. Where nothing is known it is grey.',
+        f'{limits[0]:.2g} m', f'{limits[1]:.2g} m',
+        f'{100 * geometry_charts.LARGEST_ERROR:.0f} % and more', depth_bar, error_bar)
+
+
+def _aligned_ways(recording, with_scale):
+    ways = []
+    for name, T in geometry_charts.trajectories(recording):
+        used, _ = compared_frames(recording, T)
+        if len(used) < 2:
+            continue
+        alignment = fit_alignment(T[used, :3, 3], recording.T_truth[used, :3, 3], with_scale)
+        shown = np.full((len(T), 3), np.nan)
+        shown[used] = alignment.apply(T[used])[:, :3, 3]
+        ways.append((*geometry_charts.SYSTEMS[name], shown))
+    return ways
+
+
+def _calibration_text(metrics):
+    parts = [f'{name}: '
+             f"{share_text(metrics[f'motion_{key}_in_68_percent_ellipsoid'])} and "
+             f"{share_text(metrics[f'motion_{key}_in_95_percent_ellipsoid'])}, normalised squared "
+             f"error {metrics[f'motion_{key}_normalised_error']:.2f}"
+             for name, key in (('way', 'position'), ('turn', 'orientation'))]
+    return ('The motion of every step states its covariance. The truth should lie inside its '
+            '68 % ellipsoid in 68 % of the steps, inside its 95 % ellipsoid in 95 %, and the '
+            f"normalised squared error should be 1. Measured, {'; '.join(parts)}.")
+
+
+def _delay_text(recording, metrics):
+    counts = (f"{metrics['frames_in']} images went in, {metrics['frames_processed']} were "
+              f"processed, {metrics['frames_dropped']} were dropped on the way.")
+    if recording.mode == 'offline':
+        return 'Time of the pipeline alone, depth and odometry together, without ROS. ' + counts
+    return 'From publishing the image to receiving its depth, through DDS. ' + counts

@@ -1,0 +1,112 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Offline evaluation: a recording through the same geometry pipeline that the node runs."""
+
+from dataclasses import replace
+import time
+
+import numpy as np
+
+from geo_perception.errors import RecordingError
+from geo_perception.evaluation.classical_odometry import (
+    chain, constant_motion, FivePointOdometry)
+from geo_perception.evaluation.depth import DepthRules
+from geo_perception.evaluation.depth_samples import score_depth
+from geo_perception.evaluation.geometry_result import GeometryRecording
+from geo_perception.progress import track
+
+
+def run_geometry(pipeline, sequence, rules=DepthRules()):
+    """
+    Send every frame of a recording through the pipeline.
+
+    Where the pipeline starts anew its pose goes on from the last one: nothing is known of the
+    motion in between, so what was missed counts as error. A scale from odometry is learned from
+    the recording's own poses.
+
+    Parameters
+    ----------
+    pipeline : GeometryPipeline
+        Fresh.
+    sequence : Sequence
+        Frames with intrinsics; with poses and depth as far as known.
+    rules : DepthRules
+        Which pixels of the depth count.
+
+    Returns
+    -------
+    GeometryRecording
+        ``delay_ms`` is the time of the pipeline alone.
+
+    Raises
+    ------
+    RecordingError
+        When a frame has no intrinsics.
+
+    """
+    recording = GeometryRecording.unanswered(sequence.stamps, sequence.poses, rules,
+                                             mode='offline')
+    T_odom_start = T_last = np.eye(4)
+    scale = None
+    for i in track(range(len(sequence)), 'Looking', total=len(sequence)):
+        frame = sequence[i]
+        recording.names[i] = frame.name
+        if frame.camera is None:
+            raise RecordingError(f'frame {frame.name} has no intrinsics, without which depth '
+                                 'cannot be compared; record camera_info beside the images')
+        started = time.perf_counter()
+        result = pipeline(frame.image, frame.camera, frame.stamp)
+        recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+        scale, odometry = result.scale, result.odometry
+        recording.processed[i] = True
+        recording.metric[i] = scale.metres_per_unit is not None
+        recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
+                                        else scale.metres_per_unit)
+        recording.resets[i] = result.reset
+        if result.reset or i == 0:
+            T_odom_start = recording.T_odom_camera[i] = T_last
+        if odometry is not None:
+            recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
+            recording.motion_covariance[i] = odometry.motion_covariance
+            _tell_distance(pipeline, recording, i, odometry)
+        score_depth(recording, i, frame, result.depth)
+    return replace(recording, scale='' if scale is None else scale.sentence)
+
+
+def with_baselines(recording, sequence):
+    """
+    Return the recording together with what other systems answer.
+
+    The five-point method takes the length of its steps from our odometry, so it is measured at
+    our scale; the constant motion is the mean of the true one.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        Of this sequence.
+    sequence : Sequence
+        Its frames.
+
+    Returns
+    -------
+    GeometryRecording
+
+    """
+    five_point = FivePointOdometry()
+    references, motions = zip(*(
+        five_point(frame.image, frame.camera) for frame in
+        (sequence[i] for i in track(range(len(sequence)), 'Following corners',
+                                    total=len(sequence)))))
+    return replace(recording, baselines={
+        'five_point': chain(references, motions, recording.T_odom_camera),
+        'constant_motion': constant_motion(recording.stamps, recording.T_truth)})
+
+
+def _tell_distance(pipeline, recording, i, odometry):
+    """Let the pipeline know how far the camera truly went, which it uses if so asked."""
+    before = recording.stamps[i] - round(1e9 * odometry.interval)
+    j = int(np.argmin(np.abs(recording.stamps[:i] - before)))
+    distance = np.linalg.norm(recording.T_truth[i, :3, 3] - recording.T_truth[j, :3, 3])
+    if np.isfinite(distance):
+        pipeline.observe_distance(float(distance))

@@ -1,0 +1,323 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The result of a run of the geometry pipeline in words and in tables."""
+
+import numpy as np
+
+from geo_perception.evaluation.relocalization_summary import (
+    angle_text, length_text, milliseconds_text, share_text)
+from geo_perception.evaluation.report import Figure
+
+SYSTEMS = {'five_point': 'Five-point', 'constant_motion': 'Constant motion'}
+
+
+def depth_verdict(metrics):
+    """
+    Return the result of the depth in one sentence or two.
+
+    Parameters
+    ----------
+    metrics : dict
+        From `geo_perception.evaluation.geometry_score.score_of_depth`.
+
+    Returns
+    -------
+    str
+
+    """
+    scaled, flat = metrics['abs_rel_median_scaled'], metrics['flat_abs_rel']
+    if scaled is None:
+        return (f"{metrics['frames_processed']} of {metrics['frames_in']} images were processed; "
+                'there is no true depth to compare with.')
+    if metrics['abs_rel'] is None:
+        sentence = (f'Depth has no unit here; once each image is scaled by the true median it is '
+                    f'{relative_text(scaled)} off, and {share_text(metrics["a1_median_scaled"])} '
+                    'of it is within 25 %.')
+    else:
+        sentence = (f"Depth is {relative_text(metrics['abs_rel'])} off, and "
+                    f"{share_text(metrics['a1'])} of it is within 25 % of the truth; once each "
+                    f'image is scaled by the true median it is {relative_text(scaled)} off.')
+    if scaled >= flat:
+        sentence += (' That does not beat a flat picture at the true median, which is '
+                     f'{relative_text(flat)} off.')
+    return sentence
+
+
+def odometry_verdict(metrics):
+    """
+    Return the result of the odometry in one sentence or two.
+
+    Parameters
+    ----------
+    metrics : dict
+        From `geo_perception.evaluation.geometry_score.score_of_odometry`.
+
+    Returns
+    -------
+    str
+
+    """
+    if metrics['ate_sim3_m'] is None:
+        return (f"{metrics['frames_processed']} of {metrics['frames_in']} images were processed; "
+                'there are no true poses to compare with.')
+    way = f"On a way of {metrics['path_m']:.1f} m "
+    if metrics['ate_m'] is None:
+        key = 'drift_sim3_percent'
+        sentence = (f'{way}odometry, which has no unit here, is '
+                    f"{length_text(metrics['ate_sim3_m'])} off once scaled and laid over the "
+                    'truth')
+    else:
+        key = 'drift_percent'
+        sentence = f"{way}odometry is {length_text(metrics['ate_m'])} off once laid over the truth"
+    if metrics[key] is None:
+        return sentence + '; the way is too short to measure drift.'
+    sentence += f' and drifts {percent_text(metrics[key])}.'
+    others = {name: found[key] for name, found in metrics['baselines'].items()
+              if found[key] is not None}
+    better = [f'{SYSTEMS[name].lower()} ({percent_text(value)})'
+              for name, value in others.items() if value <= metrics[key]]
+    if better:
+        sentence += f" Less does {' and '.join(better)}."
+    elif others:
+        name = min(others, key=others.get)
+        sentence += (f' {SYSTEMS[name]} at the same scale drifts {percent_text(others[name])}.'
+                     if name == 'five_point' else
+                     f' {SYSTEMS[name]} drifts {percent_text(others[name])}.')
+    if metrics['resets']:
+        sentence += (f" It started anew {metrics['resets']} "
+                     f"time{'s' if metrics['resets'] > 1 else ''} on the way.")
+    return sentence
+
+
+def depth_figures(metrics):
+    """
+    Return the numbers for the head of the report.
+
+    Parameters
+    ----------
+    metrics : dict
+        See `depth_verdict`.
+
+    Returns
+    -------
+    list of Figure
+
+    """
+    return [
+        Figure('Relative error', relative_text(metrics['abs_rel']),
+               f"median-scaled {relative_text(metrics['abs_rel_median_scaled'])}"),
+        Figure('Within 25 %', share_text(metrics['a1']),
+               f"median-scaled {share_text(metrics['a1_median_scaled'])}"),
+        Figure('Root mean square error', length_text(metrics['rmse_m']),
+               f"median-scaled {length_text(metrics['rmse_m_median_scaled'])}"),
+        Figure('True scale over said', number_text(metrics['scale_ratio_median']),
+               f"spread {relative_text(metrics['scale_ratio_spread'])}"),
+        Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
+               f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}")]
+
+
+def odometry_figures(metrics):
+    """
+    Return the numbers for the head of the report.
+
+    Parameters
+    ----------
+    metrics : dict
+        See `odometry_verdict`.
+
+    Returns
+    -------
+    list of Figure
+
+    """
+    five_point = metrics['baselines'].get('five_point', {})
+    return [
+        Figure('Trajectory error', length_text(metrics['ate_m']),
+               f"scale fitted {length_text(metrics['ate_sim3_m'])}"),
+        Figure('Drift', percent_text(metrics['drift_percent']),
+               f"five-point {percent_text(five_point.get('drift_percent'))}"),
+        Figure('Turn per 100 m', angle_text(metrics['drift_deg_per_100m']),
+               f"five-point {angle_text(five_point.get('drift_deg_per_100m'))}"),
+        Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
+               f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}"),
+        Figure('Images answered', f"{metrics['frames_answered']} of {metrics['frames_in']}",
+               f"{metrics['frames_dropped']} dropped, started anew {metrics['resets']} times")]
+
+
+def depth_table(metrics):
+    """
+    Return the errors of the depth as text.
+
+    Parameters
+    ----------
+    metrics : dict
+        See `depth_verdict`.
+
+    Returns
+    -------
+    columns : list of str
+        As it is, and median-scaled.
+    rows : list of (str, list of str)
+        Name and one cell a column.
+
+    """
+    rows = []
+    for title, name, text in (
+            ('Absolute relative error', 'abs_rel', number_text),
+            ('Squared relative error (m)', 'sq_rel', number_text),
+            ('Root mean square error (m)', 'rmse_m', number_text),
+            ('Root mean square of the logarithm', 'rmse_log', number_text),
+            ('Within a factor of 1.25', 'a1', relative_text),
+            ('Within 1.25²', 'a2', relative_text), ('Within 1.25³', 'a3', relative_text)):
+        rows.append((title, [text(metrics[name]), text(metrics[f'{name}_median_scaled'])]))
+    return ['As it is', 'Median-scaled'], rows
+
+
+def depth_note(metrics):
+    """
+    Return by which rules depth was compared.
+
+    Parameters
+    ----------
+    metrics : dict
+        See `depth_verdict`.
+
+    Returns
+    -------
+    str
+
+    """
+    crop = 'the whole image' if metrics['crop'] == 'none' else \
+        f"the crop of {metrics['crop'].capitalize()}"
+    return (f"Means over {metrics['images_scored']} images, over {crop} and true depths below "
+            f"{metrics['cap_m']:g} m; {share_text(metrics['coverage'])} of these pixels have a "
+            'prediction. Median-scaled: each image is multiplied by true over predicted median, '
+            'as published results are; that hides errors of the scale, whose ratio varies by '
+            f"{relative_text(metrics['scale_ratio_spread'])} from image to image. A flat picture "
+            f"at the true median has a relative error of {number_text(metrics['flat_abs_rel'])}.")
+
+
+def odometry_table(metrics):
+    """
+    Return the comparison with the other systems as text.
+
+    Parameters
+    ----------
+    metrics : dict
+        See `odometry_verdict`.
+
+    Returns
+    -------
+    columns : list of str
+        The systems compared, ours first.
+    rows : list of (str, list of str)
+        Name and one cell a system.
+
+    """
+    systems = [metrics, *metrics['baselines'].values()]
+    rows = []
+    for title, name, text in (
+            ('Trajectory error, SE(3)', 'ate_m', length_text),
+            ('Trajectory error, Sim(3)', 'ate_sim3_m', length_text),
+            ('Drift', 'drift_percent', percent_text),
+            ('Drift, one scale fitted', 'drift_sim3_percent', percent_text),
+            ('Turn per 100 m', 'drift_deg_per_100m', angle_text),
+            ('Error of a step', 'rpe_translation_m', length_text),
+            ('Error of a step, one scale fitted', 'rpe_translation_sim3_m', length_text),
+            ('Turn of a step', 'rpe_rotation_deg', angle_text)):
+        rows.append((title, [text(system[name]) for system in systems]))
+    for length in (3, 5):
+        rows.append((f'ATE-{length} (Zhou protocol)', [
+            '–' if system[f'ate{length}_zhou_m'] is None else
+            f"{system[f'ate{length}_zhou_m']:.4f} ± {system[f'ate{length}_zhou_std_m']:.4f} m"
+            for system in systems]))
+        rows.append((f'The same {length} frames, RMSE',
+                     [length_text(system[f'ate{length}_rmse_m']) for system in systems]))
+        rows.append((f'The same {length} frames, turn',
+                     [angle_text(system[f'ate{length}_rotation_deg']) for system in systems]))
+    return ['Odometry', *(SYSTEMS[name] for name in metrics['baselines'])], rows
+
+
+def odometry_note(metrics):
+    """
+    Return how the trajectory was compared.
+
+    Parameters
+    ----------
+    metrics : dict
+        See `odometry_verdict`.
+
+    Returns
+    -------
+    str
+
+    """
+    lengths = metrics['segment_lengths_m']
+    segments = (f"segments of {', '.join(f'{length:g}' for length in lengths)} m"
+                if lengths else 'no segment, for the way is too short')
+    published = '' if lengths and lengths[0] >= 100 else \
+        ' (KITTI takes 100 to 800 m, for which this way is too short)'
+    baselines = ('' if not metrics['baselines'] else
+                 ' Five-point is OpenCV’s essential matrix with recoverPose on followed corners, '
+                 'its steps as long as ours; constant motion is the mean of the true steps.')
+    return (f'Trajectory errors are root mean squares after alignment. Drift is KITTI’s, over '
+            f'{segments}{published}. The Zhou protocol fits a scale to every snippet and divides '
+            'by the number of frames instead of its root: it says little about odometry.'
+            + baselines)
+
+
+def percent_text(percent):
+    """
+    Write an error in percent for people.
+
+    Parameters
+    ----------
+    percent : float or None
+        Percent.
+
+    Returns
+    -------
+    str
+        A dash where it is unknown.
+
+    """
+    if percent is None or not np.isfinite(percent):
+        return '–'
+    return f'{percent:.1f} %' if percent < 99.95 else f'{percent:.0f} %'
+
+
+def relative_text(share):
+    """
+    Write a relative error for people.
+
+    Parameters
+    ----------
+    share : float or None
+        1 is 100 %.
+
+    Returns
+    -------
+    str
+        A dash where it is unknown.
+
+    """
+    return percent_text(None if share is None else 100 * share)
+
+
+def number_text(value):
+    """
+    Write a number to three digits.
+
+    Parameters
+    ----------
+    value : float or None
+        Any unit.
+
+    Returns
+    -------
+    str
+        A dash where it is unknown.
+
+    """
+    return '–' if value is None else f'{value:.3f}' if abs(value) < 9.9995 else f'{value:.3g}'

@@ -1,0 +1,238 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The geometry pipeline: depth and odometry of a camera, everything computed once a frame."""
+
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+
+from geo_perception.errors import ModelFileError
+from geo_perception.inference.depth import DepthEstimate, DepthNetwork
+from geo_perception.inference.motion import build_motion, View
+from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.rectification import Rectifier
+from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
+from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate, VisualOdometry
+from geo_perception.model_file import load_model_file
+
+JOB = 'geometry'
+# Cameras whose focal length is within this factor of the training camera's pass as alike.
+USUAL_FOCAL_RATIO = 1.2
+
+
+@dataclass(frozen=True)
+class GeometryResult:
+    """
+    What one frame says.
+
+    Attributes
+    ----------
+    depth : DepthEstimate
+        Of this image.
+    odometry : OdometryEstimate or None
+        None where there is no motion to tell: the first frame after a (re)start, a covered
+        lens, a repeated stamp, a frame too soon after the last.
+    reset : str
+        Why earlier frames were thrown away by this one, one sentence; empty if they were not.
+    scale : Scale
+        What depth and odometry are scaled with.
+    reason : str
+        Why ``odometry`` is None, one sentence; empty if it is not.
+    warning : str
+        What makes the results doubtful though there are some, one sentence; mostly empty.
+
+    """
+
+    depth: DepthEstimate
+    odometry: Optional[OdometryEstimate]
+    reset: str
+    scale: Scale
+    reason: str = ''
+    warning: str = ''
+
+
+class GeometryPipeline:
+    """
+    Depth and odometry from one camera.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for geometry.
+    device, precision, threads
+        As in `Engine`.
+    scale : ScaleOptions
+        Where metres come from.
+
+    Attributes
+    ----------
+    model : ModelFile
+        What it was made from.
+
+    """
+
+    def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions()):
+        metadata = model.metadata
+        self.model = model
+        self._rectifier = Rectifier(metadata.preprocessing)
+        self._scale = ScaleEstimator(scale, model)
+        self._depth_network = DepthNetwork(model, device, precision, threads)
+        self._odometry = VisualOdometry(
+            build_motion(model, device, precision, threads),
+            MotionCalibration.from_model(model), _trained_interval(model))
+        self._last = None
+
+    @classmethod
+    def load(cls, path, **options):
+        """
+        Load a pipeline from a model file.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            The model file.
+        **options
+            As in the constructor.
+
+        Returns
+        -------
+        GeometryPipeline
+
+        """
+        return cls(load_model_file(path, JOB), **options)
+
+    def describe(self):
+        """
+        Return device, library and precision in words.
+
+        Returns
+        -------
+        str
+
+        """
+        return self._depth_network.describe()
+
+    def __call__(self, image, camera, stamp):
+        """
+        Process the next image of the camera.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+        camera : Camera
+            Of that image; distortion is removed here.
+        stamp : int
+            Nanoseconds.
+
+        Returns
+        -------
+        GeometryResult
+
+        Raises
+        ------
+        ImageError
+            When it is no image, or not of the size that its camera has.
+        ConfigurationError
+            When the intrinsics are absurd.
+
+        """
+        if self._last is not None and stamp == self._last[0]:
+            return replace(self._last[1], odometry=None, reset='',
+                           reason='a frame with this stamp was there already')
+        crop, camera = self._rectifier(image, camera)
+        ratio = self._depth_network.focal_ratio(camera)
+        depth = self._depth_of(crop, ratio)
+        self._scale.observe_depth(depth, camera)
+        scale = self._scale.current()
+        step = self._odometry.update(View(crop, depth, camera, stamp, ratio),
+                                     scale.metres_per_unit)
+        result = GeometryResult(
+            _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
+            ' '.join(filter(None, [_focal_warning(ratio), step.warning])))
+        self._last = stamp, result
+        return result
+
+    def depth_only(self, image, camera):
+        """
+        Return the depth of an image by itself; nothing is remembered.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+        camera : Camera or None
+            Of that image, None where unknown: no depth is metric then, for the same image may
+            be of a near thing by a wide camera or of a far one by a narrow camera.
+
+        Returns
+        -------
+        DepthEstimate
+
+        """
+        crop, camera = self._rectifier(image, camera)
+        depth = self._depth_of(crop, self._depth_network.focal_ratio(camera))
+        return _scaled_depth(depth, camera, self._scale.current())
+
+    def scale(self):
+        """
+        Return the scale as it is known now.
+
+        Returns
+        -------
+        Scale
+
+        """
+        return self._scale.current()
+
+    def observe_distance(self, true_distance):
+        """
+        Learn the scale from how far the camera moved between the frames of the last odometry.
+
+        Parameters
+        ----------
+        true_distance : float
+            From wheels or TF, metres.
+
+        """
+        if self._odometry.distance is not None:
+            self._scale.observe_motion(self._odometry.distance, true_distance)
+
+    def reset(self):
+        """Forget earlier frames; the next one is the new origin of odometry."""
+        self._odometry.reset()
+        self._last = None
+
+    def _depth_of(self, crop, ratio):
+        """Return the depth in units of the network; of a covered lens nothing is known."""
+        if is_blank(crop):
+            return np.full(crop.shape[:2], np.nan, np.float32)
+        return self._depth_network(crop, ratio)
+
+
+def _trained_interval(model):
+    """Return the seconds between the frames that the network was trained on, None if unknown."""
+    interval = model.metadata.data.get('interval')
+    if interval is None:
+        return None
+    if not isinstance(interval, (int, float)) or not 0 < interval < np.inf:
+        raise ModelFileError(f'model file {model.path} says that it was trained on frames '
+                             f'{interval} s apart')
+    return interval
+
+
+def _scaled_depth(depth, camera, scale):
+    """Return depth in metres where scale and intrinsics are known."""
+    metric = scale.metres_per_unit is not None and camera is not None
+    return DepthEstimate(depth * np.float32(scale.metres_per_unit) if metric else depth, camera,
+                         metric)
+
+
+def _focal_warning(ratio):
+    """Return what is wrong with the focal length, mostly nothing."""
+    if 1 / USUAL_FOCAL_RATIO < ratio < USUAL_FOCAL_RATIO:
+        return ''
+    return (f'The focal length of this camera is {ratio:.2f} times that of the training camera; '
+            'depth and motion are corrected for it, but less accurate.')

@@ -1,0 +1,157 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From any camera to the pinhole image that a geometry network takes."""
+
+import cv2
+import numpy as np
+
+from geo_perception.errors import ConfigurationError, ImageError
+
+# Resizing an image that is longer than that many times its width takes gigabytes.
+LARGEST_ASPECT = 16
+
+
+def checked_image(image):
+    """
+    Return an image, or say what is wrong with it.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        What may be an image.
+
+    Returns
+    -------
+    np.ndarray
+        The same: (H, W, 3) uint8.
+
+    Raises
+    ------
+    ImageError
+        When it is no RGB image, or too narrow.
+
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ImageError(f'expected an RGB image (H, W, 3) of uint8, got {image.shape} '
+                         f'of {image.dtype}')
+    if max(image.shape[:2]) > LARGEST_ASPECT * min(image.shape[:2]):
+        raise ImageError(f'an image of {image.shape[1]}x{image.shape[0]} pixels is too narrow '
+                         'to be cropped')
+    return image
+
+
+class Rectifier:
+    """
+    Undistorts, resizes and crops the images of one camera.
+
+    What depends on the camera alone is computed when a new one comes.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Says the size.
+
+    """
+
+    def __init__(self, preprocessing):
+        self._preprocessing = preprocessing
+        self._source, self._maps, self._camera = None, None, None
+
+    def __call__(self, image, camera):
+        """
+        Return what the network sees.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+        camera : Camera or None
+            Of that image; None where unknown: it is taken as undistorted then.
+
+        Returns
+        -------
+        crop : np.ndarray
+            uint8 RGB, contiguous and writable.
+        camera : Camera or None
+            Of the crop, without distortion.
+
+        Raises
+        ------
+        ImageError
+            When it is no image, or not of the size that its camera has.
+        ConfigurationError
+            When the intrinsics are absurd.
+
+        """
+        checked_image(image)
+        cropped = None
+        if camera is not None:
+            if self._source is None or not same_camera(camera, self._source):
+                self._prepare(camera)
+            if image.shape[:2] != (camera.height, camera.width):
+                raise ImageError(f'the image has {image.shape[1]}x{image.shape[0]} pixels, its '
+                                 f'camera_info is for {camera.width}x{camera.height}')
+            if self._maps is not None:
+                image = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+            cropped = self._camera
+        crop = self._preprocessing.centre_crop(self._preprocessing.resize(image))
+        # A copy: PyTorch wants arrays that it may write to, and decoded images are not.
+        return np.array(crop, order='C'), cropped
+
+    def _prepare(self, camera):
+        """Take another camera."""
+        self._maps = None
+        self._camera = self.network_camera(camera)
+        self._maps = camera.undistortion()
+        self._source = camera
+
+    def network_camera(self, camera):
+        """
+        Return the camera of the crop.
+
+        Parameters
+        ----------
+        camera : Camera
+            Of the whole image.
+
+        Returns
+        -------
+        Camera
+            Without distortion.
+
+        Raises
+        ------
+        ConfigurationError
+            When the intrinsics are absurd.
+
+        """
+        (fx, _, cx), (_, fy, cy) = camera.K[:2]
+        if (not np.isfinite(camera.K).all() or min(fx, fy) <= 0
+                or not (abs(cx / camera.width - 0.5) < 1 and abs(cy / camera.height - 0.5) < 1)):
+            raise ConfigurationError(
+                f'the intrinsics fx={fx:g}, fy={fy:g}, cx={cx:g}, cy={cy:g} are not those of a '
+                f'{camera.width}x{camera.height} image; calibrate the camera')
+        width, height = self._preprocessing.resized_size(camera.width, camera.height)
+        left, top = self._preprocessing.centre(width, height)
+        rows, columns = self._preprocessing.crop
+        return camera.resized(width, height).cropped(left, top, columns, rows).straight()
+
+
+def same_camera(a, b):
+    """
+    Return whether two cameras have the same intrinsics.
+
+    Parameters
+    ----------
+    a, b : Camera
+        To be compared.
+
+    Returns
+    -------
+    bool
+
+    """
+    return a is b or (
+        (a.width, a.height, a.distortion_model) == (b.width, b.height, b.distortion_model)
+        and np.array_equal(a.K, b.K) and np.array_equal(a.distortion, b.distortion))

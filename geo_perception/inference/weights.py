@@ -1,0 +1,82 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Building the networks of a model file, or saying in one sentence why that is impossible."""
+
+import numpy as np
+import torch
+
+from geo_perception.errors import ConfigurationError, ModelFileError
+
+
+def build_network(model, build, *arguments, **options):
+    """
+    Return a network, freshly initialised.
+
+    Parameters
+    ----------
+    model : ModelFile
+        Where the arguments come from, for messages.
+    build : callable
+        Returns the network.
+    *arguments, **options
+        What it is called with.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ModelFileError
+        When it does not take these arguments.
+
+    """
+    try:
+        return build(*arguments, **options)
+    except (ConfigurationError, TypeError) as error:
+        raise ModelFileError(f'model file {model.path} cannot be used: {error}') from error
+
+
+def load_weights(network, model, scope=''):
+    """
+    Return a network with the weights of a model file, in evaluation mode.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Weights that its ``training_only`` names, if it has that, may be missing.
+    model : ModelFile
+        Where they are.
+    scope : str
+        What the names of its weights begin with in the file, e.g. ``depth.``.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same network.
+
+    Raises
+    ------
+    ModelFileError
+        When a weight is missing, of another shape or not finite.
+
+    """
+    weights = {name[len(scope):]: value for name, value in model.weights().items()
+               if name.startswith(scope)}
+    optional = getattr(network, 'training_only', ())
+    for name, parameter in network.state_dict().items():
+        found = weights[name].shape if name in weights else None
+        if found is None and name.startswith(optional):
+            continue
+        if found != tuple(parameter.shape):
+            raise ModelFileError(
+                f'model file {model.path} does not fit architecture '
+                f'{model.metadata.architecture}: weight {scope}{name} should be '
+                f'{tuple(parameter.shape)}, found {found}')
+        if not np.isfinite(weights[name]).all():
+            raise ModelFileError(f'model file {model.path} is of no use: weight {scope}{name} '
+                                 'holds a NaN or infinite number')
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()},
+                            strict=False)
+    return network.eval()

@@ -1,0 +1,76 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a calibration message has to say before it is believed."""
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
+
+from geo_perception.errors import CalibrationError
+from geo_perception.ros.calibration import checked_camera
+
+
+def message(**changes):
+    """Return the calibration of a raw camera of 640x480."""
+    info = CameraInfo(width=640, height=480, distortion_model='plumb_bob',
+                      d=[-0.3, 0.1, 0.0, 0.0, 0.0])
+    info.header.frame_id = 'camera'
+    info.k = np.array([500.0, 0, 320, 0, 510, 240, 0, 0, 1])
+    info.p = np.array([400.0, 0, 330, 0, 0, 410, 250, 0, 0, 0, 1, 0])
+    for name, value in changes.items():
+        if isinstance(value, tuple):
+            index, number = value
+            getattr(info, name)[index] = number
+        else:
+            setattr(info, name, value)
+    return info
+
+
+def test_a_raw_image_has_K_and_distortion_a_rectified_one_P():
+    """Never a mixture."""
+    raw, rectified = checked_camera(message()), checked_camera(message(), rectified=True)
+    assert (raw.K[0, 0], raw.K[1, 2], raw.distortion[0]) == (500, 240, -0.3)
+    assert (rectified.K[0, 0], rectified.K[1, 2]) == (400, 250)
+    assert not rectified.distortion.any()
+    assert (raw.width, raw.height, raw.frame_id) == (640, 480, 'camera')
+
+
+def test_binning_and_region_of_interest_are_followed():
+    """The size in the message is that of the calibration, not of the image."""
+    camera = checked_camera(message(binning_x=2, binning_y=2))
+    assert (camera.width, camera.height, camera.K[0, 0]) == (320, 240, 250)
+    camera = checked_camera(message(
+        roi=RegionOfInterest(x_offset=100, y_offset=50, width=200, height=100)))
+    assert (camera.width, camera.height) == (200, 100)
+    assert camera.K[:2, 2] == pytest.approx([220, 190])
+
+
+@pytest.mark.parametrize('change, rectified, sentence', [
+    ({'k': (0, 0.0)}, False, 'uncalibrated camera: its focal length is 0.0'),
+    ({'width': 0}, False, 'its size 0x480'),
+    ({'k': (0, 5.0)}, False, 'K of camera_info cannot be'),
+    ({'k': (0, 1e6)}, False, 'cannot be that of an image of 640x480 pixels'),
+    ({'k': (4, 20.0)}, False, 'cannot be'),
+    ({'k': (4, -500.0)}, False, 'uncalibrated'),
+    ({'k': (2, 0.0)}, False, 'cannot be'),
+    ({'k': (5, 900.0)}, False, 'cannot be'),
+    ({'k': (8, 0.0)}, False, 'cannot be'),
+    ({'k': (1, np.nan)}, False, 'cannot be'),
+    ({'p': (0, 0.0)}, True, 'matrix P of camera_info is zero'),
+    ({'p': (2, 5000.0)}, True, 'P of camera_info cannot be'),
+    ({'distortion_model': 'fov'}, False, "distortion model 'fov' of camera_info is not one of"),
+    ({'d': [0.1, 0.2]}, False, 'has 4 or 5 finite coefficients'),
+    ({'d': [0.1, np.inf, 0.0, 0.0, 0.0]}, False, 'finite coefficients')])
+def test_absurd_numbers_are_one_sentence(change, rectified, sentence):
+    """Zero, far off, of the wrong kind."""
+    with pytest.raises(CalibrationError, match=sentence) as caught:
+        checked_camera(message(**change), rectified)
+    assert '\n' not in str(caught.value)
+
+
+def test_what_is_not_used_may_be_absurd():
+    """A driver of rectified images need not fill in K, and no distortion has no model."""
+    assert checked_camera(message(p=(0, 0.0))).K[0, 0] == 500
+    assert checked_camera(message(d=[], distortion_model='')).K[0, 0] == 500
+    assert checked_camera(message(distortion_model='fov'), rectified=True).K[0, 0] == 400

@@ -1,0 +1,511 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Depth and odometry: exact networks give exact answers; whatever happens, it is told."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from small_world import CAMERA, view
+from tiny_geometry_model import ARGUMENTS, PREPROCESSING, tensors, write_geometry_model
+import torch
+from true_geometry import METRES_PER_UNIT, true_pipeline
+
+from geo_perception.datasets.frame import Frame
+from geo_perception.errors import ConfigurationError, ImageError, ModelFileError
+from geo_perception.geometry.projection import pose_vector_to_matrix
+from geo_perception.geometry.se3 import (
+    inverse_transform, make_transform, matrix_from_rotation_vector, R_BODY_OPTICAL,
+    rotation_angle, rotation_vector_from_matrix)
+from geo_perception.inference.geometry import GeometryPipeline
+from geo_perception.inference.motion import correct_focal_length, newest_motion, View
+from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.scale import ScaleOptions
+from geo_perception.inference.visual_odometry import VisualOdometry
+from geo_perception.networks.egomotion import EgoMotionNet
+
+SECOND = 10 ** 9
+TENTH = SECOND // 10
+
+
+@pytest.fixture(autouse=True)
+def plain_pytorch(monkeypatch):
+    """Leave OpenVINO out, whose conversion takes seconds a model."""
+    monkeypatch.setattr('geo_perception.inference.engine._openvino',
+                        lambda *arguments: (None, None, None))
+
+
+def pose(x=0.0, y=0.0, z=1.0, yaw=0.0):
+    """Return the pose of a level camera in front of the wall."""
+    R = matrix_from_rotation_vector([0, 0, yaw]) @ R_BODY_OPTICAL
+    return make_transform(R, [x, y, z])
+
+
+def drive(poses):
+    """Return frames along a way, a tenth of a second apart."""
+    frames = []
+    for i, T in enumerate(poses):
+        image, depth = view(T)
+        frames.append(Frame(SECOND + i * TENTH, cv2.GaussianBlur(image, (7, 7), 0), f'{i}',
+                            CAMERA, T, depth))
+    return frames
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    """Return the path of a model file."""
+    return write_geometry_model(tmp_path_factory.mktemp('model') / 'tiny.safetensors')
+
+
+@pytest.fixture(scope='module')
+def way():
+    """Return frames of a curved drive."""
+    a = np.linspace(0, 1.5, 12)
+    return drive([pose(0.4 * s, 0.5 * np.sin(s), 1 + 0.1 * s, 0.2 * np.cos(3 * s)) for s in a])
+
+
+def run(pipeline, frames, **changes):
+    """Return the results of frames."""
+    return [pipeline(f.image, f.camera, f.stamp, **changes) for f in frames]
+
+
+def is_covariance(matrix):
+    """Return whether a matrix is finite, symmetric and positive definite."""
+    return bool(np.isfinite(matrix).all() and np.allclose(matrix, matrix.T)
+                and (np.linalg.eigvalsh(matrix) > 0).all())
+
+
+def test_true_motions_give_the_true_way(tmp_path, way):
+    """Pose, motion, depth and their cameras are exact, to rounding, and of the right frames."""
+    results = run(true_pipeline(tmp_path, way), way)
+    assert results[0].odometry is None and 'first frame' in results[0].reason
+    assert not any(result.reset or result.warning for result in results)
+    start = inverse_transform(way[0].T_world_camera)
+    for before, frame, result in zip(way, way[1:], results[1:]):
+        odometry = result.odometry
+        assert result.reason == '' and odometry.stamp == frame.stamp
+        assert np.allclose(odometry.T_odom_camera, start @ frame.T_world_camera, atol=1e-9)
+        assert np.allclose(odometry.motion, inverse_transform(before.T_world_camera)
+                           @ frame.T_world_camera, atol=1e-9)
+        assert odometry.interval == pytest.approx(0.1)
+        assert odometry.metric and not odometry.standing
+        assert is_covariance(odometry.motion_covariance) and is_covariance(odometry.covariance)
+        assert np.allclose(result.depth.depth, frame.depth, rtol=1e-5) and result.depth.metric
+        assert np.allclose(result.depth.camera.K, CAMERA.K)
+    sizes = [np.linalg.det(result.odometry.covariance) for result in results[1:]]
+    assert (np.diff(sizes) > 0).all()
+    assert np.allclose(results[1].odometry.covariance, results[1].odometry.motion_covariance)
+
+
+def test_residual_is_of_the_true_direction(tmp_path, way):
+    """True motions explain the images much better than their inverses."""
+    good, bad = true_pipeline(tmp_path, way), true_pipeline(tmp_path, way)
+    network = bad._odometry._network
+
+    class Backwards:
+        memory = 1
+
+        def __call__(self, *views):
+            return inverse_transform(network(*views))
+
+    bad._odometry._network = Backwards()
+    residuals = [[r.odometry.residual for r in run(pipeline, way)[1:]] for pipeline in (good, bad)]
+    assert np.median(residuals[0]) < 0.5 * np.median(residuals[1])
+    assert np.max(residuals) <= 1
+
+
+def test_without_scale_nothing_is_metric(tmp_path, way):
+    """The same way in the unit of the networks, and marked as such."""
+    results = run(true_pipeline(tmp_path, way, scale=ScaleOptions('none')), way)
+    truth = inverse_transform(way[0].T_world_camera) @ way[-1].T_world_camera
+    odometry = results[-1].odometry
+    assert np.allclose(odometry.T_odom_camera[:3, 3] * METRES_PER_UNIT, truth[:3, 3])
+    assert np.allclose(odometry.T_odom_camera[:3, :3], truth[:3, :3])
+    assert not odometry.metric and not results[-1].depth.metric
+    assert np.allclose(results[-1].depth.depth * METRES_PER_UNIT, way[-1].depth, rtol=1e-5)
+    metric = run(true_pipeline(tmp_path, way), way)[-1].odometry
+    factors = np.outer([2, 2, 2, 1, 1, 1], [2, 2, 2, 1, 1, 1])
+    assert np.allclose(metric.covariance, odometry.covariance * factors)
+
+
+def test_scale_that_becomes_known_on_the_way(tmp_path, way):
+    """What was chained without a scale becomes metric with the first one."""
+    pipeline = true_pipeline(tmp_path, way, scale=ScaleOptions('odometry'))
+    start = inverse_transform(way[0].T_world_camera)
+    for i, frame in enumerate(way):
+        result = pipeline(frame.image, frame.camera, frame.stamp)
+        if i >= 5:
+            truth = np.linalg.norm(frame.T_world_camera[:3, 3] - way[i - 1].T_world_camera[:3, 3])
+            pipeline.observe_distance(truth)
+        if i > 5:
+            assert result.odometry.metric and result.depth.metric
+            assert np.allclose(result.odometry.T_odom_camera, start @ frame.T_world_camera)
+        elif i:
+            assert not result.odometry.metric
+    assert pipeline.scale().metres_per_unit == pytest.approx(METRES_PER_UNIT)
+
+
+def shift(frames, first, nanoseconds):
+    """Return frames, later from one on."""
+    return frames[:first] + [replace(f, stamp=f.stamp + nanoseconds) for f in frames[first:]]
+
+
+def with_camera(frames, first, camera):
+    """Return frames, of another camera from one on."""
+    return frames[:first] + [replace(f, camera=camera) for f in frames[first:]]
+
+
+@pytest.mark.parametrize('change,words', [
+    (lambda way: shift(way, 6, -5 * SECOND), 'time jumped back by 4.900 s'),
+    (lambda way: shift(way, 6, 5 * SECOND), 'no usable image for 5.10 s'),
+    (lambda way: shift(way, 6, 4 * TENTH), 'no usable image for 0.50 s'),
+    (lambda way: with_camera(way, 6, replace(CAMERA, K=CAMERA.K * [[1.1], [1.1], [1]])),
+     '80.0 pixels before, 88.0 now')], ids=['back', 'gap', 'gap of several', 'focal length'])
+def test_what_breaks_the_chain_starts_it_anew(tmp_path, way, change, words):
+    """One sentence at the break, no motion across it, and a new origin."""
+    frames = change(way)
+    results = run(true_pipeline(tmp_path, way), frames)
+    assert words in results[6].reset and results[6].odometry is None
+    assert not any(result.reset for i, result in enumerate(results) if i != 6)
+    truth = inverse_transform(frames[6].T_world_camera) @ frames[8].T_world_camera
+    assert np.allclose(results[8].odometry.T_odom_camera, truth, atol=1e-9)
+    assert np.allclose(results[7].odometry.covariance, results[7].odometry.motion_covariance)
+
+
+def test_cut_in_the_video(tmp_path, way):
+    """Another scene from one frame to the next is told; a wrong network alone is not."""
+    other = [replace(f, image=np.ascontiguousarray(255 - f.image[::-1, ::-1])) for f in way]
+    mixed = way[:6] + other[6:]
+    pipeline = true_pipeline(tmp_path, mixed)
+    results = run(pipeline, mixed)
+    assert 'cut' in results[6].reset and results[6].odometry is None
+    assert not any(result.reset for i, result in enumerate(results) if i != 6)
+    assert results[7].odometry is not None
+
+
+def test_frame_left_out_is_bridged(tmp_path, way):
+    """Motion over two intervals is motion, only less certain."""
+    results = run(true_pipeline(tmp_path, way), way[:5] + way[6:])
+    truth = inverse_transform(way[0].T_world_camera) @ way[-1].T_world_camera
+    assert np.allclose(results[-1].odometry.T_odom_camera, truth, atol=1e-9)
+    assert results[5].odometry.interval == pytest.approx(0.2)
+
+
+def test_repeated_stamp_is_ignored(tmp_path, way):
+    """The same frame twice gives its depth, no motion, and leaves the way as it is."""
+    frames = way[:4] + [way[3]] + way[4:]
+    results = run(true_pipeline(tmp_path, way), frames)
+    assert results[4].odometry is None and 'this stamp' in results[4].reason
+    assert results[4].reset == '' and np.array_equal(results[4].depth.depth,
+                                                     results[3].depth.depth)
+    truth = inverse_transform(way[0].T_world_camera) @ way[-1].T_world_camera
+    assert np.allclose(results[-1].odometry.T_odom_camera, truth, atol=1e-9)
+
+
+def test_standing_camera_does_not_drift(tmp_path, way):
+    """A hundred noisy frames of one view: same pose, no growing doubt; then on as before."""
+    random = np.random.default_rng(0)
+    standing = [replace(way[5], stamp=way[5].stamp + (i + 1) * TENTH, image=np.clip(
+        way[5].image + random.normal(0, 4, way[5].image.shape), 0, 255).astype(np.uint8))
+        for i in range(100)]
+    after = [replace(f, stamp=f.stamp + 100 * TENTH) for f in way[6:]]
+    frames = way[:6] + standing + after
+    results = run(true_pipeline(tmp_path, frames), frames)
+    there = results[5].odometry.T_odom_camera
+    for result in results[6:106]:
+        assert result.odometry.standing and result.odometry.interval == pytest.approx(0.1)
+        assert np.array_equal(result.odometry.motion, np.eye(4))
+        assert np.allclose(result.odometry.T_odom_camera, there, atol=1e-12)
+        assert is_covariance(result.odometry.motion_covariance)
+    assert np.allclose(results[6].odometry.covariance, results[105].odometry.covariance,
+                       rtol=0.3)
+    assert results[106].odometry.interval == pytest.approx(0.1)
+    truth = inverse_transform(way[0].T_world_camera) @ way[-1].T_world_camera
+    assert np.allclose(results[-1].odometry.T_odom_camera, truth, atol=1e-9)
+
+
+def test_creeping_is_not_lost(tmp_path):
+    """Motion too slow to be seen from frame to frame is seen once it has added up."""
+    frames = drive([pose(y=0.004 * i) for i in range(80)])
+    results = run(true_pipeline(tmp_path, frames), frames)
+    assert sum(result.odometry.standing for result in results[1:]) > 20
+    way = results[-1].odometry.T_odom_camera[:3, 3]
+    assert np.linalg.norm(way) == pytest.approx(0.004 * 79, abs=0.03)
+
+
+def test_covered_lens(tmp_path, way):
+    """Black and blank frames have neither depth nor motion, and do no harm when they are few."""
+    black = replace(way[5], image=np.zeros_like(way[5].image))
+    blank = replace(way[6], image=np.full_like(way[6].image, 200))
+    results = run(true_pipeline(tmp_path, way), way[:5] + [black, blank] + way[7:])
+    for result in results[5:7]:
+        assert result.odometry is None and 'covered' in result.reason and not result.reset
+        assert np.isnan(result.depth.depth).all()
+    truth = inverse_transform(way[0].T_world_camera) @ way[-1].T_world_camera
+    assert np.allclose(results[-1].odometry.T_odom_camera, truth, atol=1e-9)
+    only = true_pipeline(tmp_path, way)
+    assert run(only, [black, blank, *way[7:9]])[-1].odometry is not None
+
+
+def test_frames_faster_than_in_training(tmp_path, way):
+    """A camera of 30 Hz gives motion every 0.1 s, at which the network was trained."""
+    frames = [replace(f, stamp=SECOND + i * TENTH // 3) for i, f in enumerate(way)]
+    results = run(true_pipeline(tmp_path, way), frames)
+    moved = [i for i, result in enumerate(results) if result.odometry is not None]
+    assert moved == [3, 6, 9]
+    assert 'trained on frames 0.100 s apart' in results[1].reason
+    truth = inverse_transform(way[0].T_world_camera) @ way[9].T_world_camera
+    assert np.allclose(results[9].odometry.T_odom_camera, truth, atol=1e-9)
+
+
+def test_frames_slower_than_in_training(tmp_path, way):
+    """At 3 Hz there is odometry, with a warning."""
+    frames = [replace(f, stamp=SECOND + i * 3 * TENTH) for i, f in enumerate(way)]
+    results = run(true_pipeline(tmp_path, way), frames)
+    assert all(result.odometry is not None for result in results[1:])
+    assert 'larger than any' in results[3].warning
+    usual = run(true_pipeline(tmp_path, way), way)[3].odometry.motion_covariance
+    assert np.trace(results[3].odometry.motion_covariance) == pytest.approx(np.trace(usual))
+
+
+def test_pure_rotation(tmp_path):
+    """Turning on the spot gives turns and no NaN."""
+    frames = drive([pose(yaw=0.03 * i) for i in range(8)])
+    results = run(true_pipeline(tmp_path, frames), frames)
+    last = results[-1].odometry
+    assert np.allclose(last.T_odom_camera[:3, 3], 0, atol=1e-12)
+    assert rotation_angle(np.eye(3), last.T_odom_camera[:3, :3]) == pytest.approx(0.21)
+    assert all(is_covariance(r.odometry.covariance) for r in results[1:])
+
+
+def test_motion_that_is_no_number(tmp_path, way):
+    """A network gone mad ends the chain, and nothing that is not finite comes out."""
+    pipeline = true_pipeline(tmp_path, way)
+    network = pipeline._odometry._network
+    run(pipeline, way[:5])
+
+    class Mad:
+        memory = 1
+
+        def __call__(self, *views):
+            return np.full((4, 4), np.nan)
+
+    pipeline._odometry._network = Mad()
+    result = run(pipeline, way[5:6])[0]
+    assert result.odometry is None and 'no number' in result.reset
+    pipeline._odometry._network = network
+    results = run(pipeline, way[6:])
+    assert np.isfinite(results[-1].odometry.T_odom_camera).all()
+
+
+def test_reset_and_depth_only(tmp_path, way):
+    """Depth alone leaves the odometry alone; reset makes the next frame the origin."""
+    pipeline = true_pipeline(tmp_path, way)
+    run(pipeline, way[:5])
+    depth = pipeline.depth_only(way[9].image, way[9].camera)
+    assert np.allclose(depth.depth, way[9].depth, rtol=1e-5) and depth.metric
+    unknown = pipeline.depth_only(way[9].image, None)
+    assert not unknown.metric and unknown.camera is None
+    result = run(pipeline, way[5:6])[0]
+    assert np.allclose(result.odometry.T_odom_camera, inverse_transform(way[0].T_world_camera)
+                       @ way[5].T_world_camera, atol=1e-9)
+    pipeline.reset()
+    results = run(pipeline, way[5:8])
+    assert results[0].odometry is None and results[0].reset == ''
+    assert np.allclose(results[2].odometry.T_odom_camera,
+                       inverse_transform(way[5].T_world_camera) @ way[7].T_world_camera, atol=1e-9)
+
+
+def test_accumulated_covariance_is_that_of_noisy_ways():
+    """Many chains of noisy motions spread as their covariance says, turns and lever arms too."""
+    law = MotionCalibration(0.01, 0.1, 0.02, 0.01, 0.1, 1.0, 0.0, 0.0)
+    motion = make_transform(matrix_from_rotation_vector([0.02, 0.3, 0.1]), [0.1, 0, 0.5])
+    random, ends = np.random.default_rng(0), np.eye(4)
+    for _ in range(6):
+        e = random.multivariate_normal(np.zeros(6), law.covariance(motion, 1.0, 0.1), 4000)
+        ends = ends @ make_transform(matrix_from_rotation_vector(e[:, 3:]) @ motion[:3, :3],
+                                     motion[:3, 3] + e[:, :3])
+
+    class Network:
+        memory = 1
+
+        def __call__(self, *views):
+            return motion
+
+    odometry = VisualOdometry(Network(), law)
+    pictures = np.random.default_rng(1).integers(0, 255, (7, 64, 96, 3), np.uint8)
+    odometry._residual = lambda *arguments: 1.0
+    depth = np.ones((64, 96), np.float32)
+    steps = [odometry.update(View(image, depth, CAMERA, i * TENTH), None)
+             for i, image in enumerate(pictures)]
+    estimate = steps[-1].estimate
+    errors = np.concatenate([
+        ends[:, :3, 3] - estimate.T_odom_camera[:3, 3],
+        rotation_vector_from_matrix(ends[:, :3, :3] @ estimate.T_odom_camera[:3, :3].T)], 1)
+    sampled = errors.T @ errors / len(errors)
+    whiten = np.linalg.inv(np.linalg.cholesky(estimate.covariance))
+    assert np.allclose(whiten @ sampled @ whiten.T, np.eye(6), atol=0.12)
+
+
+def test_what_the_network_is_shown(tiny, way):
+    """Three frames in order of time, each as the pipeline got it; at the start the first twice."""
+    pipeline = GeometryPipeline.load(tiny, device='cpu')
+    network, shown = pipeline._odometry._network, []
+    engine = network._engine
+    network._engine = lambda crops: shown.append(crops.copy()) or engine(crops)
+    run(pipeline, way[:4])
+    images = np.stack([frame.image for frame in way])
+    assert len(shown) == 3
+    for crops, expected in zip(shown, ([0, 0, 1], [0, 1, 2], [1, 2, 3])):
+        assert np.array_equal(crops, images[expected])
+
+
+def test_newest_motion_of_three_and_five_frames():
+    """From the motions of all sources against the target, the one between the last two."""
+    random = np.random.default_rng(0)
+    way = [np.eye(4)]
+    for _ in range(4):
+        way.append(way[-1] @ make_transform(
+            matrix_from_rotation_vector(random.normal(0, 0.1, 3)), random.normal(0, 1, 3)))
+    for length in (3, 5):
+        frames, centre = way[-length:], length // 2
+        sources = torch.from_numpy(np.array(
+            [inverse_transform(T) @ frames[centre]
+             for i, T in enumerate(frames) if i != centre]))
+        assert np.allclose(newest_motion(sources), inverse_transform(frames[-2]) @ frames[-1])
+
+
+def test_other_focal_length_is_a_stretched_world():
+    """Flow that a long camera sees, read by a short one, gives the true motion back."""
+    ratio = 1.7
+    K = np.diag([100.0, 100.0, 1.0])
+    stretch = np.diag([1, 1, 1 / ratio])
+    random = np.random.default_rng(0)
+    points = random.uniform([-0.3, -0.3, 3], [0.3, 0.3, 6], (50, 3))
+    motion = make_transform(matrix_from_rotation_vector([0.001, -0.002, 0.003]),
+                            [0.001, -0.002, 0.004])
+
+    def flow(points, motion, f):
+        moved = (points - motion[:3, 3]) @ motion[:3, :3]
+        return f * (moved[:, :2] / moved[:, 2:] - points[:, :2] / points[:, 2:])
+
+    seen = flow(points, motion, ratio * K[0, 0])
+    # What the training camera would have to do in the stretched world to see the same.
+    omega = rotation_vector_from_matrix(motion[:3, :3]) * [ratio, ratio, 1]
+    believed = make_transform(matrix_from_rotation_vector(omega),
+                              motion[:3, 3] * [1, 1, 1 / ratio])
+    assert np.allclose(flow(points @ stretch, believed, K[0, 0]), seen, atol=0.01)
+    assert np.abs(seen).max() > 0.2
+    assert np.allclose(correct_focal_length(believed, ratio), motion, atol=1e-9)
+
+
+# From here on with the real networks, which were never trained.
+
+def test_real_networks_and_their_scale(tiny, way):
+    """Depth is the inverse of the network's disparity, motion is what the network says."""
+    pipeline = GeometryPipeline.load(tiny, device='cpu', precision='fp32')
+    results = run(pipeline, way[:4])
+    network = pipeline._depth_network._engine
+    disparity = network(np.array(way[3].image)[None])[0, 0].numpy()
+    assert np.allclose(results[3].depth.depth, 2.0 / disparity, rtol=1e-3)
+    crops = np.stack([frame.image for frame in way[1:4]])
+    with torch.inference_mode():
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
+        module = egomotion_network()
+        poses = module(images[1:2], images[[0, 2]][None])[0]
+    expected = np.linalg.inv(pose_vector_to_matrix(poses[0, 1].double()).numpy())
+    expected[:3, 3] *= 2.0
+    assert np.allclose(results[3].odometry.motion, expected, atol=1e-6)
+    assert 'fp32' in pipeline.describe()
+
+
+def egomotion_network():
+    """Return the ego-motion network of the tiny model, by PyTorch alone."""
+    network = EgoMotionNet(**ARGUMENTS['egomotion'])
+    prefix = 'network.egomotion.'
+    network.load_state_dict({name[len(prefix):]: torch.from_numpy(value)
+                             for name, value in tensors().items() if name.startswith(prefix)})
+    return network.eval()
+
+
+def test_normalised_disparity(tmp_path, tiny, way):
+    """A model that was trained on normalised disparity has a mean inverse depth of one."""
+    path = write_geometry_model(tmp_path / 'n.safetensors', calibration={},
+                                arguments={**ARGUMENTS, 'normalise_disparity': True})
+    depth = GeometryPipeline.load(path, device='cpu').depth_only(way[0].image, CAMERA)
+    assert (1 / depth.depth).mean() == pytest.approx(1, rel=1e-3)
+    plain = GeometryPipeline.load(tiny, device='cpu').depth_only(way[0].image, CAMERA)
+    assert (2 / plain.depth).mean() != pytest.approx(1, rel=0.1)
+
+
+def test_longer_focal_length_means_deeper(tiny, way):
+    """The same image by a camera of twice the focal length shows what is twice as far."""
+    longer = replace(CAMERA, K=CAMERA.K * [[2], [2], [1]])
+    depths = [GeometryPipeline.load(tiny, device='cpu').depth_only(way[0].image, camera).depth
+              for camera in (CAMERA, longer)]
+    assert np.allclose(depths[1], 2 * depths[0], rtol=1e-4)
+    pipeline = GeometryPipeline.load(tiny, device='cpu')
+    assert pipeline(way[0].image, CAMERA, SECOND).warning == ''
+    assert '2.00 times' in pipeline(way[0].image, longer, 2 * SECOND).warning
+
+
+def test_larger_and_distorted_images(tiny):
+    """Distortion is removed at the full size; intrinsics follow undistortion, resize and crop."""
+    camera = replace(CAMERA.resized(320, 200), distortion=np.array([-0.25, 0.05, 0, 0, 0]))
+    image = cv2.resize(view(pose())[0], (320, 200))
+    pipeline = GeometryPipeline.load(tiny, device='cpu')
+    depth = pipeline.depth_only(image, camera)
+    assert depth.depth.shape == (64, 96) and not depth.camera.distortion.any()
+    straight, plain = camera.undistort(image)
+    again = pipeline.depth_only(straight, plain)
+    assert np.array_equal(depth.depth, again.depth)
+    assert not np.allclose(depth.depth, pipeline.depth_only(image, plain).depth)
+    # 320x200 -> 102x64, of which the middle 96 columns.
+    expected = plain.resized(102, 64).cropped(3, 0, 96, 64)
+    assert np.allclose(depth.camera.K, expected.K)
+
+
+@pytest.mark.parametrize('image,camera,error,words', [
+    (np.zeros((64, 96), np.uint8), CAMERA, ImageError, r'\(64, 96\)'),
+    (np.zeros((64, 90, 3), np.uint8), CAMERA, ImageError, '90x64.*96x64'),
+    (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, K=np.zeros((3, 3))), ConfigurationError,
+     'fx=0'),
+    (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, K=CAMERA.K * [[1, 1, 90], [1] * 3, [1] * 3]),
+     ConfigurationError, 'cx=4275'),
+    (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, K=CAMERA.K * np.nan), ConfigurationError,
+     'nan')])
+def test_bad_input_is_named(tiny, image, camera, error, words):
+    """What cannot be an image of that camera is refused, in a sentence with the values."""
+    with pytest.raises(error, match=words):
+        GeometryPipeline.load(tiny, device='cpu')(image, camera, SECOND)
+
+
+NAN = {'network.egomotion.pose.2.weight': np.full((12, 26, 1, 1), np.nan, np.float32)}
+
+
+@pytest.mark.parametrize('changes,words', [
+    ({'architecture': 'dispnet_huge'}, 'dispnet_huge'),
+    ({'arguments': {'depth': {}}}, 'egomotion network'),
+    ({'arguments': {**ARGUMENTS, 'depth': {'width': 0.5}}}, 'should be'),
+    ({'arguments': {**ARGUMENTS, 'depth': {'wdith': 0.5}}}, 'wdith'),
+    ({'arguments': {**ARGUMENTS, 'egomotion': {'sources': 3, 'width': 0.1}}}, '3 sources'),
+    ({'changed_tensors': {'network.depth.predict.0.weight': None}}, 'predict.0.weight.*None'),
+    ({'changed_tensors': NAN}, 'NaN'),
+    ({'preprocessing': replace(PREPROCESSING, crop=(60, 96))}, 'multiples of 16'),
+    ({'data': {'interval': -1}}, '-1 s apart'),
+    ({'calibration': {'metres_per_unit': float('nan')}}, 'metres_per_unit'),
+    ({'calibration': {'motion_along': 1.0}}, 'motion calibration')])
+def test_unusable_model_files_are_refused(tmp_path, changes, words):
+    """One sentence says what is wrong."""
+    path = write_geometry_model(tmp_path / 'm.safetensors', **changes)
+    with pytest.raises(ModelFileError, match=words):
+        GeometryPipeline.load(path, device='cpu')
+
+
+def test_model_for_another_job(tmp_path):
+    """A relocalization model is no geometry model."""
+    path = write_geometry_model(tmp_path / 'm.safetensors', job='relocalization')
+    with pytest.raises(ModelFileError, match='for relocalization, not for geometry'):
+        GeometryPipeline.load(path)
