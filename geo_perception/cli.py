@@ -80,7 +80,9 @@ def _run(arguments):
         return
     from jsonargparse import ArgumentParser, auto_cli
 
-    class Parser(ArgumentParser):
+    from geo_perception.commands.usage import OneSentence
+
+    class Parser(OneSentence, ArgumentParser):
         """Takes ``--flag`` for ``--flag true``."""
 
         def add_argument(self, *names, **options):

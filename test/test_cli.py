@@ -95,12 +95,17 @@ def test_help_lists_the_verbs(capsys):
     (('export', 'a.ckpt'), 'output'), (('evaluate',), 'relocalization'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'outptu'),
     (('infer', 'm', 'i', '--output', 'o', '--samples', 'many'), 'samples'),
-    (('sample', '--output', 'o', '--seed', '1.5'), 'seed')])
+    (('infer', 'm', 'i', '--outptu', 'o'), 'no option --outptu (did you mean --output?); see'),
+    (('train', 'flow'), "system is flow, but must be one of 'relocalization', '"),
+    (('infer', 'm', 'i', '--output', 'o', '--dense', 'x'), '--dense is x, but must be true or'),
+    (('sample', '--config', 'nowhere'), '--config: File does not exist'),
+    (('sample', '--output', 'o', '--seed', '1.5'), '--seed is 1.5, but must be a whole number')])
 def test_wrong_usage(capsys, arguments, words):
-    """Status 2, with what was wrong and where help is."""
+    """Status 2, with what was wrong and where help is, on one line."""
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, '')
-    assert words in err[err.index('error:'):] and '--help' in err
+    assert words in err and err.startswith('error: ') and err.endswith(' --help\n')
+    assert err.count('\n') == 1
 
 
 @pytest.mark.parametrize('arguments, words', [

@@ -117,9 +117,10 @@ def _command_line(system, arguments, callbacks):
     import sys
 
     from jsonargparse import lazy_instance
-    from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.loggers import TensorBoardLogger
 
+    from geo_perception.commands.usage import OneSentence
     from geo_perception.training.checkpoint_io import AtomicCheckpointIO
     from geo_perception.training.monitoring import ProgressBar, ProgressLog
 
@@ -129,6 +130,9 @@ def _command_line(system, arguments, callbacks):
     else:
         from geo_perception.training.view_synthesis import ViewSynthesisModule as Module
         from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
+
+    class Parser(OneSentence, LightningArgumentParser):
+        """Keeps its help for those who ask."""
 
     class TrainingCLI(LightningCLI):
         """Adds our own two options."""
@@ -151,7 +155,7 @@ def _command_line(system, arguments, callbacks):
 
     cli = TrainingCLI(
         Module, Data, run=False, args=arguments,
-        seed_everything_default=False,
+        seed_everything_default=False, parser_class=Parser,
         parser_kwargs={'prog': f'geo_perception train {system}', 'default_env': False},
         save_config_kwargs={'overwrite': True},
         trainer_defaults={
