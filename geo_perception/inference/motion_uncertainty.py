@@ -22,6 +22,9 @@ SMALLEST_SIGMA = 1e-6
 RESIDUAL_RANGE = (0.25, 8.0)
 # Errors of fewer motions say nothing about their spread.
 SMALLEST_SAMPLE = 12
+# Floors are at least this part of the usual motion: a standing camera is not known better, and
+# validation leaves it out.
+SMALLEST_FLOOR = 0.02
 # Motions in a row whose mean error shows what they share.
 RUN = 20
 # Something is left to each motion of its own.
@@ -321,6 +324,8 @@ def fit_motion_calibration(errors, motions, residuals, interval=0.0):
         np.stack([distances, distances], 1), ratio)
     floor_r, per_angle, power_r = _fit(
         (errors[:, 3:] ** 2).sum(1)[:, None], np.array([3.0]), (angles + zeros)[:, None], ratio)
+    floor_t = max(floor_t, SMALLEST_FLOOR * float(np.median(distances)))
+    floor_r = max(floor_r, SMALLEST_FLOOR * float(np.median(angles)))
     calibration = MotionCalibration(
         floor_t, part_along, part_across, floor_r, per_angle, usual_residual, power_t, power_r,
         usual_interval=float(interval))
