@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-A training step through Lightning, against a bare PyTorch loop.
+A training step through Lightning, against a PyTorch loop.
 
 The step of ``geo_perception train`` holds everything: taking the batch from the cache, cropping,
-logging, Lightning's hooks. The bare loop has the same network, loss and optimiser, and one batch
-that lies in memory ready for the network. Both take turns within one training run.
+logging, Lightning's hooks. The other loop has one batch that lies in memory ready for the network.
+For relocalization it is bare: the same network, loss and optimiser. For depth and ego-motion it is
+plain: the same graph as one writes it down first, see plain_view_synthesis.py. Both take turns
+within one training run.
 """
 
+from functools import partial
 import logging
 from pathlib import Path
 import tempfile
@@ -28,19 +31,26 @@ RECIPES = {
         'optimizer': 'adagrad', 'schedule': 'constant', 'preprocessing': Preprocessing()}},
     'posenet_lite': {'batch_size': 64, 'views': 4, 'clip': 5.0, 'model': {}},
 }
+# As published: 416x128, batches of 4, three frames.
+VIDEO_RECIPES = ('sfmlearner', 'geonet', 'geonet_vgg')
 
 
 def main():
     """Run the benchmark."""
     parser = argument_parser(__doc__, rounds=10)
-    parser.add_argument('--architectures', nargs='+', default=list(RECIPES), choices=RECIPES,
-                        help='networks to measure')
+    parser.add_argument('--architectures', nargs='+', default=[*RECIPES, *VIDEO_RECIPES[:2]],
+                        choices=[*RECIPES, *VIDEO_RECIPES], help='networks to measure')
+    parser.add_argument('--precision', default='32-true', choices=['32-true', 'bf16-mixed'],
+                        help='of our step for depth and ego-motion; the plain loop has 32 bits')
     arguments = parser.parse_args()
     results = Results(arguments)
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder, 'recording')
         _write_recording(recording)
         for architecture in arguments.architectures:
+            if architecture in VIDEO_RECIPES:
+                _measure_video(architecture, recording, folder, arguments, results)
+                continue
             recipe = RECIPES[architecture]
             times = _measure(recipe, recording, folder, arguments.rounds)
             where = f"{architecture}, batches of {recipe['batch_size']}"
@@ -53,8 +63,11 @@ def main():
 def _write_recording(path):
     """Write a bag of noise along a straight path."""
     from geo_perception.datasets.bag_writer import BagWriter
+    from geo_perception.geometry.camera import Camera
 
     random = np.random.default_rng(0)
+    camera = Camera(np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), 320, 240,
+                    frame_id='camera_optical_frame')
     T = np.eye(4)
     with BagWriter(path) as bag:
         for i in range(FRAMES):
@@ -62,52 +75,93 @@ def _write_recording(path):
             T[0, 3] = 0.01 * i
             stamp = i * 100_000_000
             bag.image('/camera/image_raw', stamp, 'camera_optical_frame', image, 'rgb8')
+            bag.camera_info('/camera/camera_info', stamp, camera)
             bag.pose('/ground_truth/pose', stamp, 'map', T)
 
 
 def _measure(recipe, recording, folder, rounds):
     """Return seconds a step, shape (rounds, steps), of both loops."""
-    import lightning
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    from geo_perception.training.monitoring import DataWait
     from geo_perception.training.novel_views import NovelViews
     from geo_perception.training.relocalization import RelocalizationModule
     from geo_perception.training.relocalization_data import RelocalizationData
 
+    ours, bare, _ = _take_turns(
+        RelocalizationModule(**recipe['model']),
+        RelocalizationData(str(recording), str(recording), batch_size=recipe['batch_size'],
+                           views=recipe['views'], novel_views=NovelViews(count=0)),
+        partial(_bare_step, recipe), folder, rounds, gradient_clip_val=recipe['clip'])
+    return {'geo_perception train': ours, 'bare PyTorch': bare}
+
+
+def _measure_video(architecture, recording, folder, arguments, results):
+    """Measure a step of depth and ego-motion, and how long it waits for data."""
+    from plain_view_synthesis import PlainStep
+
+    from geo_perception.losses.view_synthesis import GEONET_RIGID, SFMLEARNER
+    from geo_perception.training.view_synthesis import ViewSynthesisModule
+    from geo_perception.training.view_synthesis_data import ViewSynthesisData
+
+    module = ViewSynthesisModule(stretch=True, **{
+        'sfmlearner': {'depth': 'dispnet_vgg', 'loss': SFMLEARNER},
+        'geonet': {'depth': 'dispnet_resnet50', 'loss': GEONET_RIGID,
+                   'egomotion_arguments': {'batch_norm': True}},
+        'geonet_vgg': {'depth': 'dispnet_vgg', 'depth_arguments': {'form': 'geonet'},
+                       'loss': GEONET_RIGID, 'egomotion_arguments': {'batch_norm': True}},
+    }[architecture])
+
+    def plain(module, data):
+        batch = next(iter(data.train_dataloader()))
+        return PlainStep(module, *module.inputs(batch))
+
+    ours, theirs, share = _take_turns(
+        module, ViewSynthesisData(str(recording), str(recording)), plain, folder,
+        arguments.rounds, precision=arguments.precision)
+    where = f'{architecture}, 416x128, batches of 4, {arguments.precision}'
+    results.times(where, {'geo_perception train': ours, 'plain PyTorch': theirs})
+    results.target(f'step of geo_perception train / plain PyTorch, {where}',
+                   ratio(ours, theirs), 0.7)
+    results.target(f'share of the time waiting for data, {where}', share, 0.05)
+
+
+def _take_turns(module, data, other, folder, rounds, **options):
+    """Return seconds a step of both loops, shape (rounds, steps), and the share of waiting."""
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from geo_perception.training.monitoring import DataWait
+
     class Turns(lightning.Callback):
-        """Stops training after each round and lets the bare loop have its turn."""
+        """Stops training after each round and lets the other loop have its turn."""
 
         def __init__(self):
-            self._bare = self._mark = None
-            self.lightning, self.bare = [[]], []
+            self._other = self._mark = None
+            self.lightning, self.other = [[]], []
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
             now = time.perf_counter()
             if self._mark is not None:
                 self.lightning[-1].append(now - self._mark)
             if len(self.lightning[-1]) == STEPS + 1:
-                if self._bare is None:
-                    self._bare = _bare_step(recipe, module, trainer.datamodule)
-                self.bare.append([_time(self._bare) for _ in range(STEPS + 1)])
-                if len(self.bare) == rounds + 1:
+                if self._other is None:
+                    self._other = other(module, trainer.datamodule)
+                self.other.append([_time(self._other) for _ in range(STEPS + 1)])
+                waiting.on_train_epoch_start(trainer, module)   # that was no waiting for data
+                if len(self.other) == rounds + 1:
                     trainer.should_stop = True
                 self.lightning.append([])
             self._mark = time.perf_counter()
 
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
-    turns = Turns()
+    turns, waiting = Turns(), DataWait()
     trainer = lightning.Trainer(
-        accelerator='cpu', max_epochs=10000, gradient_clip_val=recipe['clip'], limit_val_batches=0,
+        accelerator='cpu', max_epochs=10000, limit_val_batches=0,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, log_every_n_steps=10,
-        logger=TensorBoardLogger(folder), callbacks=[DataWait(), turns])
-    trainer.fit(RelocalizationModule(**recipe['model']), datamodule=RelocalizationData(
-        str(recording), str(recording), batch_size=recipe['batch_size'], views=recipe['views'],
-        novel_views=NovelViews(count=0)))
+        logger=TensorBoardLogger(folder), callbacks=[waiting, turns], **options)
+    trainer.fit(module, datamodule=data)
     # Of the rounds the first warms up, and of a round the first step.
-    return {'geo_perception train': np.array(turns.lightning[1:rounds + 1])[:, 1:],
-            'bare PyTorch': np.array(turns.bare[1:])[:, 1:]}
+    return (np.array(turns.lightning[1:rounds + 1])[:, 1:], np.array(turns.other[1:])[:, 1:],
+            waiting.share)
 
 
 def _bare_step(recipe, module, data):

@@ -17,7 +17,7 @@ import torch
 from true_geometry import true_pipeline
 
 from geo_perception.cli import main
-from geo_perception.commands.geometry_output import preview, write_geometry
+from geo_perception.commands.geometry_output import write_geometry
 from geo_perception.datasets.recording import open_recording
 from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.model_file import load_model_file
@@ -180,14 +180,3 @@ def test_impossible_scale(bag, capsys, options, words):
     assert main(['infer', model, str(bag), '--output', 'o', *options]) == 1
     assert words in capsys.readouterr().err
     assert not Path('o').exists()
-
-
-def test_preview_is_bright_where_it_is_near():
-    """Near is brighter than far, unknown is black, the image is above."""
-    depth = np.full((8, 12), 10.0, np.float32)
-    depth[:, :4], depth[:, 4:8] = 1.0, np.nan
-    picture = preview(depth, np.full((16, 24, 3), (200, 0, 0), np.uint8))
-    assert picture.shape == (16, 12, 3)
-    assert (picture[:8] == (0, 0, 200)).all()
-    brightness = picture[8:].astype(int).sum(2)
-    assert brightness[4, 1] > 2 * brightness[4, 10] > 2 * brightness[4, 6]

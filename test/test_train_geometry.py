@@ -4,7 +4,10 @@
 """Training of depth and ego-motion through the real command line, on a small drive."""
 
 import json
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -22,9 +25,12 @@ from geo_perception.inference.motion_uncertainty import MotionCalibration   # no
 from geo_perception.model_file import load_model_file   # noqa: E402
 from geo_perception.preprocessing import Preprocessing   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
+from geo_perception.training.video_augmentation import (   # noqa: E402
+    crop_and_flip, recolour, VideoAugmentation)
 from geo_perception.training.view_synthesis import (   # noqa: E402
-    crop_and_flip, recolour, split_snippet, VideoAugmentation, ViewSynthesisModule)
-from geo_perception.training.view_synthesis_data import load_video   # noqa: E402
+    split_snippet, ViewSynthesisModule)
+from geo_perception.training.view_synthesis_data import (   # noqa: E402
+    load_video, ViewSynthesisData)
 
 CONFIG = Path(__file__).parents[1] / 'config'
 SMALL = ('--model.depth', 'dispnet_vgg', '--model.depth_arguments', '{width: 0.1}',
@@ -143,14 +149,51 @@ def test_resumed_run_is_the_uninterrupted_one(world):
 @pytest.mark.parametrize('system, config, options', [
     ('sfmlearner', 'sfmlearner.yaml', ('--model.egomotion_arguments.explainability', 'true',
                                        '--model.loss.explainability_weight', '0.2')),
-    ('sfmlearner', 'sfmlearner.yaml', ('--data.length', '5', '--model.sources', '4')),
-    ('geonet', 'geonet_rigid.yaml', ('--model.depth_arguments.width', '0.05'))])
+    ('sfmlearner', 'sfmlearner.yaml', (
+        '--data.length', '5', '--model.sources', '4', '--model.loss.explainability_weight', '0.2',
+        '--model.egomotion_arguments.explainability', 'true',
+        '--model.egomotion_arguments.batch_norm', 'true',
+        '--model.depth_arguments.batch_norm', 'true')),
+    ('geonet', None, ('--stage', 'rigid')),
+    ('geonet', 'geonet_rigid.yaml', (
+        '--model.depth', 'dispnet_vgg', '--model.depth_arguments.form', 'geonet',
+        '--model.augmentation', '{scale: 1.15, legacy_colour_augmentation: true}'))])
 def test_published_recipes_run(world, system, config, options):
     """Each at the published size, one step; the networks are thinner."""
     options = ('--model.depth_arguments.width', '0.05', '--model.egomotion_arguments.width',
                '0.25', *options)
-    assert train(world, '--config', str(CONFIG / config), *options, '--trainer.max_steps', '1',
-                 '--trainer.limit_val_batches', '1', system=system) == 0
+    config = () if config is None else ('--config', str(CONFIG / config))
+    assert train(world, *config, *options, '--trainer.max_steps', '1',
+                 '--trainer.limit_val_batches', '1', '--json', 'o.json', system=system) == 0
+    outcome = json.loads(Path('o.json').read_text())
+    assert outcome['steps'] == 1 and outcome['metrics']['train/skipped'] == 0
+    assert np.isfinite(outcome['metrics']['train/total'])
+
+
+@pytest.mark.parametrize('system, network, photometric', [
+    ('sfmlearner', 'DispNetVGG', 'l1'), ('geonet', 'DispNetResNet50', 'ssim')])
+def test_without_a_configuration_it_is_the_published_one(world, monkeypatch, system, network,
+                                                         photometric):
+    """Networks, loss and size, as soon as they are built."""
+    built = []
+
+    def setup(self, stage):
+        built.append(self.trainer.lightning_module)
+        raise ConfigurationError('seen enough')
+
+    monkeypatch.setattr(ViewSynthesisData, 'setup', setup)
+    assert train(world, system=system) == 1
+    (module,) = built
+    assert type(module.depth).__name__ == network
+    options = module.loss.options
+    assert (options.photometric, options.border) == (photometric, 'published')
+    assert module.preprocessing.crop == (128, 416) and module.preprocessing.stretch
+
+
+def test_the_other_stage(world, capsys):
+    """It is refused by its name."""
+    assert train(world, *SMALL, '--stage', 'flow', system='geonet') == 1
+    assert '--stage flow is not there yet' in capsys.readouterr().err
 
 
 def test_poses_are_not_needed(world):
@@ -161,12 +204,60 @@ def test_poses_are_not_needed(world):
     assert metadata['calibration'] == {} and 'metres_per_unit' not in metadata['metrics']
 
 
+PROGRAM = """
+import sys
+import torch
+from geo_perception.cli import main
+from geo_perception.training.view_synthesis import ViewSynthesisModule
+
+predict = ViewSynthesisModule.predict
+
+
+def broken(self, images, K, all_frames):
+    disparities, *rest = predict(self, images, K, all_frames)
+    if self.training and self.global_step == self.global_rank == 1:
+        disparities = [float('nan') * d for d in disparities]
+    return disparities, *rest
+
+
+def on_train_end(self):
+    torch.save(self.state_dict(), f'rank{self.global_rank}.pth')
+
+
+ViewSynthesisModule.predict, ViewSynthesisModule.on_train_end = broken, on_train_end
+sys.exit(main())
+"""
+
+
+def test_two_processes_train_one_network(world, tmp_path):
+    """Under torchrun: equal weights, and what is no number in one process is skipped in both."""
+    (tmp_path / 'program.py').write_text(PROGRAM)
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
+         'program.py', 'train', 'sfmlearner', '--data.train', str(world / 'train'), '--data.val',
+         str(world / 'val'), *SMALL, '--data.batch_size', '2', '--trainer.max_epochs', '1',
+         '--trainer.accelerator', 'cpu', '--trainer.devices', '2', '--trainer.strategy', 'ddp',
+         '--json', 'outcome.json'], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'OMP_NUM_THREADS': '1'})
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(tmp_path / f'rank{i}.pth') for i in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(value.isfinite().all() for value in first.values())
+    outcome = json.loads((tmp_path / 'outcome.json').read_text())
+    # Fourteen snippets, two a process and step; the last ones are left out.
+    assert outcome['steps'] == 3 and outcome['metrics']['train/skipped'] == 1
+    assert np.isfinite(outcome['metrics']['val/error'])
+
+
 @pytest.mark.parametrize('options, words', [
     (('--model.size', '[60,96]'), 'multiples of 16'), (('--data.length', '4'), 'odd'),
     (('--data.length', '5'), 'model.sources must be 4'),
     (('--model.depth', 'resnet'), 'dispnet_vgg'),
     (('--model.egomotion_arguments', '{wide: 1}'), 'wide'),
-    (('--model.loss.depth_consistency_weight', '0.5'), 'both_directions')])
+    (('--model.loss.depth_consistency_weight', '0.5'), 'both_directions'),
+    (('--model.loss.explainability_weight', '0.2'), 'set both'),
+    (('--model.egomotion_arguments', '{explainability: true}'), 'set both'),
+    (('--model.augmentation', '{gain: 0.1, legacy_colour_augmentation: true}'), 'its own')])
 def test_what_does_not_fit_together(world, capsys, options, words):
     """One sentence."""
     assert train(world, *SMALL, *options) == 1
@@ -174,22 +265,36 @@ def test_what_does_not_fit_together(world, capsys, options, words):
     assert words in line
 
 
-def test_a_loss_that_is_no_number_is_skipped_and_then_ends_the_run(world, monkeypatch, capsys,
-                                                                   caplog):
-    """One is skipped and named; several in a row are the end, and the checkpoint stays."""
+@pytest.mark.parametrize('what, options', [
+    ('loss', ()), ('loss', ('--trainer.precision', 'bf16-mixed')), ('gradient', ()),
+    ('loss', ('--trainer.accumulate_grad_batches', '2'))],
+    ids=['loss', 'loss in half precision', 'gradient', 'loss among several'])
+def test_what_is_no_number_is_skipped_and_then_ends_the_run(world, monkeypatch, capsys, caplog,
+                                                            what, options):
+    """One is skipped, named and changes nothing; several in a row are the end."""
     predict = ViewSynthesisModule.predict
-    bad = {4, 8, 9, 10, 11, 12}
+    per_step = 2 if options[:1] == ('--trainer.accumulate_grad_batches',) else 1
+    bad, batches, weights = {4, 8, 9, 10, 11, 12}, [], {}
 
-    def broken(self, *arguments):
-        disparities, *rest = predict(self, *arguments)
-        factor = float('nan') if self.training and self.global_step in bad else 1.0
-        return [factor * d for d in disparities], *rest
+    def broken(self, images, K, all_frames):
+        disparities, *rest = predict(self, images, K, all_frames)
+        if self.training:
+            n = len(batches) // per_step
+            batches.append(n)
+            weights[n] = self.depth.predict[0].weight.detach().clone()
+            if n in bad and what == 'loss':
+                disparities = [float('nan') * d for d in disparities]
+            elif n in bad:
+                disparities[0].register_hook(lambda gradient: float('nan') * gradient)
+        return disparities, *rest
 
     monkeypatch.setattr(ViewSynthesisModule, 'predict', broken)
-    assert train(world, *SMALL, '--trainer.max_epochs', '5') == 1
-    assert 'the loss at step 4 is not finite; snippets [' in caplog.text
-    assert '5 batches in a row' in capsys.readouterr().err
-    assert list(Path('runs').glob('**/last.ckpt'))
+    assert train(world, *SMALL, *options, '--trainer.max_epochs', '12') == 1
+    assert f'the {what} at step 4 is not finite; snippets [' in caplog.text
+    assert f'the {what} of 5 batches in a row' in capsys.readouterr().err
+    assert torch.equal(weights[5], weights[4]) and not torch.equal(weights[4], weights[3])
+    checkpoint = read_checkpoint(next(Path('runs').glob('**/last.ckpt')))
+    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
 
 
 def test_intrinsics_follow_crop_and_flip():
@@ -262,6 +367,22 @@ def test_light_changes_alike_in_all_frames():
     assert any((c - images).abs().max() > 0.05 for c in changed)
     for c in changed:
         assert torch.equal(c[:, 0], c[:, 2]) and c.abs().max() <= 1
+
+
+def test_light_as_published():
+    """Each channel of each frame has a gain of its own, and values are those of 8 bits."""
+    torch.manual_seed(0)
+    images = torch.full((2, 3, 3, 4, 5), -0.2)
+    published = VideoAugmentation(legacy_colour_augmentation=True)
+    changed = torch.stack([recolour(images, published) for _ in range(60)])
+    different = changed[(changed != images).flatten(1).any(1)]
+    assert 20 < len(different) < 40
+    light = 0.5 * different + 0.5
+    gains = light[:, 0, :, :, 0, 0]
+    assert (light == gains[:, None, :, :, None, None]).all()   # alike in a batch and an image
+    ratio = gains.flatten(1).amax(1) / gains.flatten(1).amin(1)
+    assert ratio.max() < 1.55 and ratio.median() > 1.15
+    assert ((255 * light - (255 * light).round()).abs() < 1e-3).all()
 
 
 def test_order_of_a_snippet():

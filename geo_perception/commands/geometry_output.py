@@ -13,13 +13,12 @@ import numpy as np
 
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
 from geo_perception.geometry.se3 import quaternion_from_matrix
+from geo_perception.inference.preview import preview
 from geo_perception.model_file import write_atomically
 from geo_perception.progress import track
 
 # 65.535 m is the farthest that 16 bits hold in millimetres.
 MILLIMETRES, FARTHEST = 1000.0, 65535
-# The nearest part of the inverse depths is cut off in previews, or one pixel darkens the rest.
-NEAREST_PART = 0.98
 COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'piece', 'reset',
            'reason', 'warning')
 
@@ -148,36 +147,6 @@ def _write_depth(folder, name, depth, image):
         millimetres[millimetres > FARTHEST] = 0
         _write_image(folder / 'depth_png' / f'{name}.png', millimetres.round().astype(np.uint16))
     _write_image(folder / 'preview' / f'{name}.jpg', preview(depth.depth, image))
-
-
-def preview(depth, image):
-    """
-    Return a picture of a depth image below the image that it is of.
-
-    Parameters
-    ----------
-    depth : np.ndarray
-        Any unit, NaN where unknown, shape (h, w).
-    image : np.ndarray
-        (H, W, 3) uint8 RGB.
-
-    Returns
-    -------
-    np.ndarray
-        (2 h, w, 3) uint8 BGR: near is bright, unknown is black.
-
-    """
-    height, width = depth.shape
-    inverse = np.nan_to_num(1.0 / depth, nan=0.0)
-    nearest = max(np.quantile(inverse, NEAREST_PART), 1e-12)
-    colours = cv2.applyColorMap((255 * np.clip(inverse / nearest, 0, 1)).astype(np.uint8),
-                                cv2.COLORMAP_MAGMA)
-    scale = max(width / image.shape[1], height / image.shape[0])
-    size = max(round(image.shape[1] * scale), width), max(round(image.shape[0] * scale), height)
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    top, left = (size[1] - height) // 2, (size[0] - width) // 2
-    crop = small[top:top + height, left:left + width, ::-1]
-    return np.concatenate([crop, colours])
 
 
 def _write_image(path, image):

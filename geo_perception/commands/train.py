@@ -5,6 +5,9 @@
 
 from typing import Literal
 
+# What is trained where no configuration is given: the systems as published.
+PUBLISHED = {'sfmlearner': 'config/sfmlearner.yaml', 'geonet': 'config/geonet_rigid.yaml'}
+
 
 def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
     """
@@ -14,7 +17,8 @@ def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
     ----------
     system : str
         ``relocalization``: PoseNet and its successors, from images with poses; ``sfmlearner``,
-        ``geonet``: depth and ego-motion, from video with intrinsics.
+        ``geonet``: depth and ego-motion, from video with intrinsics; as published, unless
+        ``--config`` says otherwise.
 
     """
     # The arguments of a training never come here, see `run`.
@@ -122,8 +126,13 @@ def _command_line(system, arguments, callbacks):
 
     from geo_perception.commands.usage import OneSentence
     from geo_perception.training.checkpoint_io import AtomicCheckpointIO
+    from geo_perception.errors import ConfigurationError
+    from geo_perception.share import share_file
     from geo_perception.training.monitoring import ProgressBar, ProgressLog
 
+    recipe = PUBLISHED.get(system)
+    if recipe is not None and not any(a.split('=')[0] in ('--config', '-c') for a in arguments):
+        arguments = ['--config', str(share_file(recipe)), *arguments]
     if system == 'relocalization':
         from geo_perception.training.relocalization import RelocalizationModule as Module
         from geo_perception.training.relocalization_data import RelocalizationData as Data
@@ -142,8 +151,14 @@ def _command_line(system, arguments, callbacks):
                                 help='Write the outcome to this file.')
             parser.add_argument('--resume', default=None, type=str,
                                 help='Checkpoint to go on from (last.ckpt).')
+            if system == 'geonet':
+                parser.add_argument('--stage', default='rigid', type=Literal['rigid', 'flow'],
+                                    help='What to train: depth and ego-motion (rigid).')
 
         def before_instantiate_classes(self):
+            if getattr(self.config, 'stage', 'rigid') != 'rigid':
+                raise ConfigurationError(f'train geonet --stage {self.config.stage} is not there '
+                                         'yet; --stage rigid trains depth and ego-motion')
             logger = getattr(self.config.trainer.logger, 'init_args', {})
             if 'save_dir' in logger:
                 logger.save_dir = str(Path(logger.save_dir).absolute())

@@ -8,7 +8,7 @@ SfMLearner and GeoNet's rigid stage differ in networks, loss and augmentation on
 configurations say how.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 import logging
 from typing import Dict, List, Literal, Optional, Tuple, Union
 
@@ -16,7 +16,6 @@ from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 import lightning
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from geo_perception.environment import describe_machine
 from geo_perception.errors import ConfigurationError
@@ -25,6 +24,7 @@ from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.motion import newest_motion
 from geo_perception.inference.motion_uncertainty import (
     fit_motion_calibration, motion_errors, MotionCalibration)
+from geo_perception.inference.preview import preview
 from geo_perception.losses.photometric import photometric_residual
 from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
@@ -33,6 +33,9 @@ from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.egomotion import build_egomotion
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.checkpoint import CONTENT_KEY
+from geo_perception.training.pictures import trajectory_picture
+from geo_perception.training.video_augmentation import (
+    crop_and_flip, recolour, VideoAugmentation)
 
 log = logging.getLogger(__name__)
 
@@ -43,98 +46,6 @@ Arguments = Dict[str, Union[bool, int, float, str]]
 LARGEST_NOT_FINITE = 5
 # Motion that says something about the scale, metres.
 SMALLEST_MOTION = 0.005
-
-
-@dataclass(frozen=True)
-class VideoAugmentation:
-    """
-    What training snippets go through, all frames of a batch alike (sfmlearner.md section 4).
-
-    Attributes
-    ----------
-    scale : float
-        Enlarge by up to this factor along each axis, then crop anywhere; 1.15 as published.
-    flip : float
-        Probability of a mirror image.
-    gamma, gain, colour : float
-        Gamma, brightness and the gain of each channel lie within ``1 +- this``, with
-        probability 0.5. The networks see it, the loss does not.
-
-    """
-
-    scale: float = 1.15
-    flip: float = 0.0
-    gamma: float = 0.0
-    gain: float = 0.0
-    colour: float = 0.0
-
-
-def crop_and_flip(images, K, augmentation):
-    """
-    Return enlarged, cropped and mirrored snippets with their intrinsics.
-
-    Parameters
-    ----------
-    images : torch.Tensor
-        Shape (B, L, 3, H, W).
-    K : torch.Tensor
-        Shape (B, 3, 3).
-    augmentation : VideoAugmentation
-        How much.
-
-    Returns
-    -------
-    images : torch.Tensor
-        Same shape.
-    K : torch.Tensor
-        Of the new images.
-
-    """
-    batch, length, _, height, width = images.shape
-    K = K.clone()
-    if augmentation.scale > 1:
-        scale_y, scale_x = (1 + (augmentation.scale - 1) * torch.rand(2)).tolist()
-        size = int(height * scale_y), int(width * scale_x)
-        top = int(torch.randint(size[0] - height + 1, ()))
-        left = int(torch.randint(size[1] - width + 1, ()))
-        larger = F.interpolate(images.flatten(0, 1), size, mode='bilinear', align_corners=False)
-        images = larger[:, :, top:top + height, left:left + width].unflatten(0, (batch, length))
-        A = K.new_tensor([[size[1] / width, 0, 0.5 * size[1] / width - 0.5 - left],
-                          [0, size[0] / height, 0.5 * size[0] / height - 0.5 - top], [0, 0, 1]])
-        K = A @ K
-    if torch.rand(()) < augmentation.flip:
-        images = images.flip(-1)
-        K[:, 0, 2] = width - 1 - K[:, 0, 2]
-    return images, K
-
-
-def recolour(images, augmentation):
-    """
-    Return images in another light.
-
-    Parameters
-    ----------
-    images : torch.Tensor
-        In [-1, 1], shape (B, L, 3, H, W).
-    augmentation : VideoAugmentation
-        How much.
-
-    Returns
-    -------
-    torch.Tensor
-        Same shape and range.
-
-    """
-    if torch.rand(()) < 0.5 or not (augmentation.gamma or augmentation.gain
-                                    or augmentation.colour):
-        return images
-
-    def draw(spread, *shape):
-        return 1 + spread * (2 * torch.rand(*shape, device=images.device) - 1)
-
-    light = (0.5 * images + 0.5) ** draw(augmentation.gamma, 1)
-    light = light * draw(augmentation.gain, 1) * draw(augmentation.colour, 1, 1, 3, 1, 1)
-    return 2 * light.clamp(0, 1) - 1
 
 
 class ViewSynthesisModule(lightning.LightningModule):
@@ -204,6 +115,14 @@ class ViewSynthesisModule(lightning.LightningModule):
         if loss.depth_consistency_weight and not loss.both_directions:
             raise ConfigurationError('model.loss.depth_consistency_weight compares the depths of '
                                      'target and sources; set model.loss.both_directions to true')
+        if bool(loss.explainability_weight) != bool(
+                self._egomotion_arguments.get('explainability')):
+            # Without the other, one does nothing and one excuses every pixel (sfmlearner.md 9).
+            raise ConfigurationError('model.egomotion_arguments.explainability and '
+                                     'model.loss.explainability_weight go together; set both')
+        if loss.explainability_weight and loss.both_directions:
+            raise ConfigurationError('model.loss.explainability_weight is for warps to the target '
+                                     'only; set model.loss.both_directions to false')
         if self.egomotion.uses_depth and loss.normalise_disparity:
             raise ConfigurationError('model.egomotion direct needs depth as it is; set '
                                      'model.loss.normalise_disparity to false')
@@ -214,7 +133,8 @@ class ViewSynthesisModule(lightning.LightningModule):
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
         self._schedule = schedule
-        self._not_finite = 0
+        self._not_finite, self._skipped = 0, 0
+        self._snippets: List[int] = []
         self._data: Dict = {}
         self._outputs: List[Tuple] = []
         self._metrics: Dict[str, float] = {}
@@ -239,8 +159,23 @@ class ViewSynthesisModule(lightning.LightningModule):
                                      f'be {summary["length"] - 1}, not {sources}')
         self._data, self._training_camera = summary, camera
 
-    def _inputs(self, batch):
-        """Return images (B, L, 3, H, W) in [-1, 1] and intrinsics (B, 3, 3)."""
+    def inputs(self, batch):
+        """
+        Return what the networks and the loss take.
+
+        Parameters
+        ----------
+        batch : dict of str to torch.Tensor
+            From `geo_perception.training.view_synthesis_data`.
+
+        Returns
+        -------
+        images : torch.Tensor
+            In [-1, 1], shape (B, L, 3, H, W).
+        K : torch.Tensor
+            Shape (B, 3, 3).
+
+        """
         shape = batch['images'].shape
         images = self.preprocessing.normalise(batch['images'].flatten(0, 1))
         # The losses work along rows; the networks get a layout of their own.
@@ -285,35 +220,57 @@ class ViewSynthesisModule(lightning.LightningModule):
         """Return the loss of one batch, None where it is no number."""
         # Chance depends on seed, step and rank alone, so a resumed run goes on as it was.
         torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
-        images, K = crop_and_flip(*self._inputs(batch), self.augmentation)
+        images, K = crop_and_flip(*self.inputs(batch), self.augmentation)
+        seen = recolour(images, self.augmentation)
+        if self.augmentation.legacy_colour_augmentation:
+            images = seen
         disparities, poses, masks, source_disparities = self.predict(
-            recolour(images, self.augmentation), K, self.loss.options.both_directions)
+            seen, K, self.loss.options.both_directions)
         terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
                           source_disparities)
-        if not torch.isfinite(terms['total']):
-            self._skip(batch)
+        self._snippets = batch['index'].tolist()
+        finite = torch.isfinite(terms['total'].detach())
+        if self.trainer.world_size > 1:
+            # Gradients are exchanged by all processes or by none.
+            finite = self.all_gather(finite.float()).min() > 0
+        if not finite:
+            self._skip('loss')
+        self.log('train/skipped', float(self._skipped))
+        if not finite:
             return None
-        self._not_finite = 0
         for name, value in terms.items():
             self.log(f'train/{name}', value.detach(), prog_bar=name == 'total')
         return terms['total']
 
-    def _skip(self, batch):
-        """Count a batch whose loss is no number, and end the training after several."""
+    def on_before_optimizer_step(self, optimizer):
+        """Make no step where a gradient is no number, though the loss is one."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if not gradients:
+            return   # of a batch that was skipped
+        # Half precision on a GPU: its scaler skips by itself, and now and then has to.
+        scaled = getattr(self.trainer.precision_plugin, 'scaler', None) is not None
+        if scaled or torch.stack([g.norm() for g in gradients]).isfinite().all():
+            self._not_finite = 0
+            return
+        optimizer.zero_grad()
+        self._skip('gradient')
+
+    def _skip(self, what):
+        """Count a batch that is of no use, and end the training after several."""
         self._not_finite += 1
-        snippets = batch['index'].tolist()
+        self._skipped += 1
         if self._not_finite >= LARGEST_NOT_FINITE:
             raise ConfigurationError(
-                f'the loss of {LARGEST_NOT_FINITE} batches in a row was not finite, the last '
-                f'one of snippets {snippets}; lower --model.learning_rate and go on from the '
-                'last checkpoint')
-        log.warning('the loss at step %d is not finite; snippets %s are skipped',
-                    self.global_step, snippets)
+                f'the {what} of {LARGEST_NOT_FINITE} batches in a row was not finite, the last '
+                f'one of snippets {self._snippets}; lower --model.learning_rate and go on from '
+                'the last checkpoint')
+        log.warning('the %s at step %d is not finite; snippets %s are skipped', what,
+                    self.global_step, self._snippets)
 
     def validation_step(self, batch, batch_index):
         """Collect what is known about one batch."""
         torch.manual_seed(batch_index)
-        images, K = self._inputs(batch)
+        images, K = self.inputs(batch)
         disparities, poses, masks, source_disparities = self.predict(
             images, K, self.loss.options.both_directions)
         terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
@@ -328,7 +285,9 @@ class ViewSynthesisModule(lightning.LightningModule):
             images[:, centre], images[:, centre + 1], depth[:, None],
             pose_vector_to_matrix(poses[:, centre].float()), K)
         if batch_index == 0:
-            self._show(images[0, images.shape[1] // 2], disparities[0][0])
+            self._show('val/depth', np.concatenate([
+                preview(d, image) for d, image in zip(
+                    depth.cpu().numpy(), batch['images'][:, centre].cpu().numpy())], 1))
         for i in range(len(depth)):
             self._outputs.append((terms['total'].item(),
                                   *_depth_errors(depth[i], batch['depth'][i]),
@@ -347,6 +306,10 @@ class ViewSynthesisModule(lightning.LightningModule):
             self._metrics['depth_ratio_spread'] = float(
                 np.nanstd(ratio) / np.nanmedian(ratio))
         self._learn_motion(motions, true_motions, residuals)
+        if self.trainer.world_size == 1:
+            # Several processes have every other snippet each.
+            self._show('val/trajectory', trajectory_picture(
+                motions, true_motions, self._metrics.get('metres_per_unit')))
         for name, value in self._metrics.items():
             self.log(f'val/{name}', value, prog_bar=True)
         # Photometric loss does not rank models by the quality of their depth (sfmlearner.md 9).
@@ -369,14 +332,12 @@ class ViewSynthesisModule(lightning.LightningModule):
             motion_errors(motions[known], true_motions[known], scale), motions[known],
             residuals[known], self._data.get('interval') or 0.0)
 
-    def _show(self, image, disparity):
-        """Send a picture of image and disparity to TensorBoard."""
+    def _show(self, name, picture):
+        """Send a picture, uint8 BGR, to TensorBoard."""
         board = getattr(self.logger, 'experiment', None)
-        if board is None or not self.trainer.is_global_zero:
-            return
-        grey = (disparity / disparity.amax()).expand(3, -1, -1)
-        board.add_image('val/depth', torch.cat([0.5 * image + 0.5, grey], 1).clamp(0, 1),
-                        self.global_step)
+        if board is not None and self.trainer.is_global_zero:
+            board.add_image(name, picture[..., ::-1].copy(), self.global_step,
+                            dataformats='HWC')
 
     def configure_optimizers(self):
         """Return Adam, and a schedule where there is one."""

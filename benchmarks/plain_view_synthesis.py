@@ -1,0 +1,156 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+A step of SfMLearner or GeoNet's rigid stage as one writes it down first.
+
+Scale by scale and source by source, in eager PyTorch and its default layout of memory. The graph,
+and so the loss, is that of ``geo_perception train``.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from geo_perception.networks.layers import SameConv2d
+
+
+class _Same(SameConv2d):
+    """Pads every input."""
+
+    def forward(self, x):
+        pad = []
+        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1],
+                                        self.stride[::-1]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pad += [total // 2, total - total // 2]
+        return nn.Conv2d.forward(self, F.pad(x, pad))
+
+
+class PlainStep:
+    """
+    Training of twins of a module's networks on one batch in memory.
+
+    Parameters
+    ----------
+    module : ViewSynthesisModule
+        Gives networks and options; stays as it is.
+    images : torch.Tensor
+        In [-1, 1], shape (B, L, 3, H, W).
+    K : torch.Tensor
+        Shape (B, 3, 3).
+
+    """
+
+    def __init__(self, module, images, K):
+        self._depth, self._egomotion = (
+            deepcopy(network).to(memory_format=torch.contiguous_format)
+            for network in (module.depth, module.egomotion))
+        for layer in [*self._depth.modules(), *self._egomotion.modules()]:
+            if type(layer) is SameConv2d:
+                layer.__class__ = _Same
+        centre = images.shape[1] // 2
+        self._target = images[:, centre].contiguous()
+        self._sources = [images[:, i].contiguous() for i in range(images.shape[1]) if i != centre]
+        self._K, self._options = K, module.loss.options
+        self._optimizer = torch.optim.Adam(
+            [*self._depth.parameters(), *self._egomotion.parameters()], 2e-4)
+
+    def __call__(self):
+        """Train for one step."""
+        loss = self.loss()
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+
+    def loss(self):
+        """Return the loss."""
+        target, sources, options = self._target, self._sources, self._options
+        poses, _ = self._egomotion(target, torch.stack(sources, 1))
+        frames = [target, *sources] if options.both_directions else [target]
+        disparities = [list(d.chunk(len(frames))) for d in self._depth(torch.cat(frames))]
+        total = 0.0
+        for s in range(4):
+            K = self._K.clone()
+            K[:, :2] /= 2 ** s
+            own = F.avg_pool2d(target, 2 ** s)
+            others = [F.avg_pool2d(source, 2 ** s) for source in sources]
+            for i, other in enumerate(others):
+                T = _matrix(poses[:, i])
+                cost = _distance(_warp(other, 1 / disparities[s][0], T, K), own, options).mean()
+                if options.both_directions:
+                    back = _warp(own, 1 / disparities[s][i + 1], T.inverse(), K)
+                    cost = 0.5 * (cost + _distance(back, other, options).mean())
+                total = total + cost
+            for image, disparity in zip([own, *others], disparities[s]):
+                rough = _roughness(disparity, image, options) / len(disparities[s])
+                total = total + options.smoothness_weight / 2 ** s * rough
+        return total
+
+
+def _matrix(pose):
+    """Return 4x4 matrices of (t, Euler angles), R = Rx Ry Rz."""
+    x, y, z = pose[:, 3], pose[:, 4], pose[:, 5]
+    one, nothing = torch.ones_like(x), torch.zeros_like(x)
+
+    def matrix(*rows):
+        return torch.stack(rows, 1).reshape(-1, 3, 3)
+
+    Rx = matrix(one, nothing, nothing, nothing, x.cos(), -x.sin(), nothing, x.sin(), x.cos())
+    Ry = matrix(y.cos(), nothing, y.sin(), nothing, one, nothing, -y.sin(), nothing, y.cos())
+    Rz = matrix(z.cos(), -z.sin(), nothing, z.sin(), z.cos(), nothing, nothing, nothing, one)
+    upper = torch.cat([Rx @ Ry @ Rz, pose[:, :3, None]], 2)
+    lower = torch.tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(len(pose), 1, 4)
+    return torch.cat([upper, lower], 1)
+
+
+def _warp(source, depth, T, K):
+    """Return a source image as the target sees it."""
+    batch, _, height, width = depth.shape
+    y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing='ij')
+    pixels = torch.stack([x, y, torch.ones_like(x)]).reshape(1, 3, -1).expand(batch, 3, -1)
+    points = K.inverse() @ pixels * depth.reshape(batch, 1, -1)
+    points = torch.cat([points, torch.ones_like(points[:, :1])], 1)
+    projected = K @ (T @ points)[:, :3]
+    z = projected[:, 2].clamp(min=1e-3)
+    x = 2 * (projected[:, 0] / z) / (width - 1) - 1
+    y = 2 * (projected[:, 1] / z) / (height - 1) - 1
+    x = torch.where((x < -1) | (x >= 1), torch.full_like(x, 2.0), x)
+    y = torch.where((y < -1) | (y >= 1), torch.full_like(y, 2.0), y)
+    grid = torch.stack([x, y], 2).reshape(batch, height, width, 2)
+    return F.grid_sample(source, grid, padding_mode='zeros', align_corners=True)
+
+
+def _distance(x, y, options):
+    """Return how different two images are."""
+    if options.photometric == 'l1':
+        return (x - y).abs()
+
+    def mean(image):
+        return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
+
+    mean_x, mean_y = mean(x), mean(y)
+    variance_x, variance_y = mean(x ** 2) - mean_x ** 2, mean(y ** 2) - mean_y ** 2
+    covariance = mean(x * y) - mean_x * mean_y
+    ssim = ((2 * mean_x * mean_y + 1e-4) * (2 * covariance + 9e-4)
+            / ((mean_x ** 2 + mean_y ** 2 + 1e-4) * (variance_x + variance_y + 9e-4)))
+    return 0.85 * ((1 - ssim) / 2).clamp(0, 1) + 0.15 * (x - y).abs()
+
+
+def _roughness(disparity, image, options):
+    """Return the smoothness loss of one map."""
+    def along_x(values):
+        return values[:, :, :, 1:] - values[:, :, :, :-1]
+
+    def along_y(values):
+        return values[:, :, 1:] - values[:, :, :-1]
+
+    if options.smoothness == 'second_order':
+        dx, dy = along_x(disparity), along_y(disparity)
+        return (along_x(dx).abs().mean() + along_y(dx).abs().mean()
+                + along_x(dy).abs().mean() + along_y(dy).abs().mean())
+    return sum((difference(disparity).abs()
+                * torch.exp(-difference(image).abs().mean(1, keepdim=True))).mean()
+               for difference in (along_x, along_y))
