@@ -107,7 +107,6 @@ class ViewSynthesisModule(lightning.LightningModule):
         if hasattr(self.depth, 'load_pretrained'):
             self.depth.load_pretrained()
         self.egomotion = build_egomotion(egomotion, self._egomotion_arguments)
-        self.to(memory_format=torch.channels_last)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
             raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
@@ -209,7 +208,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         target, sources = split_snippet(images)
         batch, n = sources.shape[:2]
         frames = torch.cat([target, sources.flatten(0, 1)]) if all_frames else target
-        disparities = self.depth(frames.contiguous(memory_format=torch.channels_last))
+        disparities = self.depth(frames)
         own = [d[:batch] for d in disparities]
         poses, masks = (self.egomotion(target, sources, own[0], K) if self.egomotion.uses_depth
                         else self.egomotion(target, sources))
@@ -229,10 +228,8 @@ class ViewSynthesisModule(lightning.LightningModule):
         terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
                           source_disparities)
         self._snippets = batch['index'].tolist()
-        finite = torch.isfinite(terms['total'].detach())
-        if self.trainer.world_size > 1:
-            # Gradients are exchanged by all processes or by none.
-            finite = self.all_gather(finite.float()).min() > 0
+        # Of several processes all exchange gradients or none: there the gradient tells, to all.
+        finite = torch.isfinite(terms['total'].detach()) or self.trainer.world_size > 1
         if not finite:
             self._skip('loss')
         self.log('train/skipped', float(self._skipped))
