@@ -173,15 +173,13 @@ def test_making_an_engine_is_quiet(monkeypatch, recwarn):
 @pytest.mark.parametrize('stage', ['convert', 'compile'])
 def test_engine_that_cannot_run_a_network_is_done_without(monkeypatch, caplog, stage):
     """A network it does not know, or a broken installation."""
-    import openvino
-
     def refuse(*_, **__):
         raise RuntimeError('unsupported operation')
 
     if stage == 'convert':
         monkeypatch.setattr(engine_module, '_openvino_graph', refuse)
     else:
-        monkeypatch.setattr(openvino, 'Core', lambda: SimpleNamespace(
+        monkeypatch.setattr(engine_module, '_openvino_core', lambda: SimpleNamespace(
             get_property=lambda *_: ['FP32'], compile_model=refuse))
     with caplog.at_level(logging.WARNING):
         engine = Engine(Small(), pictures()[0], 'cpu', 'fp32')
@@ -205,6 +203,23 @@ def test_ctrl_c_while_it_converts_is_not_forgotten(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Engine(Small(), pictures()[0], 'cpu', 'fp32')
     assert marked
+
+
+@OPENVINO
+def test_a_signal_after_two_engines_are_gone_is_survived():
+    """Each core of OpenVINO lends the thread a stack for signals, and takes it away again."""
+    program = ('import os, signal; import numpy as np; import torch\n'
+               'from geo_perception.inference.engine import Engine\n'
+               'make = lambda: Engine(torch.nn.Linear(2, 2), np.ones((1, 2), np.float32), "cpu")\n'
+               'first, second = make(), make()\n'
+               'del first\n'
+               'del second\n'
+               'signal.signal(signal.SIGTERM, lambda *_: print("answered"))\n'
+               'os.kill(os.getpid(), signal.SIGTERM)\n')
+    result = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))})
+    assert (result.returncode, result.stdout) == (0, 'answered\n')
 
 
 @OPENVINO
@@ -306,10 +321,8 @@ def test_threads_hold_in_every_calling_thread(monkeypatch):
 @OPENVINO
 def test_threads_are_passed_on_to_openvino(monkeypatch):
     """And one stream, for the delay of one image counts."""
-    import openvino
-
     options = []
-    core = openvino.Core()
+    core = engine_module._openvino_core()
 
     class Spy:
         """A core that remembers what it was asked for."""
@@ -321,7 +334,7 @@ def test_threads_are_passed_on_to_openvino(monkeypatch):
             options.append(chosen)
             return core.compile_model(graph, device, chosen)
 
-    monkeypatch.setattr(openvino, 'Core', Spy)
+    monkeypatch.setattr(engine_module, '_openvino_core', Spy)
     Engine(Small(), pictures()[0], 'cpu', 'fp32', threads=1)
     assert options[0]['INFERENCE_NUM_THREADS'] == '1' and options[0]['NUM_STREAMS'] == '1'
 
@@ -337,10 +350,9 @@ def test_dropout_is_off(monkeypatch):
 def test_a_processor_without_bf16_gets_fp32(monkeypatch):
     """What auto means is asked of the library."""
     pytest.importorskip('openvino', reason='openvino is not installed')
-    import openvino
-
-    core = openvino.Core()
+    core = engine_module._openvino_core()
     for capabilities, precision in ((['FP32'], 'fp32'), (['FP32', 'BF16'], 'bf16')):
-        monkeypatch.setattr(openvino, 'Core', lambda capabilities=capabilities: SimpleNamespace(
-            get_property=lambda *_: capabilities, compile_model=core.compile_model))
+        monkeypatch.setattr(
+            engine_module, '_openvino_core', lambda capabilities=capabilities: SimpleNamespace(
+                get_property=lambda *_: capabilities, compile_model=core.compile_model))
         assert Engine(Small(), pictures()[0], 'cpu').precision == precision

@@ -10,6 +10,7 @@ otherwise PyTorch; on CUDA it replays a captured graph.
 
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import lru_cache
 import logging
 import re
 import sys
@@ -217,7 +218,7 @@ def _openvino(module, example, threads):
     except ImportError:
         return None, '', ()
     name = f'OpenVINO {openvino.__version__.split("-")[0]}'
-    core = openvino.Core()
+    core = _openvino_core()
     # Named only where the processor has instructions for it; elsewhere it is emulated, slowly.
     fast = ('bf16',) if 'BF16' in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES') else ()
     # Threads bound to cores wait behind whatever else runs there, on a robot everything else.
@@ -240,6 +241,20 @@ def _openvino(module, example, threads):
             return torch.from_numpy(result.copy())
         return run
     return build, name, fast
+
+
+@lru_cache(maxsize=1)
+def _openvino_core():
+    """
+    Return the one core of this process, which is never given back.
+
+    Each core gives the thread that makes it a stack for signal handlers, and takes it away when
+    it ends: of two that end in the order they were made, the second restores the stack of the
+    first, which is gone, and the next signal, such as Ctrl-C, ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _openvino_graph(module, example):
