@@ -216,7 +216,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         return own, poses, masks, theirs
 
     def training_step(self, batch, batch_index):
-        """Return the loss of one batch, nothing to learn from where it is no number."""
+        """Return the loss of one batch, None where it is no number."""
         # Chance depends on seed, step and rank alone, so a resumed run goes on as it was.
         torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
         images, K = crop_and_flip(*self.inputs(batch), self.augmentation)
@@ -241,15 +241,13 @@ class ViewSynthesisModule(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer):
         """Make no step where a gradient is no number, though the loss is one."""
-        norms = [p.grad.norm() for p in self.parameters() if p.grad is not None]
-        largest = torch.stack(norms).amax() if norms else torch.zeros(())
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if not gradients:
+            return   # of a batch that was skipped
         # Half precision on a GPU: its scaler skips by itself, and now and then has to.
         scaled = getattr(self.trainer.precision_plugin, 'scaler', None) is not None
-        if largest.isfinite() or scaled:
-            if largest == 0:
-                optimizer.zero_grad()   # a batch that was skipped: momentum would go on
-            else:
-                self._not_finite = 0
+        if scaled or torch.stack([g.norm() for g in gradients]).isfinite().all():
+            self._not_finite = 0
             return
         optimizer.zero_grad()
         self._skip('gradient')
