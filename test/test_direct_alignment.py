@@ -13,8 +13,9 @@ from geo_perception.geometry.direct_alignment import align_images
 from geo_perception.geometry.projection import (
     invert_rigid, matrix_to_pose_vector, pose_vector_to_matrix, rigid_from_twist)
 from geo_perception.geometry.se3 import rotation_angle
-from geo_perception.networks.egomotion import build_egomotion
+from geo_perception.networks.registry import build_by_name
 from geo_perception.preprocessing import Preprocessing
+from geo_perception.training.direct_egomotion import EGOMOTION
 
 SIZE = (96, 128)
 
@@ -128,7 +129,7 @@ def test_vectors_and_twists():
 def test_as_an_egomotion_network(pairs):
     """Every source is aligned with the target; nothing is learned."""
     target, source, depth, K, truth = pairs
-    network = build_egomotion('direct', {'sources': 2})
+    network = build_by_name('ego-motion', EGOMOTION, 'direct', {'sources': 2})
     assert network.uses_depth and not list(network.parameters())
     poses, masks = network(target, torch.stack([target, source], 1), 1 / depth, K)
     assert masks is None and poses.shape == (len(K), 2, 6) and not poses.requires_grad
@@ -136,6 +137,6 @@ def test_as_an_egomotion_network(pairs):
     assert np.median(rotation) < 0.15
     assert poses[:, 0].abs().max() < 1e-3
     with pytest.raises(ConfigurationError, match='"direkt" is unknown; choose one of network, di'):
-        build_egomotion('direkt', {})
+        build_by_name('ego-motion', EGOMOTION, 'direkt', {})
     with pytest.raises(ConfigurationError, match='does not take these arguments'):
-        build_egomotion('direct', {'wide': 2})
+        build_by_name('ego-motion', EGOMOTION, 'direct', {'wide': 2})

@@ -13,11 +13,12 @@ doubt what moves by itself.
 import torch
 from torch.nn import functional as F
 
-from geo_perception.geometry.projection import pixel_grid, rigid_from_twist, SMALLEST_Z
-from geo_perception.geometry.sampling import sample
+from geo_perception.geometry.projection import (
+    pixel_grid, pyramid_intrinsics, rigid_from_twist, SMALLEST_Z)
+from geo_perception.geometry.sampling import area_pyramid, sample
 
-# Strides of the pyramid, coarse first, and the steps of Gauss-Newton at each.
-LEVELS = ((8, 8), (4, 6), (2, 4), (1, 3))
+# Levels of the pyramid, coarse first, and the steps of Gauss-Newton at each.
+LEVELS = ((3, 8), (2, 6), (1, 4), (0, 3))
 # Brightness and contrast are those of this many cells a side.
 NEIGHBOURHOOD = 7
 SMALLEST_CONTRAST = 0.02
@@ -26,7 +27,7 @@ DAMPING = 1e-3
 SMALLEST_DAMPING = 1e-6
 
 
-def align_images(target, source, depth, K, T_source_target=None):
+def align_images(target, source, depth, K):
     """
     Return the motions that make source images look like target images.
 
@@ -38,8 +39,6 @@ def align_images(target, source, depth, K, T_source_target=None):
         Of the target, shape (N, 1, H, W).
     K : torch.Tensor
         Intrinsics, pixels, shape (N, 3, 3).
-    T_source_target : torch.Tensor, optional
-        Where to begin, shape (N, 4, 4); no motion by default.
 
     Returns
     -------
@@ -49,20 +48,18 @@ def align_images(target, source, depth, K, T_source_target=None):
         Median difference that is left, 0 for equal images, about 1 for unrelated ones, shape (N,).
 
     """
-    T = T_source_target
-    if T is None:
-        T = torch.eye(4, device=depth.device, dtype=depth.dtype).expand(len(depth), 4, 4)
-    for stride, steps in LEVELS:
-        own, theirs = (_appearance(F.avg_pool2d(image.mean(1, keepdim=True), stride))
-                       for image in (target, source))
+    T = torch.eye(4, device=depth.device, dtype=depth.dtype).expand(len(depth), 4, 4)
+    # Mean inverse depth: of near and far in one cell, what is near moves.
+    targets, sources, disparities = (area_pyramid(x, len(LEVELS)) for x in (
+        target.mean(1, keepdim=True), source.mean(1, keepdim=True), 1.0 / depth))
+    intrinsics = pyramid_intrinsics(K, len(LEVELS), exact=True)
+    for level, steps in LEVELS:
+        own, theirs = _appearance(targets[level]), _appearance(sources[level])
         stack = torch.cat([theirs, *_gradient(theirs)], 1)
-        K_level = _at_stride(K, stride)
         grid = pixel_grid(*own.shape[2:], own).flatten(1)
-        # Mean inverse depth: of near and far in one cell, what is near moves.
-        z = 1.0 / F.avg_pool2d(1.0 / depth, stride)
-        points = torch.linalg.inv(K_level) @ grid * z.flatten(2)
+        points = torch.linalg.inv(intrinsics[level]) @ grid / disparities[level].flatten(2)
         for _ in range(steps):
-            T, residual = _step(T, points, K_level, own, stack)
+            T, residual = _step(T, points, intrinsics[level], own, stack)
     return T, residual
 
 
@@ -80,12 +77,6 @@ def _gradient(image):
     padded = F.pad(image, (1, 1, 1, 1), mode='replicate')
     return (0.5 * (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]),
             0.5 * (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]))
-
-
-def _at_stride(K, stride):
-    """Return the intrinsics of a grid whose cells are means of ``stride`` pixels a side."""
-    shift = K.new_tensor([[1, 0, 0.5 - 0.5 * stride], [0, 1, 0.5 - 0.5 * stride], [0, 0, stride]])
-    return shift @ K / stride
 
 
 def _step(T, points, K, own, stack):

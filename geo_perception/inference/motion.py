@@ -4,7 +4,7 @@
 """
 How the camera moved between two frames: by the ego-motion network of a model, or by alignment.
 
-Which of both is what the model was trained with, see `geo_perception.networks.egomotion`.
+Which of both is what the model was trained with, see `geo_perception.training.direct_egomotion`.
 """
 
 from dataclasses import dataclass

@@ -7,10 +7,10 @@ from typing import Dict, Type
 
 from torch import nn
 
-from geo_perception.errors import ConfigurationError
 from geo_perception.networks.dispnet import DispNetVGG
 from geo_perception.networks.dispnet_lite import DispNetLite
 from geo_perception.networks.dispnet_resnet import DispNetResNet50
+from geo_perception.networks.registry import build_by_name
 
 DEPTH_NETWORKS: Dict[str, Type[nn.Module]] = {
     'dispnet_vgg': DispNetVGG, 'dispnet_resnet50': DispNetResNet50, 'dispnet_lite': DispNetLite}
@@ -37,11 +37,4 @@ def build_depth_network(name, arguments):
         When the name or an argument is unknown.
 
     """
-    if name not in DEPTH_NETWORKS:
-        raise ConfigurationError(f'depth network "{name}" is unknown; choose one of '
-                                 f'{", ".join(DEPTH_NETWORKS)}')
-    try:
-        return DEPTH_NETWORKS[name](**arguments)
-    except TypeError as error:
-        raise ConfigurationError(
-            f'depth network "{name}" does not take these arguments: {error}') from error
+    return build_by_name('depth network', DEPTH_NETWORKS, name, arguments)

@@ -3,14 +3,10 @@
 
 """The ego-motion network of SfMLearner and GeoNet (sfmlearner.md 1.2, geonet.md 1.3)."""
 
-from typing import Dict, Type
-
 import torch
 from torch import nn
 
 from geo_perception.errors import ConfigurationError
-from geo_perception.geometry.direct_alignment import align_images
-from geo_perception.geometry.projection import matrix_to_pose_vector
 from geo_perception.networks.layers import (
     BATCH_NORM_MOMENTUM, Block, initialise_glorot, SameConv2d, SameConvTranspose2d, scaled)
 
@@ -111,88 +107,3 @@ class EgoMotionNet(nn.Module):
             if i > 0:
                 masks.insert(0, self.mask[i - 1](x).unflatten(1, (self.sources, 2)))
         return poses, masks
-
-
-class DirectEgoMotion(nn.Module):
-    """
-    Ego-motion without weights: images aligned through the depth of the target (DDVO 2018).
-
-    No gradient goes through the alignment: depth is learned for the motion that fits it best.
-
-    Parameters
-    ----------
-    sources : int
-        Neighbours; each is aligned with the target alone.
-
-    """
-
-    uses_depth = True
-
-    def __init__(self, sources=2):
-        super().__init__()
-        self.sources = sources
-
-    @torch.no_grad()
-    def forward(self, target, sources, disparity, K):
-        """
-        Return motions.
-
-        Parameters
-        ----------
-        target : torch.Tensor
-            In [-1, 1], shape (B, 3, H, W).
-        sources : torch.Tensor
-            Shape (B, n, 3, H, W).
-        disparity : torch.Tensor
-            Inverse depth of the target, shape (B, 1, H, W).
-        K : torch.Tensor
-            Intrinsics, pixels, shape (B, 3, 3).
-
-        Returns
-        -------
-        poses : torch.Tensor
-            As of `EgoMotionNet`, shape (B, n, 6).
-        masks : None
-            There are none.
-
-        """
-        batch, n = sources.shape[:2]
-        with torch.autocast(target.device.type, enabled=False):
-            T, _ = align_images(*(x.float().repeat_interleave(n, 0) if x is not sources
-                                  else x.float().flatten(0, 1)
-                                  for x in (target, sources, 1.0 / disparity.float(), K)))
-        return matrix_to_pose_vector(T).unflatten(0, (batch, n)), None
-
-
-EGOMOTION: Dict[str, Type[nn.Module]] = {'network': EgoMotionNet, 'direct': DirectEgoMotion}
-
-
-def build_egomotion(name, arguments):
-    """
-    Return an ego-motion network by name, freshly initialised.
-
-    Parameters
-    ----------
-    name : str
-        ``network`` (as published) or ``direct``.
-    arguments : dict
-        Its arguments.
-
-    Returns
-    -------
-    torch.nn.Module
-
-    Raises
-    ------
-    ConfigurationError
-        When the name or an argument is unknown.
-
-    """
-    if name not in EGOMOTION:
-        raise ConfigurationError(f'ego-motion "{name}" is unknown; choose one of '
-                                 f'{", ".join(EGOMOTION)}')
-    try:
-        return EGOMOTION[name](**arguments)
-    except TypeError as error:
-        raise ConfigurationError(
-            f'ego-motion "{name}" does not take these arguments: {error}') from error

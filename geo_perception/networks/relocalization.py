@@ -5,9 +5,9 @@
 
 from typing import Dict, Type
 
-from geo_perception.errors import ConfigurationError
 from geo_perception.networks.posenet import PoseNet
 from geo_perception.networks.posenet_lite import PoseNetLite
+from geo_perception.networks.registry import build_by_name
 from geo_perception.networks.regressor import PoseRegressor
 
 ARCHITECTURES: Dict[str, Type[PoseRegressor]] = {'posenet': PoseNet, 'posenet_lite': PoseNetLite}
@@ -34,11 +34,4 @@ def build_regressor(architecture, arguments):
         When the name or an argument is unknown.
 
     """
-    if architecture not in ARCHITECTURES:
-        raise ConfigurationError(f'architecture "{architecture}" is unknown; choose one of '
-                                 f'{", ".join(ARCHITECTURES)}')
-    try:
-        return ARCHITECTURES[architecture](**arguments)
-    except TypeError as error:
-        raise ConfigurationError(
-            f'architecture "{architecture}" does not take these arguments: {error}') from error
+    return build_by_name('architecture', ARCHITECTURES, architecture, arguments)

@@ -30,9 +30,10 @@ from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
 from geo_perception.model_file import Metadata, TrainingCamera
 from geo_perception.networks.depth import build_depth_network
-from geo_perception.networks.egomotion import build_egomotion
+from geo_perception.networks.registry import build_by_name
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.checkpoint import CONTENT_KEY
+from geo_perception.training.direct_egomotion import EGOMOTION
 from geo_perception.training.pictures import trajectory_picture
 from geo_perception.training.video_augmentation import (
     crop_and_flip, recolour, VideoAugmentation)
@@ -60,7 +61,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         Its arguments.
     egomotion : str
         ``network``, as published, or ``direct``: images aligned through the depth, see
-        `geo_perception.networks.egomotion`.
+        `geo_perception.training.direct_egomotion`.
     egomotion_arguments : dict
         Its arguments, without ``sources``.
     size : tuple of int
@@ -106,7 +107,8 @@ class ViewSynthesisModule(lightning.LightningModule):
         self.depth = build_depth_network(depth, self._depth_arguments)
         if hasattr(self.depth, 'load_pretrained'):
             self.depth.load_pretrained()
-        self.egomotion = build_egomotion(egomotion, self._egomotion_arguments)
+        self.egomotion = build_by_name('ego-motion', EGOMOTION, egomotion,
+                                       self._egomotion_arguments)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
             raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
