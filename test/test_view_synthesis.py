@@ -118,7 +118,7 @@ def test_light_recipe_written_out(batch, monkeypatch):
         depths = [1 / F.interpolate(d, (32, 48), mode='bilinear') for d in (
             batch['disparities'][s], *batch['source_disparities'][s].unbind(1))]
         for backward in (False, True):
-            costs = []
+            costs, disagreement, seen = [], 0.0, 0
             for i in (1, 2):
                 T = pose_vector_to_matrix(batch['poses'][:, i - 1])
                 a, b, T = (i, 0, T.inverse()) if backward else (0, i, T)
@@ -130,8 +130,9 @@ def test_light_recipe_written_out(batch, monkeypatch):
                 still = image_distance(frames[b], frames[a], True).mean(1, keepdim=True)
                 cost = torch.minimum(cost * (1 - difference), still)
                 costs.append(torch.where(valid, cost, still))
-                consistency += 0.25 * 0.5 * difference.mean() / 4
+                disagreement, seen = disagreement + difference[valid].sum(), seen + valid.sum()
             photometric += 0.5 * torch.minimum(*costs).mean() / 4
+            consistency += 0.5 * 0.5 * disagreement / seen / 4
     assert terms['photometric'].item() == pytest.approx(photometric.item(), rel=1e-6)
     assert terms['depth_consistency'].item() == pytest.approx(consistency.item(), rel=1e-6)
 

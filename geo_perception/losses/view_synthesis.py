@@ -238,8 +238,7 @@ class ViewSynthesisLoss:
         photometric = 0.5 * sum(self._reduce(cost, valid) for cost, valid, _ in compared)
         if not self.options.depth_consistency_weight:
             return photometric, None
-        return photometric, 0.5 * sum(_masked_mean(difference, valid)
-                                      for _, valid, difference in compared)
+        return photometric, 0.5 * sum(difference for _, _, difference in compared)
 
     def _depth(self, disparity, size):
         """Return the depth of a disparity, enlarged to a size where it is smaller."""
@@ -249,7 +248,7 @@ class ViewSynthesisLoss:
 
     def _compare(self, pair, depth, other_depth):
         """
-        Return cost, where it counts, and the difference of both depths, shapes (B, n, 1, H, W).
+        Return cost, where it counts, shapes (B, n, 1, H, W), and the mean difference of depths.
 
         Depth is that of the image, of the same shape or with one in place of n.
         """
@@ -266,6 +265,8 @@ class ViewSynthesisLoss:
             there = there.unflatten(0, batch)
             difference = ((z - there).abs() / (z + there).clamp_min(SMALLEST_Z)).clamp(0, 1)
             cost = cost * (1 - difference).detach()
+            # Outside there is no depth to agree with, whatever the images count below.
+            difference = _masked_mean(difference, valid)
         if options.border == 'published':
             valid = torch.ones_like(valid)
         if options.auto_mask:
