@@ -76,7 +76,7 @@ def test_odometry(place, tmp_path, capsys):
     status, out, _ = evaluate(
         capsys, 'odometry', place / 'tiny.safetensors', place / 'drive', '--json',
         tmp_path / 'm.json', '--report', tmp_path / 'report', '--scale', 'constant',
-        '--constant', '0.01')
+        '--metres_per_unit', '0.01')
     assert status == 0
     metrics = json.loads((tmp_path / 'm.json').read_text())['odometry']
     assert metrics['path_m'] > 1.0 and metrics['frames_answered'] <= FRAMES

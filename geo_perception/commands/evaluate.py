@@ -68,7 +68,7 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
 
 def depth(model: str, recording: str, *, json: Optional[str] = None,
           report: Optional[str] = None, output: Optional[str] = None, crop: str = 'none',
-          cap: float = 80.0, scale: str = 'model', constant: float = 1.0,
+          cap: float = 80.0, scale: str = 'model', metres_per_unit: float = 1.0,
           camera_height: float = 0.0, camera_pitch: float = 0.0, camera_roll: float = 0.0,
           image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
           pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
@@ -98,7 +98,7 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
     scale : str
         Where metres come from: ``model``, ``camera_height``, ``odometry`` (here: the
         recording's poses), ``constant`` or ``none``.
-    constant : float
+    metres_per_unit : float
         Metres per unit of the network, for ``constant``.
     camera_height : float
         Of the camera over the ground, metres, for ``camera_height``.
@@ -137,7 +137,7 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
     rules = DepthRules(crop, cap)
     pipeline = GeometryPipeline.load(
         model, device=device, precision=precision, threads=threads,
-        scale=ScaleOptions(scale, constant, camera_height, camera_pitch, camera_roll))
+        scale=ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
     sequence = open_scored(recording, pipeline.model, image_topic=image_topic,
                            camera_info_topic=camera_info_topic, pose_topic=pose_topic,
                            pose_frame=pose_frame)
@@ -153,7 +153,7 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
 
 def odometry(model: str, recording: str, *, json: Optional[str] = None,
              report: Optional[str] = None, output: Optional[str] = None, baselines: bool = True,
-             scale: str = 'model', constant: float = 1.0, camera_height: float = 0.0,
+             scale: str = 'model', metres_per_unit: float = 1.0, camera_height: float = 0.0,
              camera_pitch: float = 0.0, camera_roll: float = 0.0,
              image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
              pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
@@ -181,7 +181,7 @@ def odometry(model: str, recording: str, *, json: Optional[str] = None,
     scale : str
         Where metres come from: ``model``, ``camera_height``, ``odometry`` (here: the
         recording's poses), ``constant`` or ``none``.
-    constant : float
+    metres_per_unit : float
         Metres per unit of the network, for ``constant``.
     camera_height : float
         Of the camera over the ground, metres, for ``camera_height``.
@@ -221,7 +221,7 @@ def odometry(model: str, recording: str, *, json: Optional[str] = None,
 
     pipeline = GeometryPipeline.load(
         model, device=device, precision=precision, threads=threads,
-        scale=ScaleOptions(scale, constant, camera_height, camera_pitch, camera_roll))
+        scale=ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
                               camera_info_topic=camera_info_topic, pose_frame=pose_frame)
     refuse_training_data(pipeline.model, recording, sequence)
