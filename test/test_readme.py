@@ -124,9 +124,10 @@ def test_every_launch_argument_is_in_its_table(node):
 
 def launch_arguments(file):
     """Return the names of the arguments of a launch file; launch itself has no wheel."""
-    text = (ROOT / 'launch' / file).read_text()
+    text = ''.join(path.read_text() for path in (
+        ROOT / 'launch' / file, ROOT / 'geo_perception' / 'ros' / 'launching.py'))
     return [*re.findall(r"DeclareLaunchArgument\(\s*'(\w+)'", text),
-            *re.findall(r"^    '(\w+)': \(", text, re.MULTILINE)]
+            *re.findall(r"^    '(\w+)': ['(]", text, re.MULTILINE)]
 
 
 def test_diagnostics_are_sentences_of_the_code():

@@ -1,0 +1,97 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the launch files of the nodes have in common; nothing else imports this."""
+
+from launch import Condition, LaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node, SetParameter, SetParametersFromFile
+from launch_ros.substitutions import FindPackageShare
+
+_PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+BOOLEAN = ['', 'true', 'false']
+# Arguments that are parameters of every node as well.
+OVERRIDES = {
+    'model': ('Model file (.safetensors); must be given here or in params_file.', None),
+    'device': ('Where the network runs: auto, cpu, cuda or cuda:1.', None),
+    'image_transport': ('compressed listens on <image>/compressed.', ['', 'raw', 'compressed']),
+    'image_reliability': ('best_effort hears every camera; reliable is for bag replay.',
+                          ['', 'best_effort', 'reliable']),
+    'autostart': ('Bring the node to active; false leaves that to a lifecycle manager.', BOOLEAN),
+}
+
+
+def node_description(name, overrides, topics):
+    """
+    Return arguments, environment and one node of this package.
+
+    Parameters
+    ----------
+    name : str
+        Of the node, its executable and its parameter file.
+    overrides : dict of str to (str, list or None)
+        Arguments that are parameters of the node as well, with description and choices: given,
+        they win over ``params_file``.
+    topics : dict of str to str
+        What is remapped by an argument of the same name, with its description.
+
+    Returns
+    -------
+    launch.LaunchDescription
+
+    """
+    share = FindPackageShare('geo_perception')
+    arguments = [
+        *(DeclareLaunchArgument(argument, default_value='', choices=choices,
+                                description=f'{text} Empty: as in params_file.')
+          for argument, (text, choices) in overrides.items()),
+        *(DeclareLaunchArgument(topic, default_value=topic, description=text)
+          for topic, text in topics.items()),
+        DeclareLaunchArgument(
+            'namespace', default_value='',
+            description='Namespace of the node and of its /tf and /tf_static.'),
+        DeclareLaunchArgument(
+            'params_file', default_value=PathJoinSubstitution([share, 'config', f'{name}.yaml']),
+            description='YAML file with the parameters of the node.'),
+        DeclareLaunchArgument(
+            'use_sim_time', default_value='false', choices=['true', 'false'],
+            description='Take the time from /clock, for simulation and bag replay.'),
+        DeclareLaunchArgument(
+            'log_level', default_value='info',
+            choices=['debug', 'info', 'warn', 'error', 'fatal'],
+            description='Least severity that is logged.'),
+        DeclareLaunchArgument(
+            'large_images', default_value='true', choices=['true', 'false'],
+            description='Give Fast DDS a shared memory that holds large images, unless '
+                        f'{_PROFILES} is set. The camera driver needs the same.'),
+    ]
+    parameters = [
+        SetParametersFromFile(LaunchConfiguration('params_file')),
+        *(SetParameter(argument, LaunchConfiguration(argument), condition=_is_given(argument))
+          for argument in overrides),
+        SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
+    ]
+    environment = [
+        # Spinning OpenMP threads make inference several times slower on shared cores.
+        SetEnvironmentVariable('OMP_WAIT_POLICY', 'PASSIVE'),
+        SetEnvironmentVariable(
+            _PROFILES,
+            EnvironmentVariable(_PROFILES, default_value=PathJoinSubstitution(
+                [share, 'config', 'fastdds_large_images.xml'])),
+            condition=IfCondition(LaunchConfiguration('large_images'))),
+    ]
+    node = Node(
+        package='geo_perception', executable=name, name=name,
+        namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
+        remappings=[*((topic, LaunchConfiguration(topic)) for topic in topics),
+                    ('/tf', 'tf'), ('/tf_static', 'tf_static')],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')])
+    return LaunchDescription([*arguments, GroupAction([*environment, *parameters, node])])
+
+
+def _is_given(name):
+    """Return a condition; the ready-made ones are too new for Humble or deprecated since."""
+    argument = LaunchConfiguration(name)
+    return Condition(predicate=lambda context: argument.perform(context) != '')
