@@ -27,7 +27,7 @@ ROOMS = ('errors', 'image_codec', 'preprocessing', 'geometry', 'networks', 'loss
          'model_file', 'inference', 'training', 'evaluation', 'ros', 'commands', 'cli')
 # Small helpers without a place in that order: they import nothing but errors.
 HELPERS = ('environment', 'progress', 'share')
-ROS_PACKAGES = ('builtin_interfaces', 'rcl_interfaces', 'rclpy', 'tf2_ros')
+ROS_PACKAGES = ('builtin_interfaces', 'launch', 'launch_ros', 'rcl_interfaces', 'rclpy', 'tf2_ros')
 
 # Module -> what brings it: the names of pip in setup.py, those of rosdep in package.xml.
 PIP = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'pyyaml'}
@@ -187,6 +187,6 @@ def test_dependencies_are_declared(setup_arguments, manifest):
     pip = [*setup_arguments['install_requires'],
            *(name for extra in setup_arguments['extras_require'].values() for name in extra)]
     pip = {name.partition('[')[0] for name in pip}
-    ros = {name for name in names if is_ros(name) or name.startswith('launch')}
+    ros = {name for name in names if is_ros(name)}
     assert {ROSDEP.get(name, name) for name in names - NO_ROSDEP_KEY} <= rosdep
     assert {PIP.get(name, name) for name in names - ros} <= pip

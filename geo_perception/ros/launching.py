@@ -3,9 +3,10 @@
 
 """What the launch files of the nodes have in common; nothing else imports this."""
 
-from launch import Condition, LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
+from launch.condition import Condition
 from launch.conditions import IfCondition
+from launch.launch_description import LaunchDescription
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node, SetParameter, SetParametersFromFile
 from launch_ros.substitutions import FindPackageShare
