@@ -15,9 +15,9 @@ from geo_perception.evaluation.geometry_score import (
     compared_frames, score_of_depth, score_of_odometry)
 from geo_perception.evaluation.geometry_summary import (
     depth_figures, depth_note, depth_table, depth_verdict, odometry_figures, odometry_note,
-    odometry_table, odometry_verdict, relative_text)
+    odometry_table, odometry_verdict)
+from geo_perception.evaluation.number_text import relative_text, share_text
 from geo_perception.evaluation.odometry import fit_alignment
-from geo_perception.evaluation.relocalization_summary import share_text
 from geo_perception.evaluation.report import (
     model_card, Part, provenance_section, recording_text, templates, title_of, write_report)
 

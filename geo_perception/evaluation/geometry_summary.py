@@ -3,10 +3,9 @@
 
 """The result of a run of the geometry pipeline in words and in tables."""
 
-import numpy as np
-
-from geo_perception.evaluation.relocalization_summary import (
-    angle_text, length_text, milliseconds_text, share_text)
+from geo_perception.evaluation.number_text import (
+    angle_text, length_text, milliseconds_text, number_text, percent_text, relative_text,
+    share_text)
 from geo_perception.evaluation.report import Figure
 
 # Below it the verdict says how much was not compared.
@@ -270,59 +269,3 @@ def odometry_note(metrics):
             f'{segments}{published}. The Zhou protocol fits a scale to every snippet and divides '
             'by the number of frames instead of its root: it says little about odometry.'
             + baselines)
-
-
-def percent_text(percent):
-    """
-    Write an error in percent for people.
-
-    Parameters
-    ----------
-    percent : float or None
-        Percent.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    if percent is None or not np.isfinite(percent):
-        return '–'
-    return f'{percent:.1f} %' if percent < 99.95 else f'{percent:.0f} %'
-
-
-def relative_text(share):
-    """
-    Write a relative error for people.
-
-    Parameters
-    ----------
-    share : float or None
-        1 is 100 %.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    return percent_text(None if share is None else 100 * share)
-
-
-def number_text(value):
-    """
-    Write a number to three digits.
-
-    Parameters
-    ----------
-    value : float or None
-        Any unit.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    return '–' if value is None else f'{value:.3f}' if abs(value) < 9.9995 else f'{value:.3g}'

@@ -11,9 +11,9 @@ import numpy as np
 from geo_perception.environment import command_line
 from geo_perception.evaluation import error_charts, trajectory_charts
 from geo_perception.evaluation.charts import jpeg_source
+from geo_perception.evaluation.number_text import angle_text, length_text, share_text
 from geo_perception.evaluation.relocalization import score
-from geo_perception.evaluation.relocalization_summary import angle_text, key_figures, length_text
-from geo_perception.evaluation.relocalization_summary import share_text, summary_table, verdict
+from geo_perception.evaluation.relocalization_summary import key_figures, summary_table, verdict
 from geo_perception.evaluation.report import (
     model_card, Part, provenance_section, recording_text, templates, title_of, write_report)
 

@@ -5,6 +5,8 @@
 
 import numpy as np
 
+from geo_perception.evaluation.number_text import (
+    angle_text, length_text, milliseconds_text, share_text)
 from geo_perception.evaluation.relocalization import RECALL_BOUNDS
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.evaluation.report import Figure
@@ -120,79 +122,3 @@ def summary_table(result, metrics):
         rows += [('Position error, median with refused', [length_text(p) for p, _ in every]),
                  ('Orientation error, median with refused', [angle_text(o) for _, o in every])]
     return [name for name, _ in systems], rows
-
-
-def length_text(metres):
-    """
-    Write a length for people.
-
-    Parameters
-    ----------
-    metres : float or None
-        Metres.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    if metres is None or not np.isfinite(metres):
-        return '–'
-    return f'{100 * metres:.1f} cm' if metres < 0.9995 else f'{metres:.2f} m'
-
-
-def angle_text(degrees):
-    """
-    Write an angle for people.
-
-    Parameters
-    ----------
-    degrees : float or None
-        Degrees.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    if degrees is None or not np.isfinite(degrees):
-        return '–'
-    return f'{degrees:.2f}°' if degrees < 9.995 else f'{degrees:.1f}°'
-
-
-def share_text(share):
-    """
-    Write a share in percent for people.
-
-    Parameters
-    ----------
-    share : float or None
-        0..1.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    return '–' if share is None else f'{100 * share:.0f} %'
-
-
-def milliseconds_text(value):
-    """
-    Write a duration for people.
-
-    Parameters
-    ----------
-    value : float or None
-        Milliseconds.
-
-    Returns
-    -------
-    str
-        A dash where it is unknown.
-
-    """
-    return '–' if value is None else f'{value:.1f} ms' if value < 99.95 else f'{value:.0f} ms'
