@@ -12,10 +12,12 @@ from typing import Optional, Tuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from geo_perception.errors import ConfigurationError
 
-INTERPOLATIONS = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
+INTERPOLATIONS = ('area', 'linear', 'lanczos')
+_OPENCV = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
 CHANNEL_ORDERS = ('rgb', 'bgr')
 
 
@@ -31,7 +33,8 @@ class Preprocessing:
     crop : tuple of int
         (height, width) of the centre crop, pixels.
     interpolation : str
-        ``area`` (antialiased) or ``linear`` (OpenCV's bilinear, as Caffe-trained weights want).
+        ``area`` (antialiased), ``linear`` (OpenCV's bilinear, as Caffe-trained weights want) or
+        ``lanczos`` (Pillow's, antialiased: slow, and what published depth is measured with).
     channel_order : str
         ``rgb`` or ``bgr``: what the network was trained on.
     mean : tuple of float
@@ -65,7 +68,8 @@ class Preprocessing:
         """Refuse what would fail later, on an image."""
         if self.interpolation not in INTERPOLATIONS:
             raise ConfigurationError(f'preprocessing.interpolation "{self.interpolation}" is '
-                                     f'unknown; choose {" or ".join(INTERPOLATIONS)}')
+                                     f'unknown; choose {", ".join(INTERPOLATIONS[:-1])} or '
+                                     f'{INTERPOLATIONS[-1]}')
         if self.channel_order not in CHANNEL_ORDERS:
             raise ConfigurationError(f'preprocessing.channel_order "{self.channel_order}" is '
                                      f'unknown; choose {" or ".join(CHANNEL_ORDERS)}')
@@ -128,7 +132,9 @@ class Preprocessing:
         size = self.resized_size(image.shape[1], image.shape[0])
         if size == (image.shape[1], image.shape[0]):
             return image
-        return cv2.resize(image, size, interpolation=INTERPOLATIONS[self.interpolation])
+        if self.interpolation == 'lanczos':
+            return np.asarray(Image.fromarray(image).resize(size, Image.LANCZOS))
+        return cv2.resize(image, size, interpolation=_OPENCV[self.interpolation])
 
     def centre(self, width, height):
         """

@@ -21,6 +21,9 @@ T_CAMERA0_VELODYNE = make_transform(
     matrix_from_rotation_vector([0.01, 0.02, -0.01])
     @ np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]), [0.0, -0.08, -0.27])
 T_VELODYNE_IMU = make_transform(matrix_from_rotation_vector([0.0, 0.01, 0.02]), [-0.8, 0.3, -0.8])
+# From the frame of the scanner to pixels of camera 2.
+P = CAMERA.K @ np.hstack([np.eye(3), OFFSET[:, None]]) @ make_transform(R_RECT, np.zeros(3)) \
+    @ T_CAMERA0_VELODYNE
 EARTH = 6378137.0
 DAY = '2011_09_26'
 FIRST = 1317042145_964389445   # of the stamps, nanoseconds
@@ -57,6 +60,23 @@ def scan(i):
     """Return points of the laser: a wall ahead, some behind, some beside."""
     points = np.random.default_rng(i).uniform([-5, -12, -2, 0], [40, 12, 2, 1], (3000, 4))
     return points.astype('<f4')
+
+
+def dumb_depth(points, published):
+    """Return laser depth point by point."""
+    depth = np.full((CAMERA.height, CAMERA.width), np.nan)
+    for x, y, z, _ in points.astype(float):
+        u, v, w = P @ [x, y, z, 1]
+        if x < 0 or (w <= 0 and not published):
+            continue
+        column, row = round(u / w), round(v / w)
+        if published:
+            column, row = column - 1, row - 1
+        if 0 <= column < CAMERA.width and 0 <= row < CAMERA.height:
+            value = x if published else w
+            if not depth[row, column] <= value:
+                depth[row, column] = value
+    return depth
 
 
 def write_kitti_raw(root, number=1, n=6, cameras=(2, 3), day=DAY, poses=True, scans=True,

@@ -7,8 +7,9 @@ import pickle
 
 import numpy as np
 from public_trees import (
-    BASELINE, body_poses, CAMERA, FIRST, OFFSET, picture, R_RECT, scan, T_CAMERA0_VELODYNE,
-    T_VELODYNE_IMU, write_calibration, write_image, write_kitti_odometry, write_kitti_raw)
+    BASELINE, body_poses, CAMERA, dumb_depth, FIRST, OFFSET, P, picture, R_RECT, scan,
+    T_CAMERA0_VELODYNE, T_VELODYNE_IMU, write_calibration, write_image, write_kitti_odometry,
+    write_kitti_raw)
 import pytest
 
 from geo_perception.datasets import kitti_raw
@@ -21,9 +22,6 @@ from geo_perception.datasets.snippets import consecutive_snippets
 from geo_perception.datasets.velodyne import velodyne_depth
 from geo_perception.errors import ImageError, RecordingError
 from geo_perception.geometry.se3 import inverse_transform, make_transform
-
-P = CAMERA.K @ np.hstack([np.eye(3), OFFSET[:, None]]) @ make_transform(R_RECT, np.zeros(3)) \
-    @ T_CAMERA0_VELODYNE
 
 
 def test_published_lists():
@@ -79,23 +77,6 @@ def test_the_right_camera_is_chosen_by_its_folder(tmp_path, part):
     assert open_recording(tmp_path)[1].camera.K[0, 2] == frame.camera.K[0, 2]
 
 
-def dumb_depth(points, published):
-    """Return laser depth point by point."""
-    depth = np.full((CAMERA.height, CAMERA.width), np.nan)
-    for x, y, z, _ in points.astype(float):
-        u, v, w = P @ [x, y, z, 1]
-        if x < 0 or (w <= 0 and not published):
-            continue
-        column, row = round(u / w), round(v / w)
-        if published:
-            column, row = column - 1, row - 1
-        if 0 <= column < CAMERA.width and 0 <= row < CAMERA.height:
-            value = x if published else w
-            if not depth[row, column] <= value:
-                depth[row, column] = value
-    return depth
-
-
 @pytest.mark.parametrize('published', [False, True])
 def test_laser_depth_equals_point_by_point(published):
     """With several points on a pixel, and points behind."""
@@ -137,12 +118,33 @@ def test_eigen_test_set(tmp_path, monkeypatch):
         open_eigen_test(tmp_path)
     write_kitti_raw(tmp_path, 2, day='2011_09_28')
     write_calibration(tmp_path / '2011_09_28', CAMERA.cropped(1, 2, CAMERA.width, CAMERA.height))
+    (tmp_path / '2011_09_28' / 'calib_velo_to_cam.txt').rename(tmp_path / 'kept')
+    with pytest.raises(RecordingError, match='1 of 4 calibration files.*2011_09_28/calib_velo_to'):
+        open_eigen_test(tmp_path)
+    (tmp_path / 'kept').rename(tmp_path / '2011_09_28' / 'calib_velo_to_cam.txt')
     sequence = open_eigen_test(tmp_path)
     assert [sequence[i].name[-7:] for i in range(3)] == ['004.png', '001.png', '002.png']
     assert str(drive) in sequence[0].name
     np.testing.assert_allclose(sequence[0].depth, dumb_depth(scan(4), True), rtol=1e-6)
     assert sequence[1].camera.K[0, 2] == pytest.approx(CAMERA.K[0, 2] - 1)
     assert (np.diff(sequence.stamps) >= 10**10).all() and sequence.poses is None
+
+
+def test_eigen_test_set_with_annotated_depth(tmp_path, monkeypatch):
+    """Those images that have it, and no scan; a number other than the published is refused."""
+    monkeypatch.setattr(kitti_raw, 'eigen_test_frames', lambda: [
+        ('2011_09_26_drive_0002', i) for i in (4, 0, 2)])
+    drive = write_kitti_raw(tmp_path, 2, scans=False)
+    for i in (2, 4):
+        write_image(drive / f'proj_depth/groundtruth/image_02/{i:010d}.png',
+                    np.full((CAMERA.height, CAMERA.width), 256 * i, np.uint16))
+    with pytest.raises(RecordingError, match="2 of Eigen's test images.* not 652; unpack"):
+        open_eigen_test(tmp_path, annotated=True)
+    monkeypatch.setattr(kitti_raw, 'ANNOTATED_TEST_IMAGES', 2)
+    (drive.parent / 'calib_velo_to_cam.txt').unlink()
+    sequence = open_eigen_test(tmp_path, annotated=True)
+    assert [sequence[i].name[-7:] for i in range(2)] == ['004.png', '002.png']
+    assert [np.unique(sequence[i].depth).tolist() for i in range(2)] == [[4.0], [2.0]]
 
 
 def test_no_snippet_crosses_a_missing_frame(tmp_path):

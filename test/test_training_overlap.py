@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from geo_perception.errors import ConfigurationError
-from geo_perception.evaluation.training_overlap import drive_frames, refuse_training_data
+from geo_perception.evaluation.training_overlap import (
+    drive_frames, refuse_eigen_training_data, refuse_training_data)
 
 
 def refused(train, spec, prepared=(), frame='anything.png'):
@@ -55,6 +56,22 @@ def test_files_tell_the_drive():
     assert refused([], '/data/mine', ['kitti_raw eigen'], frame)
     assert refused(['09[0:10]'], '/data/mine[5:20]', frame=frame)
     assert not refused(['09[0:10]'], '/data/mine[10:20]', frame=frame)
+
+
+def test_eigen_split_is_refused_for_one_of_its_images():
+    """Any of the 697, in any drive (sfmlearner.md section 5.3)."""
+    for data, expected in (
+            ({'train': ['2011_10_03_drive_0047_sync[768:769]']}, True),
+            ({'train': ['2011_10_03_drive_0047_sync[767:768]']}, False),
+            ({'prepared': ['kitti_raw eigen']}, False), ({'prepared': ['kitti_raw all']}, True),
+            ({'prepared': ['kitti_odometry 06,08,09']}, False),
+            ({'prepared': ['kitti_odometry 06,04']}, True)):
+        model = SimpleNamespace(path='m', metadata=SimpleNamespace(data=data))
+        try:
+            refuse_eigen_training_data(model, 'kitti')
+            assert not expected, data
+        except ConfigurationError as error:
+            assert expected and "shows images of Eigen's test split in kitti" in str(error), data
 
 
 def test_same_name_is_warned_of(caplog):

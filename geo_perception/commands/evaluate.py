@@ -66,60 +66,32 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
                    json=json, report=report, output=output)
 
 
-def depth(model: str, recording: str, *, json: Optional[str] = None,
-          report: Optional[str] = None, output: Optional[str] = None, crop: str = 'none',
-          cap: float = 80.0, scale: str = 'model', metres_per_unit: float = 1.0,
-          camera_height: float = 0.0, camera_pitch: float = 0.0, camera_roll: float = 0.0,
-          image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
-          pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
-          device: str = 'auto', precision: str = 'auto', threads: int = 0):
+def depth(model: str, recording: str, *, split: Optional[str] = None,
+          crop: Optional[str] = None, cap: float = 80.0, **options):
     """
     Compare the depth of every image of a recording with its true depth.
 
     Errors are given as they are, in metres, and after median scaling as published results are.
-    For the numbers of KITTI's Eigen split set --crop garg --cap 80.
+    For the published numbers of KITTI give --split eigen and the folder of KITTI raw.
 
     Parameters
     ----------
     model : str
         Model file (.safetensors).
     recording : str
-        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
-    json : str, optional
-        Write the metrics to this file.
-    report : str, optional
-        Write report.html and frames.csv into this folder.
-    output : str, optional
-        Write one row per image to this CSV file.
-    crop : str
-        Pixels that count: ``none`` (all), ``garg`` or ``eigen``.
+        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; with ``split`` the
+        folder of KITTI raw that holds those of the dates.
+    split : str, optional
+        ``eigen``: Eigen's 697 test images of KITTI raw, in all as published: resized by Lanczos'
+        filter, compared with the laser scan at their original size. ``eigen_benchmark``: the 652
+        of them that have annotated depth, compared with that.
+    crop : str, optional
+        Pixels that count: ``none`` (all), ``garg`` or ``eigen``; by default all, with split
+        ``eigen`` those of ``garg``.
     cap : float
         Metres; true depths beyond are left out, predictions are clamped to it.
-    scale : str
-        Where metres come from: ``model``, ``camera_height``, ``odometry`` (here: the
-        recording's poses), ``constant`` or ``none``.
-    metres_per_unit : float
-        Metres per unit of the network, for ``constant``.
-    camera_height : float
-        Of the camera over the ground, metres, for ``camera_height``.
-    camera_pitch : float
-        How far the camera looks down, radians, for ``camera_height``.
-    camera_roll : float
-        How far it is turned clockwise about its axis, radians, for ``camera_height``.
-    image_topic : str, optional
-        Image topic of a bag; by default the only one that fits.
-    camera_info_topic : str, optional
-        Calibration topic of a bag; by default the one beside the images.
-    pose_topic : str, optional
-        Pose, odometry or TF topic of a bag; poses are needed for ``odometry`` only.
-    pose_frame : str, optional
-        Frame whose pose the pose topic of a bag gives, where it is not the camera.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
+    **options
+        See `_present`.
 
     Returns
     -------
@@ -127,42 +99,41 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
         The metrics: metres, milliseconds, shares 0..1.
 
     """
-    from geo_perception.commands.geometry_evaluation import open_scored, present_geometry
-    from geo_perception.errors import RecordingError
-    from geo_perception.evaluation.depth import DepthRules
-    from geo_perception.evaluation.geometry_run import run_geometry
-    from geo_perception.inference.geometry import GeometryPipeline
-    from geo_perception.inference.scale import ScaleOptions
+    def measure(pipeline, topics):
+        from dataclasses import replace
 
-    rules = DepthRules(crop, cap)
-    pipeline = GeometryPipeline.load(
-        model, device=device, precision=precision, threads=threads,
-        scale=ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
-    sequence = open_scored(recording, pipeline.model, image_topic=image_topic,
-                           camera_info_topic=camera_info_topic, pose_topic=pose_topic,
-                           pose_frame=pose_frame)
-    result = run_geometry(pipeline, sequence, rules)
-    if not (result.depth.coverage > 0).any():
-        raise RecordingError(
-            f'no pixel of {recording} was scored: none of its {len(result)} images has true depth '
-            f'between 0 and {cap:g} m where the model looks (crop {crop}); a bag needs a depth '
-            'topic in the frame of the camera')
-    return present_geometry(result, pipeline.model, recording, ('depth',), json=json,
-                            report=report, output=output)['depth']
+        from geo_perception.commands.geometry_evaluation import open_scored, open_split
+        from geo_perception.errors import RecordingError
+        from geo_perception.evaluation.depth import DepthRules
+        from geo_perception.evaluation.geometry_run import run_geometry
+
+        rules = DepthRules(crop or ('garg' if split == 'eigen' else 'none'), cap)
+        if split:
+            sequence = open_split(recording, split, pipeline.model, **topics)
+            result = run_geometry(pipeline, sequence, rules)
+            # That the images do not follow each other is no event.
+            result = replace(result, resets=[''] * len(result),
+                             mode=f'offline, split {split} as published')
+        else:
+            sequence = open_scored(recording, pipeline.model, **topics)
+            result = run_geometry(pipeline, sequence, rules)
+        if not (result.depth.coverage > 0).any():
+            raise RecordingError(
+                f'no pixel of {recording} was scored: none of its {len(result)} images has true '
+                f'depth between 0 and {cap:g} m where the model looks (crop {rules.crop}); a bag '
+                'needs a depth topic in the frame of the camera')
+        return result
+
+    return _present('depth', measure, model, recording, split is not None, **options)
 
 
-def odometry(model: str, recording: str, *, json: Optional[str] = None,
-             report: Optional[str] = None, output: Optional[str] = None, baselines: bool = True,
-             scale: str = 'model', metres_per_unit: float = 1.0, camera_height: float = 0.0,
-             camera_pitch: float = 0.0, camera_roll: float = 0.0,
-             image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
-             pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
-             device: str = 'auto', precision: str = 'auto', threads: int = 0):
+def odometry(model: str, recording: str, *, baselines: bool = True, **options):
     """
     Compare the visual odometry of a recording with its true poses.
 
     Two plain methods are measured beside it: OpenCV's five-point essential matrix, with steps as
-    long as ours, and the constant motion that is the mean of the true one.
+    long as ours, and the constant motion that is the mean of the true one. Of a model with an
+    ego-motion network the snippets that it predicts at once are measured too, as published.
 
     Parameters
     ----------
@@ -170,14 +141,63 @@ def odometry(model: str, recording: str, *, json: Optional[str] = None,
         Model file (.safetensors).
     recording : str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
+    baselines : bool
+        Whether to measure the plain methods, which takes longer than the networks.
+    **options
+        See `_present`.
+
+    Returns
+    -------
+    dict
+        The metrics: metres, degrees, percent, milliseconds.
+
+    """
+    def measure(pipeline, topics):
+        from geo_perception.datasets.recording import open_recording
+        from geo_perception.errors import RecordingError
+        from geo_perception.evaluation.geometry_run import (
+            run_geometry, with_baselines, with_snippets)
+        from geo_perception.evaluation.geometry_score import compared_frames
+        from geo_perception.evaluation.training_overlap import refuse_training_data
+
+        sequence = open_recording(recording, **topics)
+        refuse_training_data(pipeline.model, recording, sequence)
+        result = run_geometry(pipeline, sequence)
+        if len(compared_frames(result, result.T_odom_camera)[0]) < 2:
+            raise RecordingError(f'there is no motion to compare: of the {len(result)} images of '
+                                 f'{recording} fewer than two have odometry and a true pose')
+        result = with_snippets(result, pipeline, sequence)
+        return with_baselines(result, sequence) if baselines else result
+
+    return _present('odometry', measure, model, recording, False, **options)
+
+
+def _present(job, measure, model, recording, published, *, json: Optional[str] = None,
+             report: Optional[str] = None, output: Optional[str] = None, scale: str = 'model',
+             metres_per_unit: float = 1.0, camera_height: float = 0.0, camera_pitch: float = 0.0,
+             camera_roll: float = 0.0, image_topic: Optional[str] = None,
+             camera_info_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+             pose_frame: Optional[str] = None, device: str = 'auto', precision: str = 'auto',
+             threads: int = 0):
+    """
+    Measure a geometry model and present the result; its options are those of both verbs.
+
+    Parameters
+    ----------
+    job : str
+        ``depth`` or ``odometry``.
+    measure : callable
+        Takes the pipeline and the topics of a bag, returns a `GeometryRecording`.
+    model, recording : str
+        As the user named them.
+    published : bool
+        Whether images are resized as published ones are.
     json : str, optional
         Write the metrics to this file.
     report : str, optional
         Write report.html and frames.csv into this folder.
     output : str, optional
         Write one row per image to this CSV file.
-    baselines : bool
-        Whether to measure the plain methods, which takes longer than the networks.
     scale : str
         Where metres come from: ``model``, ``camera_height``, ``odometry`` (here: the
         recording's poses), ``constant`` or ``none``.
@@ -194,7 +214,8 @@ def odometry(model: str, recording: str, *, json: Optional[str] = None,
     camera_info_topic : str, optional
         Calibration topic of a bag; by default the one beside the images.
     pose_topic : str, optional
-        Pose, odometry or TF topic of a bag; by default the only one that fits.
+        Pose, odometry or TF topic of a bag; by default the only one that fits. Depth needs poses
+        for scale ``odometry`` only.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     device : str
@@ -207,29 +228,20 @@ def odometry(model: str, recording: str, *, json: Optional[str] = None,
     Returns
     -------
     dict
-        The metrics: metres, degrees, percent, milliseconds.
+        The metrics.
 
     """
-    from geo_perception.commands.geometry_evaluation import present_geometry
-    from geo_perception.datasets.recording import open_recording
-    from geo_perception.errors import RecordingError
-    from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
-    from geo_perception.evaluation.geometry_score import compared_frames
-    from geo_perception.evaluation.training_overlap import refuse_training_data
-    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.commands.geometry_evaluation import present_geometry, resized_as_published
+    from geo_perception.inference.geometry import GeometryPipeline, JOB
     from geo_perception.inference.scale import ScaleOptions
+    from geo_perception.model_file import load_model_file
 
-    pipeline = GeometryPipeline.load(
-        model, device=device, precision=precision, threads=threads,
-        scale=ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
-    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              camera_info_topic=camera_info_topic, pose_frame=pose_frame)
-    refuse_training_data(pipeline.model, recording, sequence)
-    result = run_geometry(pipeline, sequence)
-    if len(compared_frames(result, result.T_odom_camera)[0]) < 2:
-        raise RecordingError(f'there is no motion to compare: of the {len(result)} images of '
-                             f'{recording} fewer than two have odometry and a true pose')
-    if baselines:
-        result = with_baselines(result, sequence)
-    return present_geometry(result, pipeline.model, recording, ('odometry',), json=json,
-                            report=report, output=output)['odometry']
+    loaded = load_model_file(model, JOB)
+    pipeline = GeometryPipeline(
+        resized_as_published(loaded) if published else loaded, device, precision, threads,
+        ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
+    result = measure(pipeline, {
+        'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
+        'pose_topic': pose_topic, 'pose_frame': pose_frame})
+    return present_geometry(result, loaded, recording, (job,), json=json, report=report,
+                            output=output)[job]

@@ -3,21 +3,26 @@
 
 """What the verbs that measure depth and odometry leave behind: tables, JSON, CSV and a report."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from geo_perception.commands.tables import print_table
+from geo_perception.datasets.kitti_raw import open_eigen_test
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.environment import command_line, describe_machine
-from geo_perception.errors import RecordingError
+from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.evaluation.geometry_report import write_geometry_report
 from geo_perception.evaluation.geometry_score import score_of_depth, score_of_odometry
 from geo_perception.evaluation.geometry_summary import (
     depth_note, depth_table, depth_verdict, odometry_note, odometry_table, odometry_verdict)
 from geo_perception.evaluation.metrics_file import write_metrics
-from geo_perception.evaluation.training_overlap import refuse_training_data
+from geo_perception.evaluation.training_overlap import (
+    refuse_eigen_training_data, refuse_training_data)
 
+# Name -> whether the truth is annotated depth.
+SPLITS = {'eigen': False, 'eigen_benchmark': True}
 _WORDS = {'depth': (score_of_depth, depth_verdict, depth_table, depth_note),
           'odometry': (score_of_odometry, odometry_verdict, odometry_table, odometry_note)}
 
@@ -104,6 +109,62 @@ def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_fr
                                camera_info_topic=camera_info_topic, with_depth=True)
     refuse_training_data(model, spec, sequence)
     return sequence
+
+
+def open_split(root, split, model, **topics):
+    """
+    Return a published test split of KITTI raw.
+
+    Parameters
+    ----------
+    root : str
+        Folder of the dates.
+    split : str
+        Of `SPLITS`.
+    model : ModelFile
+        To be measured on it.
+    **topics
+        Of a bag; refused unless None.
+
+    Returns
+    -------
+    FileSequence
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such split, the model was trained on it, or a topic is given.
+    RecordingError
+        When part of it is missing.
+
+    """
+    if split not in SPLITS:
+        raise ConfigurationError(f"the split '{split}' is unknown; choose {' or '.join(SPLITS)}")
+    for name, value in topics.items():
+        if value is not None:
+            raise ConfigurationError(f"{name} '{value}' belongs to a bag, split {split} to KITTI "
+                                     'raw; leave one out')
+    refuse_eigen_training_data(model, root)
+    return open_eigen_test(Path(root).expanduser(), SPLITS[split])
+
+
+def resized_as_published(model):
+    """
+    Return a model whose images are resized as those that published depth is measured on.
+
+    Parameters
+    ----------
+    model : ModelFile
+        Any.
+
+    Returns
+    -------
+    ModelFile
+        With Lanczos' filter (sfmlearner.md section 6.1); size and crop stay its own.
+
+    """
+    preprocessing = replace(model.metadata.preprocessing, interpolation='lanczos')
+    return replace(model, metadata=replace(model.metadata, preprocessing=preprocessing))
 
 
 def print_geometry(console, recording, jobs):

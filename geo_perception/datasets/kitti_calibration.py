@@ -10,7 +10,7 @@ from geo_perception.errors import RecordingError
 from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import inverse_transform, make_transform, R_BODY_OPTICAL
 
-CALIBRATION = 'calib_cam_to_cam.txt'
+CALIBRATION, SCANNER_CALIBRATION = 'calib_cam_to_cam.txt', 'calib_velo_to_cam.txt'
 _EARTH_RADIUS = 6378137.0
 # fx = fy, cx, cy of the rectified left colour camera on the five recording days, by image size.
 _DAYS = {(1242, 375): (721.5377, 609.5593, 172.854), (1224, 370): (707.0493, 604.0814, 180.5066),
@@ -120,7 +120,7 @@ def T_camera_velodyne(day, index):
         When a file lacks a number.
 
     """
-    path = day / 'calib_velo_to_cam.txt'
+    path = day / SCANNER_CALIBRATION
     if not path.is_file():
         return None
     cameras = day / CALIBRATION

@@ -17,7 +17,8 @@ import numpy as np
 from geo_perception.datasets.image_files import (
     FileSequence, frame_number, keep_usable, list_images, read_image, refuse_missing)
 from geo_perception.datasets.kitti_calibration import (
-    CALIBRATION, camera_poses, oxts_poses, rectified_camera, T_camera_imu, T_camera_velodyne)
+    CALIBRATION, camera_poses, oxts_poses, rectified_camera, SCANNER_CALIBRATION, T_camera_imu,
+    T_camera_velodyne)
 from geo_perception.datasets.kitti_lists import eigen_test_frames
 from geo_perception.datasets.trajectory import labels_from_matrices
 from geo_perception.datasets.velodyne import VelodyneScan
@@ -29,6 +30,8 @@ _CAMERAS = (2, 0, 3, 1)
 _RIGHT = {2: 3, 0: 1}
 # Depth images that KITTI's depth benchmark made for the raw drives, where they were put inside.
 _ANNOTATED = 'proj_depth/groundtruth'
+# So many of Eigen's test images have one.
+ANNOTATED_TEST_IMAGES = 652
 
 _logger = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ def open_kitti_raw(path, with_poses=True, published_depth=False):
         rights=rights if baseline else None, baseline=baseline)
 
 
-def open_eigen_test(root):
+def open_eigen_test(root, annotated=False):
     """
     Return Eigen's 697 test images with their published ground truth (sfmlearner.md section 6.1).
 
@@ -114,6 +117,9 @@ def open_eigen_test(root):
     ----------
     root : Path
         Folder of the dates.
+    annotated : bool
+        Take the 652 that have annotated depth (``proj_depth`` in the folder of the drive), and
+        that for ground truth: it is denser than a scan, and has no wrong points.
 
     Returns
     -------
@@ -123,24 +129,38 @@ def open_eigen_test(root):
     Raises
     ------
     RecordingError
-        When an image, a scan or a calibration is missing: the average would be another.
+        When an image, its depth or a calibration is missing: the average would be another.
 
     """
-    images, scans, cameras, of_day = [], [], [], {}
-    for name, number in eigen_test_frames():
-        day = root / name[:10]
-        drive = day / f'{name}_sync'
-        images.append(drive / 'image_02' / 'data' / f'{number:010d}.png')
-        scans.append(drive / 'velodyne_points' / 'data' / f'{number:010d}.bin')
-    refuse_missing(root, [*images, *scans], "files of Eigen's test set")
-    for image, scan in zip(images, scans):
-        day = image.parents[3]
-        if day not in of_day:
-            of_day[day] = _projection(day, 2)
-        camera, P = of_day[day]
-        cameras.append(camera)
-        scans[len(cameras) - 1] = VelodyneScan(scan, P, camera.width, camera.height, True)
-    return FileSequence(images, np.arange(len(images)) * 10**10, camera=cameras, depths=scans)
+    if not root.is_dir():
+        raise RecordingError(f'{root} is no folder; give that of KITTI raw, with the folders of '
+                             'the dates (2011_09_26 and four more) in it')
+    drives, numbers = zip(*((root / name[:10] / f'{name}_sync', number)
+                            for name, number in eigen_test_frames()))
+    images = [drive / 'image_02' / 'data' / f'{number:010d}.png'
+              for drive, number in zip(drives, numbers)]
+    truth = [drive / _ANNOTATED / 'image_02' / f'{number:010d}.png' if annotated else
+             drive / 'velodyne_points' / 'data' / f'{number:010d}.bin'
+             for drive, number in zip(drives, numbers)]
+    if annotated:
+        pairs = [pair for pair in zip(images, truth) if pair[1].is_file()]
+        if len(pairs) != ANNOTATED_TEST_IMAGES:
+            raise RecordingError(
+                f"{len(pairs)} of Eigen's test images in {root} have annotated depth "
+                f'({truth[0]}), not {ANNOTATED_TEST_IMAGES}; unpack train and val of '
+                "data_depth_annotated into the drives' folders")
+        images, truth = map(list, zip(*pairs))
+    calibrations = {image.parents[3] / name: None for image in images
+                    for name in (CALIBRATION, *([] if annotated else [SCANNER_CALIBRATION]))}
+    refuse_missing(root, [*images, *truth], "files of Eigen's test set")
+    refuse_missing(root, list(calibrations), "calibration files of Eigen's test set")
+    of_day = {file.parent: _projection(file.parent, 2) for file in calibrations}
+    cameras, projections = zip(*(of_day[image.parents[3]] for image in images))
+    if not annotated:
+        truth = [VelodyneScan(scan, P, camera.width, camera.height, True)
+                 for scan, camera, P in zip(truth, cameras, projections)]
+    return FileSequence(images, np.arange(len(images)) * 10**10, camera=list(cameras),
+                        depths=truth, depth_units=256.0)
 
 
 def find_drives(root):

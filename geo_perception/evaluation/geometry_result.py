@@ -4,7 +4,7 @@
 """What the geometry pipeline answered on each frame of a recording, beside the truth."""
 
 from dataclasses import dataclass, field
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 
@@ -149,6 +149,10 @@ class GeometryRecording:
         A few pictures.
     baselines : dict
         Name to poses like ``T_odom_camera``, of other systems on the same frames.
+    snippets : np.ndarray or None
+        ``T_first_frame`` of the snippet that starts at each frame, as the ego-motion network
+        predicts it at once, units of the network, shape (N, L, 4, 4), NaN where there is none.
+        L is 0 where the model has no such network; None where nobody asked.
 
     """
 
@@ -167,6 +171,7 @@ class GeometryRecording:
     mode: str = ''
     samples: List[DepthSample] = field(default_factory=list)
     baselines: dict = field(default_factory=dict)
+    snippets: Optional[np.ndarray] = None
 
     @classmethod
     def unanswered(cls, stamps, T_truth=None, rules=DepthRules(), **others):

@@ -3,6 +3,7 @@
 
 """Offline evaluation: a recording through the same geometry pipeline that the node runs."""
 
+from collections import deque
 from dataclasses import replace
 import time
 
@@ -14,6 +15,8 @@ from geo_perception.evaluation.classical_odometry import (
 from geo_perception.evaluation.depth import DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
 from geo_perception.evaluation.geometry_result import GeometryRecording
+from geo_perception.evaluation.odometry import snippet_poses
+from geo_perception.inference.rectification import same_camera
 from geo_perception.progress import track
 
 
@@ -101,6 +104,41 @@ def with_baselines(recording, sequence):
     return replace(recording, baselines={
         'five_point': chain(references, motions, recording.T_odom_camera),
         'constant_motion': constant_motion(recording.stamps, recording.T_truth)})
+
+
+def with_snippets(recording, pipeline, sequence):
+    """
+    Return the recording together with the snippets that the ego-motion network predicts.
+
+    They are what published numbers are of (sfmlearner.md section 6.2): every frame with all its
+    neighbours is a target once, whatever the odometry makes of it.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        Of this sequence.
+    pipeline : GeometryPipeline
+        Its state is left alone.
+    sequence : Sequence
+        Frames with intrinsics.
+
+    Returns
+    -------
+    GeometryRecording
+
+    """
+    length = pipeline.snippet_length
+    snippets = np.full((len(sequence), length, 4, 4), np.nan)
+    if not length:
+        return replace(recording, snippets=snippets)
+    frames = deque(maxlen=length)
+    for i in track(range(len(sequence)), 'Looking at snippets', total=len(sequence)):
+        frames.append(sequence[i])
+        camera = frames[0].camera
+        if len(frames) == length and all(same_camera(f.camera, camera) for f in frames):
+            snippets[i - length + 1] = snippet_poses(
+                pipeline.snippet([frame.image for frame in frames], camera))
+    return replace(recording, snippets=snippets)
 
 
 def _tell_distance(pipeline, recording, i, odometry):

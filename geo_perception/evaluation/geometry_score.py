@@ -56,6 +56,9 @@ def score_of_odometry(recording):
     their forms with ``sim3`` are after one scale for the whole recording was fitted. Drift is
     KITTI's, over ``segment_lengths_m``. ``ate5_zhou_m`` is SfMLearner's over snippets of the
     chained trajectory, which is no RMSE; ``ate5_rmse_m`` is the RMSE of the same snippets.
+    ``ate5_network_zhou_m`` is of snippets as an ego-motion network for five frames predicts them
+    at once, which published numbers are of; ``snippet_length`` is the number of frames that the
+    model's network sees, 0 without one, None where its snippets were not asked for.
 
     Parameters
     ----------
@@ -70,6 +73,7 @@ def score_of_odometry(recording):
 
     """
     metrics = score_of_trajectory(recording, recording.T_odom_camera)
+    metrics.update(_score_of_snippets(recording))
     metrics.update(_motion_calibration(recording))
     metrics.update(_frames(recording))
     metrics['frames_answered'] = int(np.isfinite(recording.T_odom_camera).all((1, 2)).sum())
@@ -129,12 +133,8 @@ def score_of_trajectory(recording, T_estimate):
     for length in SNIPPETS:
         windows = _windows(used, length)
         if len(windows):
-            ate, rotation = odometry.snippet_errors(T, truth, windows)
-            # The original leaves out snippets without any error, and so do its numbers.
-            counted = ate[ate != 0] if (ate != 0).any() else ate
-            values = (counted.mean(), counted.std(), (np.sqrt(length) * ate).mean(),
-                      rotation.mean())
-            metrics.update(zip(_snippet_names(length), map(float, values)))
+            values = _snippet_values(*odometry.snippet_errors(T, truth, windows), length)
+            metrics.update(zip(_snippet_names(length), values))
     return metrics
 
 
@@ -194,9 +194,36 @@ def drift_by_length(recording, T_estimate, with_scale):
     return odometry.segment_drift(T, truth, *lengths).by_length()
 
 
-def _snippet_names(length):
-    return tuple(f'ate{length}_{name}' for name in ('zhou_m', 'zhou_std_m', 'rmse_m',
-                                                    'rotation_deg'))
+def _score_of_snippets(recording):
+    """Return the errors of the snippets that the ego-motion network predicts at once."""
+    metrics = dict.fromkeys(name for length in SNIPPETS for name in _snippet_names(length, True))
+    metrics['snippet_length'] = length = (
+        None if recording.snippets is None else recording.snippets.shape[1])
+    if length not in SNIPPETS or length > len(recording):
+        return metrics
+    truth = recording.T_truth[_windows(np.arange(len(recording)), length)]
+    snippets = recording.snippets[:len(truth)]
+    known = np.isfinite(truth).all((1, 2, 3)) & np.isfinite(snippets).all((1, 2, 3))
+    if known.any():
+        snippets, truth = snippets[known], truth[known]
+        values = _snippet_values(*odometry.compare_snippets(
+            snippets, se3.inverse_transform(truth[:, :1]) @ truth), length)
+        metrics.update(zip(_snippet_names(length, True), values))
+    return metrics
+
+
+def _snippet_names(length, of_network=False):
+    prefix = f'ate{length}_network' if of_network else f'ate{length}'
+    return tuple(f'{prefix}_{name}' for name in ('zhou_m', 'zhou_std_m', 'rmse_m',
+                                                 'rotation_deg'))
+
+
+def _snippet_values(ate, rotation, length):
+    """Return what `_snippet_names` names."""
+    # The original leaves out snippets without any error, and so do its numbers.
+    counted = ate[ate != 0] if (ate != 0).any() else ate
+    return tuple(map(float, (counted.mean(), counted.std(), (np.sqrt(length) * ate).mean(),
+                             rotation.mean())))
 
 
 def _windows(used, length):

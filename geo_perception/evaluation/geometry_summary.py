@@ -232,15 +232,21 @@ def odometry_table(metrics):
             ('Turn of a step', 'rpe_rotation_deg', angle_text)):
         rows.append((title, [text(system[name]) for system in systems]))
     for length in (3, 5):
-        rows.append((f'ATE-{length} (Zhou protocol)', [
-            '–' if system[f'ate{length}_zhou_m'] is None else
-            f"{system[f'ate{length}_zhou_m']:.4f} ± {system[f'ate{length}_zhou_std_m']:.4f} m"
-            for system in systems]))
-        rows.append((f'The same {length} frames, RMSE',
-                     [length_text(system[f'ate{length}_rmse_m']) for system in systems]))
-        rows.append((f'The same {length} frames, turn',
-                     [angle_text(system[f'ate{length}_rotation_deg']) for system in systems]))
+        rows += _snippet_rows(systems, length, f'ate{length}', 'chained')
+        if metrics[f'ate{length}_network_zhou_m'] is not None:
+            rows += _snippet_rows(systems, length, f'ate{length}_network', 'network')
     return ['Odometry', *(SYSTEMS[name] for name in metrics['baselines'])], rows
+
+
+def _snippet_rows(systems, length, key, origin):
+    """Return the rows about snippets; not every system predicts some."""
+    found = [[system.get(f'{key}_{name}') for name in ('zhou_m', 'zhou_std_m', 'rmse_m',
+                                                       'rotation_deg')] for system in systems]
+    return [
+        (f'ATE-{length} (Zhou protocol), {origin}',
+         ['–' if row[0] is None else f'{row[0]:.4f} ± {row[1]:.4f} m' for row in found]),
+        (f'The same {length} frames, {origin}, RMSE', [length_text(row[2]) for row in found]),
+        (f'The same {length} frames, {origin}, turn', [angle_text(row[3]) for row in found])]
 
 
 def odometry_note(metrics):
@@ -267,5 +273,17 @@ def odometry_note(metrics):
                  'its steps as long as ours; constant motion is the mean of the true steps.')
     return (f'Trajectory errors are root mean squares after alignment. Drift is KITTI’s, over '
             f'{segments}{published}. The Zhou protocol fits a scale to every snippet and divides '
-            'by the number of frames instead of its root: it says little about odometry.'
-            + baselines)
+            'by the number of frames instead of its root: it says little about odometry. '
+            + _snippet_note(metrics) + baselines)
+
+
+def _snippet_note(metrics):
+    """Return which snippets were scored."""
+    length = metrics['snippet_length']
+    if metrics.get(f'ate{length}_network_zhou_m') is not None:
+        return (f'Snippets of the network are as it predicts them, {length} frames at once, which '
+                'published numbers are of; chained ones are cut from the trajectory.')
+    sentence = 'Snippets are cut from the chained trajectory'
+    if length == 0:
+        sentence += ', for the model finds motions by alignment and predicts none'
+    return f'{sentence}; published numbers are of snippets that a network predicts at once.'

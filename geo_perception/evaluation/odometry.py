@@ -328,10 +328,27 @@ def snippet_errors(T_estimate, T_truth, windows):
         shape (M,).
 
     """
-    local, true = (se3.inverse_transform(T[windows[:, :1]]) @ T[windows]
-                   for T in (T_estimate, T_truth))
-    ate, _ = snippet_ate(local[..., :3, 3], true[..., :3, 3])
-    rotation = se3.rotation_angle(local[:, 1:, :3, :3], true[:, 1:, :3, :3])
+    return compare_snippets(*(se3.inverse_transform(T[windows[:, :1]]) @ T[windows]
+                              for T in (T_estimate, T_truth)))
+
+
+def compare_snippets(snippets, true):
+    """
+    Return the errors of snippets, each in its first camera (the protocol of sfmlearner.md 6.2).
+
+    Parameters
+    ----------
+    snippets, true : np.ndarray
+        ``T_first_frame``, shape (M, L, 4, 4).
+
+    Returns
+    -------
+    ate, rotation : np.ndarray
+        As of `snippet_errors`, shape (M,).
+
+    """
+    ate, _ = snippet_ate(snippets[..., :3, 3], true[..., :3, 3])
+    rotation = se3.rotation_angle(snippets[:, 1:, :3, :3], true[:, 1:, :3, :3])
     return ate, np.degrees(rotation.mean(1))
 
 

@@ -14,7 +14,7 @@ import re
 
 import numpy as np
 
-from geo_perception.datasets.kitti_lists import excluded_scenes
+from geo_perception.datasets.kitti_lists import eigen_test_frames, excluded_scenes
 from geo_perception.datasets.recording import chosen_frames, split_spec
 from geo_perception.errors import ConfigurationError, RecordingError
 
@@ -54,20 +54,34 @@ def refuse_training_data(model, spec, sequence):
         When both show the same frames of a KITTI drive.
 
     """
-    trained = model.metadata.data.get('train', [])
-    trained = [trained] if isinstance(trained, str) else trained
-    splits = model.metadata.data.get('prepared') or []
     evaluated = drive_frames(f'{sequence[0].name}{_slices_of(spec)}') or drive_frames(spec)
     if evaluated is None:
-        _warn_of_same_name(model, trained, spec)
+        _warn_of_same_name(model, spec)
         return
-    drive, frames = evaluated
-    for name in [*trained, *splits]:
-        if _seen(name, drive, frames):
-            raise ConfigurationError(
-                f'{model.path} was trained on {name}, which shows images of {spec} (KITTI drive '
-                f'{drive}): a score there would say nothing; evaluate on images it has not seen '
-                '(KITTI odometry is cut from the drives of KITTI raw)')
+    _refuse(model, spec, [evaluated])
+
+
+def refuse_eigen_training_data(model, root):
+    """
+    Raise when a model was trained on one of Eigen's test images.
+
+    Parameters
+    ----------
+    model : ModelFile
+        As for `refuse_training_data`.
+    root : str
+        Where they are, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        When it was.
+
+    """
+    drives = {}
+    for drive, number in eigen_test_frames():
+        drives.setdefault(drive, []).append(number)
+    _refuse(model, f"Eigen's test split in {root}", drives.items())
 
 
 def drive_frames(name):
@@ -95,6 +109,23 @@ def drive_frames(name):
         drive, first, count = SEQUENCES[number]
         return drive, first + _frames(count, slices, name)
     return None
+
+
+def _recordings(model):
+    """Return the names of the recordings that a model was trained on."""
+    trained = model.metadata.data.get('train', [])
+    return [trained] if isinstance(trained, str) else trained
+
+
+def _refuse(model, spec, evaluated):
+    """Raise when a model has seen one of some frames, pairs of drive and numbers."""
+    for name in [*_recordings(model), *(model.metadata.data.get('prepared') or [])]:
+        for drive, frames in evaluated:
+            if _seen(name, drive, frames):
+                raise ConfigurationError(
+                    f'{model.path} was trained on {name}, which shows images of {spec} (KITTI '
+                    f'drive {drive}): a score there would say nothing; evaluate on images it has '
+                    'not seen (KITTI odometry is cut from the drives of KITTI raw)')
 
 
 def _seen(name, drive, frames):
@@ -126,10 +157,10 @@ def _slices_of(spec):
     return str(spec)[len(str(spec).partition('[')[0]):]
 
 
-def _warn_of_same_name(model, trained, spec):
+def _warn_of_same_name(model, spec):
     path, slices = split_spec(spec)
     frames = _frames(_MANY, slices, spec)
-    for name in trained:
+    for name in _recordings(model):
         other, others = split_spec(name)
         if other.name == path.name and len(np.intersect1d(_frames(_MANY, others, name), frames)):
             _logger.warning('%s was trained on a recording of the same name, %s: if it is the '

@@ -70,6 +70,25 @@ def resolve_device(device):
     return device
 
 
+def upload(device, *arrays):
+    """
+    Return arrays as tensors on a device, for what runs there without an engine.
+
+    Parameters
+    ----------
+    device : torch.device
+        From `resolve_device`.
+    *arrays : np.ndarray
+        Writable.
+
+    Returns
+    -------
+    list of torch.Tensor
+
+    """
+    return [torch.from_numpy(array).to(device) for array in arrays]
+
+
 class Engine:
     """
     One network, one input shape, one device.

@@ -79,9 +79,9 @@ class GeometryPipeline:
         self._rectifier = Rectifier(metadata.preprocessing)
         self._scale = ScaleEstimator(scale, model)
         self._depth_network = DepthNetwork(model, device, precision, threads)
-        self._odometry = VisualOdometry(
-            build_motion(model, device, precision, threads),
-            MotionCalibration.from_model(model), _trained_interval(model))
+        self._motion = build_motion(model, device, precision, threads)
+        self._odometry = VisualOdometry(self._motion, MotionCalibration.from_model(model),
+                                        _trained_interval(model))
         self._last = None
 
     @classmethod
@@ -175,6 +175,31 @@ class GeometryPipeline:
         crop, camera = self._rectifier(image, camera)
         depth = self._depth_of(crop, self._depth_network.focal_ratio(camera))
         return _scaled_depth(depth, camera, self._scale.current())
+
+    @property
+    def snippet_length(self):
+        """Frames whose poses the ego-motion network predicts at once, 0 without a network."""
+        return self._motion.snippet_length
+
+    def snippet(self, images, camera):
+        """
+        Return what the ego-motion network predicts for a snippet; nothing is remembered.
+
+        Parameters
+        ----------
+        images : sequence of np.ndarray
+            ``snippet_length`` frames in order of time, (H, W, 3) uint8 RGB.
+        camera : Camera
+            Of all of them.
+
+        Returns
+        -------
+        np.ndarray
+            ``T_frame_target``, shape (L, 4, 4), see `MotionNetwork.snippet`.
+
+        """
+        crops, cameras = zip(*(self._rectifier(image, camera) for image in images))
+        return self._motion.snippet(crops, self._depth_network.focal_ratio(cameras[0]))
 
     def scale(self):
         """

@@ -20,7 +20,7 @@ from geo_perception.geometry.projection import pose_vector_to_matrix
 from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_rotation_vector, rotation_vector_from_matrix)
 from geo_perception.inference.depth import network_arguments
-from geo_perception.inference.engine import Engine, resolve_device
+from geo_perception.inference.engine import Engine, resolve_device, upload
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.egomotion import EgoMotionNet
 
@@ -96,10 +96,12 @@ class DirectMotion:
     ----------
     memory : int
         0: nothing before the two is asked for.
+    snippet_length : int
+        0: it predicts no snippets.
 
     """
 
-    memory = 0
+    memory = snippet_length = 0
 
     def __init__(self, device='auto'):
         self._device = resolve_device(device)
@@ -121,12 +123,11 @@ class DirectMotion:
             ``T_previous_current``, 4x4, units of the network.
 
         """
-        images = np.stack([previous.crop, current.crop])
-        images = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
-        depth = torch.from_numpy(previous.depth).to(self._device)[None, None]
-        K = torch.from_numpy(previous.camera.K.astype(np.float32)).to(self._device)[None]
+        images, depth, K = upload(self._device, np.stack([previous.crop, current.crop]),
+                                  previous.depth, previous.camera.K.astype(np.float32))
+        images = images.permute(0, 3, 1, 2) / 127.5 - 1
         with torch.inference_mode():
-            T, _ = align_images(images[:1], images[1:], depth, K)
+            T, _ = align_images(images[:1], images[1:], depth[None, None], K[None])
         return inverse_transform(T[0].double().cpu().numpy())
 
 
@@ -146,6 +147,8 @@ class MotionNetwork:
     ----------
     memory : int
         Frames before the last two that it wants to see.
+    snippet_length : int
+        Frames of a snippet: all that it sees at once.
 
     Raises
     ------
@@ -162,7 +165,7 @@ class MotionNetwork:
         if network.sources < 2 or network.sources % 2:
             raise ModelFileError(f'model file {model.path} has an ego-motion network for '
                                  f'{network.sources} sources; expected 2 or 4')
-        self.memory = network.sources - 1
+        self.memory, self.snippet_length = network.sources - 1, network.sources + 1
         example = np.random.default_rng(0).integers(
             0, 256, (network.sources + 1, *preprocessing.crop, 3), np.uint8)
         self._engine = Engine(_Poses(network, preprocessing), example, device,
@@ -188,9 +191,34 @@ class MotionNetwork:
         """
         crops = [view.crop for view in (*earlier, previous, current)]
         missing = self.memory + 2 - len(crops)
-        T = pose_vector_to_matrix(
-            self._engine(np.stack([crops[0]] * missing + crops)).double())
+        T = self._predict([crops[0]] * missing + crops)
         return correct_focal_length(newest_motion(T).numpy(), current.focal_ratio)
+
+    def snippet(self, crops, focal_ratio=1.0):
+        """
+        Return everything that is predicted for a snippet.
+
+        Parameters
+        ----------
+        crops : sequence of np.ndarray
+            ``snippet_length`` frames in order of time, uint8 RGB, shape (h, w, 3).
+        focal_ratio : float
+            Of all of them, see `View`.
+
+        Returns
+        -------
+        np.ndarray
+            ``T_frame_target`` of each frame, shape (L, 4, 4), units of the network: the target is
+            the middle one, with the identity.
+
+        """
+        T_target_source = [correct_focal_length(T, focal_ratio)
+                           for T in inverse_transform(self._predict(crops).numpy())]
+        return inverse_transform(np.insert(T_target_source, len(crops) // 2, np.eye(4), axis=0))
+
+    def _predict(self, crops):
+        """Return ``T_source_target`` of all sources, float64, shape (n, 4, 4)."""
+        return pose_vector_to_matrix(self._engine(np.stack(crops)).double())
 
 
 class _Poses(nn.Module):
