@@ -96,15 +96,17 @@ class DirectMotion:
     ----------
     memory : int
         0: nothing before the two is asked for.
+    keeps_key_frames : bool
+        Whether the previous frame may lie further back than in training.
 
     """
 
-    memory = 0
+    memory, keeps_key_frames = 0, True
 
     def __init__(self, device='auto'):
         self._device = resolve_device(device)
 
-    def __call__(self, earlier, previous, current):
+    def __call__(self, earlier, previous, current, guess):
         """
         Return how the camera moved between two frames.
 
@@ -114,6 +116,8 @@ class DirectMotion:
             Not used.
         previous, current : View
             The two.
+        guess : np.ndarray
+            Where alignment begins: about ``T_previous_current``, 4x4, units of the network.
 
         Returns
         -------
@@ -124,9 +128,10 @@ class DirectMotion:
         images = np.stack([previous.crop, current.crop])
         images = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2) / 127.5 - 1
         depth = torch.from_numpy(previous.depth).to(self._device)[None, None]
-        K = torch.from_numpy(previous.camera.K.astype(np.float32)).to(self._device)[None]
+        K, initial = (torch.from_numpy(x.astype(np.float32)).to(self._device)[None]
+                      for x in (previous.camera.K, inverse_transform(guess)))
         with torch.inference_mode():
-            T, _ = align_images(images[:1], images[1:], depth, K)
+            T, _ = align_images(images[:1], images[1:], depth, K, initial)
         return inverse_transform(T[0].double().cpu().numpy())
 
 
@@ -146,6 +151,8 @@ class MotionNetwork:
     ----------
     memory : int
         Frames before the last two that it wants to see.
+    keeps_key_frames : bool
+        Whether the previous frame may lie further back than in training.
 
     Raises
     ------
@@ -153,6 +160,8 @@ class MotionNetwork:
         When something that it needs is missing, of the wrong shape or not finite.
 
     """
+
+    keeps_key_frames = False
 
     def __init__(self, model, device='auto', precision='auto', threads=0):
         arguments = network_arguments(model)['egomotion']
@@ -168,7 +177,7 @@ class MotionNetwork:
         self._engine = Engine(_Poses(network, preprocessing), example, device,
                               'fp32' if precision == 'auto' else precision, threads)
 
-    def __call__(self, earlier, previous, current):
+    def __call__(self, earlier, previous, current, guess):
         """
         Return how the camera moved between two frames.
 
@@ -179,6 +188,8 @@ class MotionNetwork:
             the first one is repeated: the camera stood still before.
         previous, current : View
             The two.
+        guess : np.ndarray
+            Not used.
 
         Returns
         -------
