@@ -94,6 +94,7 @@ def test_a_key_frame_that_is_lost_gives_way_to_the_last_frame():
     views, poses = drive(0.02 * np.arange(6))
 
     class Loses(Slightly):
+
         def __call__(self, earlier, previous, current, guess):
             T = super().__call__(earlier, previous, current, guess)
             far = current.stamp - previous.stamp > 3 * TENTH
