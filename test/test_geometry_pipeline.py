@@ -106,7 +106,7 @@ def test_residual_is_of_the_true_direction(tmp_path, way):
     network = bad._odometry._network
 
     class Backwards:
-        memory = 1
+        memory, keeps_key_frames = 1, False
 
         def __call__(self, *views):
             return inverse_transform(network(*views))
@@ -234,7 +234,7 @@ def test_creeping_is_not_lost(tmp_path):
     network = pipeline._odometry._network
 
     class Blunt:
-        memory = 1
+        memory, keeps_key_frames = 1, False
 
         def __call__(self, *views):
             motion = network(*views)
@@ -354,14 +354,13 @@ def test_accumulated_covariance_is_that_of_noisy_ways(common):
                                      motion[:3, 3] + e[:, :3])
 
     class Network:
-        memory = 1
+        memory, keeps_key_frames = 1, False
 
         def __call__(self, *views):
             return motion
 
     odometry = VisualOdometry(Network(), law)
     pictures = np.random.default_rng(1).integers(0, 255, (7, 64, 96, 3), np.uint8)
-    odometry._residual = lambda *arguments: 1.0
     depth = np.ones((64, 96), np.float32)
     steps = [odometry.update(View(image, depth, CAMERA, i * TENTH), None)
              for i, image in enumerate(pictures)]
@@ -521,7 +520,8 @@ def test_model_whose_motion_is_by_alignment(tmp_path, way):
     assert np.isfinite(result.odometry.motion).all()
     for before, now in zip(way, way[1:]):
         truth = inverse_transform(before.T_world_camera) @ now.T_world_camera
-        motion = align((), *(View(f.image, f.depth, CAMERA, f.stamp) for f in (before, now)))
+        motion = align((), *(View(f.image, f.depth, CAMERA, f.stamp) for f in (before, now)),
+                       np.eye(4))
         assert np.allclose(motion[:3, 3], truth[:3, 3], atol=0.02)
         assert rotation_angle(motion[:3, :3], truth[:3, :3]) < 0.005
         assert np.linalg.norm(truth[:3, 3]) > 0.05
@@ -530,7 +530,8 @@ def test_model_whose_motion_is_by_alignment(tmp_path, way):
 def test_alignment_that_finds_nothing(way):
     """Depth that is no number gives a motion that is none, which the odometry takes care of."""
     depth = np.full((64, 96), np.nan, np.float32)
-    motion = DirectMotion('cpu')((), *(View(f.image, depth, CAMERA, f.stamp) for f in way[:2]))
+    motion = DirectMotion('cpu')(
+        (), *(View(f.image, depth, CAMERA, f.stamp) for f in way[:2]), np.eye(4))
     assert motion.shape == (4, 4) and not np.isfinite(motion).all()
 
 

@@ -24,7 +24,7 @@ METRES_PER_UNIT = 2.0
 class _TrueNetworks:
     """Knows the depth and the pose of each crop that it is given."""
 
-    memory = 1
+    memory, keeps_key_frames = 1, False
 
     def __init__(self, frames, preprocessing):
         self.frames = {}
@@ -48,7 +48,7 @@ class _TrueNetworks:
         """Return the depth of a crop."""
         return self.frames[crop.tobytes()][0]
 
-    def motion(self, previous, current):
+    def motion(self, earlier, previous, current, guess):
         """Return the motion between two views."""
         T, T_now = (self.frames[view.crop.tobytes()][1] for view in (previous, current))
         motion = inverse_transform(T) @ T_now
@@ -56,8 +56,8 @@ class _TrueNetworks:
         return motion
 
     def __call__(self, *arguments):
-        """Return depth of (crop, focal ratio), motion of (earlier, previous, current)."""
-        return self.depth(arguments[0]) if len(arguments) == 2 else self.motion(*arguments[1:])
+        """Return depth of (crop, focal ratio), motion of (earlier, previous, current, guess)."""
+        return self.depth(arguments[0]) if len(arguments) == 2 else self.motion(*arguments)
 
 
 def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('constant', 2.0),

@@ -27,7 +27,7 @@ DAMPING = 1e-3
 SMALLEST_DAMPING = 1e-6
 
 
-def align_images(target, source, depth, K):
+def align_images(target, source, depth, K, initial=None):
     """
     Return the motions that make source images look like target images.
 
@@ -39,6 +39,8 @@ def align_images(target, source, depth, K):
         Of the target, shape (N, 1, H, W).
     K : torch.Tensor
         Intrinsics, pixels, shape (N, 3, 3).
+    initial : torch.Tensor or None
+        Motions to begin with, as returned; None is no motion.
 
     Returns
     -------
@@ -48,7 +50,8 @@ def align_images(target, source, depth, K):
         Median difference that is left, 0 for equal images, about 1 for unrelated ones, shape (N,).
 
     """
-    T = torch.eye(4, device=depth.device, dtype=depth.dtype).expand(len(depth), 4, 4)
+    T = (torch.eye(4, device=depth.device, dtype=depth.dtype).expand(len(depth), 4, 4)
+         if initial is None else initial)
     # Mean inverse depth: of near and far in one cell, what is near moves.
     targets, sources, disparities = (area_pyramid(x, len(LEVELS)) for x in (
         target.mean(1, keepdim=True), source.mean(1, keepdim=True), 1.0 / depth))

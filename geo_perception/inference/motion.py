@@ -98,15 +98,17 @@ class DirectMotion:
         0: nothing before the two is asked for.
     snippet_length : int
         0: it predicts no snippets.
+    keeps_key_frames : bool
+        Whether the previous frame may lie further back than in training.
 
     """
 
-    memory = snippet_length = 0
+    memory, snippet_length, keeps_key_frames = 0, 0, True
 
     def __init__(self, device='auto'):
         self._device = resolve_device(device)
 
-    def __call__(self, earlier, previous, current):
+    def __call__(self, earlier, previous, current, guess):
         """
         Return how the camera moved between two frames.
 
@@ -116,6 +118,8 @@ class DirectMotion:
             Not used.
         previous, current : View
             The two.
+        guess : np.ndarray
+            Where alignment begins: about ``T_previous_current``, 4x4, units of the network.
 
         Returns
         -------
@@ -123,11 +127,12 @@ class DirectMotion:
             ``T_previous_current``, 4x4, units of the network.
 
         """
-        images, depth, K = upload(self._device, np.stack([previous.crop, current.crop]),
-                                  previous.depth, previous.camera.K.astype(np.float32))
+        images, depth, K, initial = upload(
+            self._device, np.stack([previous.crop, current.crop]), previous.depth,
+            *(x.astype(np.float32) for x in (previous.camera.K, inverse_transform(guess))))
         images = images.permute(0, 3, 1, 2) / 127.5 - 1
         with torch.inference_mode():
-            T, _ = align_images(images[:1], images[1:], depth[None, None], K[None])
+            T, _ = align_images(images[:1], images[1:], depth[None, None], K[None], initial[None])
         return inverse_transform(T[0].double().cpu().numpy())
 
 
@@ -149,6 +154,8 @@ class MotionNetwork:
         Frames before the last two that it wants to see.
     snippet_length : int
         Frames of a snippet: all that it sees at once.
+    keeps_key_frames : bool
+        Whether the previous frame may lie further back than in training.
 
     Raises
     ------
@@ -156,6 +163,8 @@ class MotionNetwork:
         When something that it needs is missing, of the wrong shape or not finite.
 
     """
+
+    keeps_key_frames = False
 
     def __init__(self, model, device='auto', precision='auto', threads=0):
         arguments = network_arguments(model)['egomotion']
@@ -171,7 +180,7 @@ class MotionNetwork:
         self._engine = Engine(_Poses(network, preprocessing), example, device,
                               'fp32' if precision == 'auto' else precision, threads)
 
-    def __call__(self, earlier, previous, current):
+    def __call__(self, earlier, previous, current, guess):
         """
         Return how the camera moved between two frames.
 
@@ -182,6 +191,8 @@ class MotionNetwork:
             the first one is repeated: the camera stood still before.
         previous, current : View
             The two.
+        guess : np.ndarray
+            Not used.
 
         Returns
         -------

@@ -1,7 +1,12 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The odometry pipeline: consecutive images and their depths in, the way of the camera out."""
+"""
+The odometry pipeline: consecutive images and their depths in, the way of the camera out.
+
+Where motion is found by alignment, a frame is compared with a key frame as long as that is in
+sight, for the errors of every step add up, those within the sight of one frame do not.
+"""
 
 from collections import deque
 from dataclasses import dataclass, replace
@@ -13,7 +18,9 @@ import torch
 
 from geo_perception.datasets.snippets import block_brightness, SMALLEST_CHANGE
 from geo_perception.geometry.se3 import (
-    inverse_transform, make_transform, matrix_from_quaternion, quaternion_from_matrix)
+    inverse_transform, make_transform, matrix_from_quaternion, quaternion_from_matrix,
+    rotation_vector_from_matrix)
+from geo_perception.inference.motion import View
 from geo_perception.inference.motion_uncertainty import Drift
 from geo_perception.losses.photometric import photometric_residual
 
@@ -36,6 +43,12 @@ SMALLEST_CONTRAST = 3.0
 # indoors and in the sample world at 6 to 30 Hz the correlation was 0.84 or more from frame to
 # frame, 0.55 to 0.63 between frames of different places.
 CUT_RESIDUAL, CUT_CORRELATION = 2.0, 0.8
+# A key frame serves until the camera has turned that far, or moved that part of the median depth:
+# further away less of it is in sight, and alignment may miss it. Of 0.05 to 0.1 of the depth all
+# are alike in the sample world, on KITTI (forward, errors of depth count more) 0.05 is best.
+LARGEST_TURN, LARGEST_WAY = np.radians(10.0), 0.05
+# It is out of sight, too, when images fit it that many times worse than is usual.
+LOST_RESIDUAL = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ class OdometryEstimate:
         Pose of the optical frame now in the optical frame at the (re)start of odometry, 4x4,
         metres if ``metric``.
     motion : np.ndarray
-        ``T_previous_current``: pose of the camera now in the camera of the frame that it is
-        compared with, 4x4, metres if ``metric``.
+        ``T_previous_current``: pose of the camera now in the camera of the last frame that had
+        an estimate and was not left standing, 4x4, metres if ``metric``.
     interval : float
         Seconds between these two frames.
     motion_covariance : np.ndarray
@@ -121,14 +134,27 @@ class Step:
     warning: str = ''
 
 
+@dataclass(frozen=True)
+class _Anchor:
+    """A frame, its pose ``T_odom_camera`` and how far that may have drifted."""
+
+    view: View
+    T: np.ndarray
+    drift: Drift
+
+    def scaled(self, scale):
+        """Return the same in another unit of length."""
+        return replace(self, T=_scaled(self.T, scale), drift=self.drift.scaled(scale))
+
+
 class VisualOdometry:
     """
     Chains the motions between frames.
 
-    Its state is the reference frame with its pose, and the frames before that which the network
-    wants to see. A frame that hardly differs from the reference, and not less so for the motion
-    that the network finds, says that the camera stands: the reference stays then, so nothing
-    drifts, and slow motion is seen once it has added up.
+    Its state is the last frame that moved, the key frame that motions are measured from, and the
+    frames before that which the network wants to see. A frame that hardly differs from the last
+    one, and not less so for the motion that the network finds, says that the camera stands: the
+    last one stays then, so nothing drifts, and slow motion is seen once it has added up.
 
     Parameters
     ----------
@@ -154,11 +180,13 @@ class VisualOdometry:
 
     def reset(self):
         """Forget all frames; the next one is the new origin."""
-        self._reference = None
-        # What lies before the reference.
+        self._key = self._last = None
+        # Of the last frame in the key frame, units of the network.
+        self._T_key_last = np.eye(4)
+        # What lies before the last.
         self._earlier = deque(maxlen=self._network.memory)
-        self._last_stamp = None
-        self._T, self._drift = np.eye(4), Drift(np.zeros((6, 6)), np.zeros((6, 6)))
+        # Of the last image that was of use, and of the last estimate.
+        self._last_stamp = self._estimate_stamp = None
         self.distance = None
 
     def update(self, current, metres_per_unit):
@@ -180,48 +208,55 @@ class VisualOdometry:
         if is_blank(current.crop):
             return Step(reason='the image is black or blank: the lens is covered, or it is dark')
         reset = self._discontinuity(current)
-        if reset:
-            self.reset()
-        last, self._last_stamp = self._last_stamp, current.stamp
-        if self._reference is None:
+        if reset or self._last is None:
             return self._begin(current, reset)
-        interval = (current.stamp - self._reference.stamp) * 1e-9
+        before, self._last_stamp = self._last_stamp, current.stamp
+        interval = (current.stamp - self._estimate_stamp) * 1e-9
         if self._trained_interval and interval < SMALLEST_INTERVAL * self._trained_interval:
             return Step(reason=f'only {interval:.3f} s after the frame before, the network was '
                                f'trained on frames {self._trained_interval:.3f} s apart')
-        self._intervals.append((current.stamp - last) * 1e-9)
-        brightness, before = (block_brightness(view.crop) for view in (current, self._reference))
-        motion = self._network(self._earlier, self._reference, current)
-        residual = self._residual(current, motion)
+        self._intervals.append((current.stamp - before) * 1e-9)
+        T_key_current, residual = self._find(current)
+        brightness = [block_brightness(view.crop) for view in (current, self._last.view)]
         standing = False
-        if np.abs(brightness - before).mean() < SMALLEST_CHANGE:
-            still = self._residual(current, np.eye(4))
-            standing = not residual < STANDING_RESIDUAL * still
-            motion, residual = (np.eye(4), still) if standing else (motion, residual)
-        if not (np.isfinite(motion).all() and np.isfinite(residual)):
+        if np.abs(brightness[0] - brightness[1]).mean() < SMALLEST_CHANGE:
+            still, moved = (_residual(self._last.view, current, motion) for motion in (
+                np.eye(4), self._since_last(T_key_current)))
+            standing = not moved < STANDING_RESIDUAL * still
+            if standing:
+                T_key_current, residual = self._T_key_last, still
+        if not (np.isfinite(T_key_current).all() and np.isfinite(residual)):
             return self._begin(current, 'the network gave a motion that is no number')
         if (residual > CUT_RESIDUAL * self._calibration.usual_residual
-                and _correlation(brightness, before) < CUT_CORRELATION):
+                and _correlation(*brightness) < CUT_CORRELATION):
             return self._begin(current, 'the image has nothing in common with the one before: a '
                                         'cut in the video, or too fast a turn (residual '
                                         f'{residual:.2f})')
-        return Step(self._chain(current, motion, residual, interval, metres_per_unit, standing),
-                    warning=self._interval_warning(interval))
+        estimate = self._chain(current, T_key_current, residual, interval, metres_per_unit,
+                               standing)
+        self._estimate_stamp = current.stamp
+        return Step(estimate, warning=self._interval_warning(interval))
 
     def _begin(self, current, reset):
         """Make a frame the origin."""
         self.reset()
-        self._reference, self._last_stamp = current, current.stamp
+        self._last = _Anchor(current, np.eye(4), Drift(np.zeros((6, 6)), np.zeros((6, 6))))
+        self._make_key()
+        self._last_stamp = self._estimate_stamp = current.stamp
         return Step(reset=reset, reason='the first frame has none to be compared with')
+
+    def _make_key(self):
+        """Measure motions from the last frame from now on."""
+        self._key, self._T_key_last = self._last, np.eye(4)
 
     def _discontinuity(self, current):
         """Return why this frame does not continue the ones before, empty if it does."""
-        if self._reference is None:
+        if self._last is None:
             return ''
         gap = (current.stamp - self._last_stamp) * 1e-9
         if gap < 0:
             return f'time jumped back by {-gap:.3f} s'
-        before, now = self._reference.camera.K, current.camera.K
+        before, now = self._last.view.camera.K, current.camera.K
         if not np.allclose(now, before, rtol=1e-3):
             return (f'the focal length or size changed: {before[0, 0]:.1f} pixels before, '
                     f'{now[0, 0]:.1f} now, at the size of the network')
@@ -230,44 +265,50 @@ class VisualOdometry:
             return f'no usable image for {gap:.2f} s'
         return ''
 
-    def _residual(self, current, motion):
-        """Return how badly the current image fits the reference once it is warped there."""
-        reference = self._reference
-        target, source = (torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1
-                          for crop in (reference.crop, current.crop))
-        T = torch.from_numpy(inverse_transform(motion).astype(np.float32))[None]
-        K = torch.from_numpy(reference.camera.K.astype(np.float32))[None]
-        with torch.inference_mode():
-            return float(photometric_residual(
-                target, source, torch.from_numpy(reference.depth)[None, None], T, K))
+    def _find(self, current):
+        """Return the pose of a frame in the key frame, and how badly it fits there."""
+        T = self._network(self._earlier, self._key.view, current, self._T_key_last)
+        residual = _residual(self._key.view, current, T)
+        if (self._key.view is not self._last.view
+                and not residual < LOST_RESIDUAL * self._calibration.usual_residual):
+            # The key frame is out of sight; the last one is not, unless there was a cut.
+            self._make_key()
+            return self._find(current)
+        return T, residual
 
-    def _chain(self, current, motion, residual, interval, metres_per_unit, standing):
+    def _since_last(self, T_key_current):
+        """Return the motion since the last frame."""
+        return inverse_transform(self._T_key_last) @ T_key_current
+
+    def _chain(self, current, T_key_current, residual, interval, metres_per_unit, standing):
         """Return the estimate, and go on from this frame unless the camera stands."""
-        covariance = self._calibration.covariance(motion, residual, interval)
+        motion = self._since_last(T_key_current)
         self.distance = float(np.linalg.norm(motion[:3, 3]))
-        if metres_per_unit is not None:
-            if not self._metric:
-                # From now on in metres; what was chained without them becomes metric, too.
-                self._T = _scaled(self._T, metres_per_unit)
-                self._drift = self._drift.scaled(metres_per_unit)
-            factors = np.array([metres_per_unit] * 3 + [1.0] * 3)
-            motion = _scaled(motion, metres_per_unit)
-            covariance = covariance * np.outer(factors, factors)
+        scale = 1.0 if metres_per_unit is None else metres_per_unit
+        if metres_per_unit is not None and not self._metric:
+            # From now on in metres; what was chained without them becomes metric, too.
+            self._last, self._key = self._last.scaled(scale), self._key.scaled(scale)
         self._metric = metres_per_unit is not None
-        T = self._T @ motion
-        drift = self._drift.after(self._T, motion, covariance,
-                                  self._calibration.common_root(covariance))
-        if standing:
-            # Where it was, as of now: whatever comes next happened since.
-            self._reference = replace(self._reference, stamp=current.stamp)
-        else:
-            self._earlier.append(self._reference)
-            self._reference, self._drift = current, drift
+        start, moved = (self._last, motion) if standing else (self._key, T_key_current)
+        factors = np.diag([scale] * 3 + [1.0] * 3)
+        covariance, chained = (
+            factors @ self._calibration.covariance(T, residual, interval) @ factors
+            for T in (motion, moved))
+        moved = _scaled(moved, scale)
+        T = start.T @ moved
+        drift = start.drift.after(start.T, moved, chained, self._calibration.common_root(chained))
+        # A standing frame is where the last one was, and what comes next happened since.
+        if not standing:
             # Products of rotations leave the rotations after a while.
-            self._T = make_transform(matrix_from_quaternion(quaternion_from_matrix(T[:3, :3])),
-                                     T[:3, 3])
-        return OdometryEstimate(current.stamp, T, motion, interval, covariance, drift.covariance,
-                                residual, self._metric, standing)
+            T = make_transform(matrix_from_quaternion(quaternion_from_matrix(T[:3, :3])),
+                               T[:3, 3])
+            self._earlier.append(self._last.view)
+            self._last, self._T_key_last = _Anchor(current, T, drift), T_key_current
+            if not (self._network.keeps_key_frames and _in_sight(T_key_current, self._key.view)):
+                self._make_key()
+        return OdometryEstimate(current.stamp, T, _scaled(motion, scale), interval,
+                                covariance, drift.covariance, residual, self._metric,
+                                standing)
 
     def _interval_warning(self, interval):
         """Return what is wrong with the interval between two frames, mostly nothing."""
@@ -275,6 +316,24 @@ class VisualOdometry:
             return ''
         return (f'frames are {interval:.2f} s apart, the network was trained on '
                 f'{self._trained_interval:.2f} s: motion is larger than any that it knows')
+
+
+def _residual(reference, current, motion):
+    """Return how badly the current image fits the reference once it is warped there."""
+    target, source = (torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1
+                      for crop in (reference.crop, current.crop))
+    T = torch.from_numpy(inverse_transform(motion).astype(np.float32))[None]
+    K = torch.from_numpy(reference.camera.K.astype(np.float32))[None]
+    with torch.inference_mode():
+        return float(photometric_residual(
+            target, source, torch.from_numpy(reference.depth)[None, None], T, K))
+
+
+def _in_sight(T_key_current, key):
+    """Tell whether the next frame may be compared with the same key frame."""
+    turn = np.linalg.norm(rotation_vector_from_matrix(T_key_current[:3, :3]))
+    way = np.linalg.norm(T_key_current[:3, 3])
+    return turn < LARGEST_TURN and way < LARGEST_WAY * np.median(key.depth)
 
 
 def _correlation(image, other):
