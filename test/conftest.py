@@ -26,7 +26,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 if importlib.util.find_spec('rclpy') is None:
     collect_ignore = [path.name for path in Path(__file__).parent.glob('test_*.py')
-                      if re.search(r'ros_harness|geo_perception\.(ros|nodes)', path.read_text())]
+                      if re.search(r'ros_harness|_scene import|geo_perception\.(ros|nodes)',
+                                   path.read_text())]
 
 
 def pytest_report_header():
@@ -43,6 +44,26 @@ def graph():
     graph = Graph()
     yield graph
     graph.close()
+
+
+@pytest.fixture
+def tf(graph):
+    """Return a function that publishes transforms, where tf2_msgs is installed."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    from geo_perception.ros.messages import transform_stamped
+
+    TFMessage = pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is not installed').TFMessage
+    qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = graph.peer.create_publisher(TFMessage, '/tf_static', qos)
+    moving = graph.peer.create_publisher(TFMessage, '/tf', 10)
+
+    def publish(stamp, parent, child, T):
+        publisher = moving if stamp else static
+        publisher.publish(TFMessage(transforms=[transform_stamped(stamp, parent, child, T)]))
+
+    publish.message_class = TFMessage
+    return publish
 
 
 @pytest.fixture

@@ -6,137 +6,21 @@
 import logging
 import pickle
 
-import cv2
 import numpy as np
 import pytest
+from small_recordings import (
+    HEADER, label_line, N, picture, pose, POSES, refused, write_bag, write_cambridge, write_image,
+    write_kitti, write_seven_scenes, write_tum)
 
-from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.image_files import read_depth
 from geo_perception.datasets.recording import open_images, open_recording
-from geo_perception.datasets.trajectory import interpolate_poses, labels_from_matrices
-from geo_perception.datasets.trajectory import labels_from_quaternions
 from geo_perception.datasets.tum import associate
-from geo_perception.errors import ImageError, RecordingError
-from geo_perception.geometry.se3 import interpolate_transform, inverse_transform, make_transform
-from geo_perception.geometry.se3 import matrix_from_rotation_vector, quaternion_from_matrix
-
-N = 6
-HEADER = 'Visual Landmark Dataset V1\nImageFile, Camera Position [X Y Z W P Q R]\n\n'
-
-
-def pose(i):
-    """Return where the camera is; no axis is special."""
-    return make_transform(matrix_from_rotation_vector([0.3 + 0.1 * i, -1.1, 0.2 * i]),
-                          [1.0 + i, 2.0 - 0.5 * i, 0.3 * i])
-
-
-POSES = np.stack([pose(i) for i in range(N)])
-
-
-def picture(i):
-    """Return an RGB image that tells its number."""
-    return np.full((24, 32, 3), [10 * i, 100, 255 - 10 * i], np.uint8)
-
-
-def write_image(path, rgb):
-    """Write a colour or grey picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
-
-
-def label_line(name, T, world_to_camera=True, scale=1.0):
-    """Return a line in PoseNet's text format."""
-    R = T[:3, :3].T if world_to_camera else T[:3, :3]
-    numbers = [*T[:3, 3], *(scale * quaternion_from_matrix(R))]
-    return ' '.join([name, *(f'{x:.9f}' for x in numbers)])
-
-
-def write_seven_scenes(root, sequence='', count=N):
-    """Write frames of 7-Scenes."""
-    folder = root / sequence
-    for i in range(count):
-        write_image(folder / f'frame-{i:06d}.color.png', picture(i))
-        depth = np.full((24, 32), 1500, np.uint16)
-        depth[0, :2] = 0, 65535
-        write_image(folder / f'frame-{i:06d}.depth.png', depth)
-        rows = '\n'.join('\t'.join(f' {x:.10e}' for x in row) for row in pose(i))
-        (folder / f'frame-{i:06d}.pose.txt').write_text(rows + '\n')
-    return root
-
-
-def write_tum(root):
-    """Write a TUM RGB-D recording; ground truth at twice the rate, quaternion w last."""
-    root.mkdir()
-    rgb, depth, truth = ['# color images'], ['# depth maps'], ['# timestamp tx ty tz qx qy qz qw']
-    for i in range(N):
-        time = 1305031102.175304 + i / 30
-        write_image(root / f'rgb/{i}.png', picture(i))
-        write_image(root / f'depth/{i}.png', np.full((24, 32), 7500, np.uint16))
-        rgb.append(f'{time:.6f} rgb/{i}.png')
-        depth.append(f'{time + 0.004:.6f} depth/{i}.png')
-    for k in range(-1, 2 * N):
-        T = interpolate_transform(pose(k // 2), pose(k // 2 + 1), 0.5) if k % 2 else pose(k // 2)
-        w, x, y, z = quaternion_from_matrix(T[:3, :3])
-        numbers = [*T[:3, 3], x, y, z, w]
-        truth.append(f'{1305031102.175304 + k / 60:.6f} '
-                     + ' '.join(f'{value:.8f}' for value in numbers))
-    for name, lines in (('rgb', rgb), ('depth', depth), ('groundtruth', truth)):
-        (root / f'{name}.txt').write_text('\n'.join(lines) + '\n')
-    return root
-
-
-def write_cambridge(root, name='dataset_train.txt', lines=None, **how):
-    """Write a list and its images."""
-    lines = lines or [label_line(f'seq1/frame{i:05d}.png', pose(i), **how) for i in range(N)]
-    for line in lines:
-        if line.strip():
-            write_image(root / line.split()[0].lstrip('/'), picture(int(line.split()[0][-5])))
-    (root / name).write_text(HEADER + '\n'.join(lines) + '\n')
-    return root
-
-
-def write_kitti(root, colour=False):
-    """Write sequence 00 in KITTI's folders."""
-    folder = root / 'sequences' / '00'
-    left, right = ('image_2', 'image_3') if colour else ('image_0', 'image_1')
-    for i in range(N):
-        write_image(folder / left / f'{i:06d}.png', picture(i) if colour else picture(i)[..., 0])
-        write_image(folder / right / f'{i:06d}.png', 7 + (picture(i) if colour
-                                                          else picture(i)[..., 0]))
-    K = np.array([[20.0, 0, 16], [0, 20.0, 12], [0, 0, 1]])
-    offsets = {'P0': 0.0, 'P1': -0.54, 'P2': 0.06, 'P3': -0.48}
-    (folder / 'calib.txt').write_text('\n'.join(
-        f'{name}: ' + ' '.join(f'{x:.9e}' for x in (
-            K @ np.hstack([np.eye(3), [[b], [0], [0]]])).reshape(-1))
-        for name, b in offsets.items()) + '\n')
-    (folder / 'times.txt').write_text('\n'.join(f'{0.1037 * i:e}' for i in range(N)) + '\n')
-    (root / 'poses').mkdir()
-    (root / 'poses' / '00.txt').write_text('\n'.join(
-        ' '.join(f'{x:.9e}' for x in T[:3].reshape(-1)) for T in POSES))
-    return root
-
-
-def write_bag(path):
-    """Write a bag of images and poses."""
-    with BagWriter(path) as bag:
-        for i in range(N):
-            bag.image('/camera/image_raw', 10**9 * (i + 1), 'camera', picture(i), 'rgb8')
-            bag.pose('/pose', 10**9 * (i + 1), 'map', pose(i))
-    return path
+from geo_perception.geometry.se3 import inverse_transform, make_transform, quaternion_from_matrix
 
 
 def warned(caplog):
     """Return all warnings as one text."""
     return ' | '.join(r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
-
-
-def refused(words, spec, **options):
-    """Assert that a recording is refused in one sentence that holds all the words."""
-    with pytest.raises(RecordingError) as caught:
-        open_recording(spec, **options)
-    assert '\n' not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
 
 
 @pytest.mark.parametrize('write', [write_seven_scenes, write_tum, write_cambridge, write_kitti,
@@ -161,6 +45,7 @@ def test_every_format_gives_the_same_camera(tmp_path, write):
 
 
 # Test vectors of posenet.md sections 12.1 and 12.2.
+
 
 def test_cambridge_vectors(tmp_path):
     root = write_cambridge(tmp_path, lines=[
@@ -386,126 +271,3 @@ def test_kitti_flat_layout_with_bare_calibration(tmp_path):
     (tmp_path / 'K.txt').write_text('20 0 16\n0 20 12\n0 0 1\n\n')
     frame = open_recording(tmp_path)[0]
     assert frame.camera.K[1, 2] == 12 and frame.right is None and frame.baseline is None
-
-
-@pytest.mark.parametrize('slices, expected', [
-    ('', range(6)), ('[0:3]', [0, 1, 2]), ('[::2]', [0, 2, 4]), ('[-2:]', [4, 5]),
-    ('[0:2,4:6]', [0, 1, 4, 5]), ('[1:6][::2]', [1, 3, 5]), ('[3]', [3]), ('[-1, 0]', [5, 0]),
-    ('[ 1 : 3 ]', [1, 2]), ('[4:100]', [4, 5]), ('[::-1][0]', [5])])
-def test_slices(tmp_path, slices, expected):
-    sequence = open_recording(f'{write_seven_scenes(tmp_path / "run")}{slices}')
-    np.testing.assert_allclose(sequence.poses, POSES[list(expected)], atol=1e-6)
-    np.testing.assert_array_equal(sequence[0].image, picture(list(expected)[0]))
-    assert len(sequence) == len(sequence.stamps) == len(list(expected))
-    assert len(pickle.loads(pickle.dumps(sequence))) == len(sequence)
-
-
-@pytest.mark.parametrize('slices, words', [
-    ('[0:x]', ['0:x', 'first:end']), ('[]', ['first:end']), ('[1:2:0]', ['1:2:0']),
-    ('[1:2:3:4]', ['1:2:3:4']), ('[6]', ['frame 6 of 6']), ('[6:]', ['none of 6 frames']),
-    ('[0:2][5]', ['frame 5 of 2'])])
-def test_bad_slices(tmp_path, slices, words):
-    refused(words, f'{write_seven_scenes(tmp_path / "run")}{slices}')
-
-
-def test_a_path_that_holds_brackets(tmp_path):
-    root = write_seven_scenes(tmp_path / 'run[1]')
-    assert len(open_recording(root)) == N
-    assert len(open_recording(f'{root}[0:2]')) == 2
-
-
-def test_what_is_no_recording(tmp_path):
-    refused(['does not exist', 'nowhere'], tmp_path / 'nowhere')
-    write_image(tmp_path / 'a.png', picture(0))
-    for spec in (tmp_path, tmp_path / 'a.png'):
-        refused(['looked for', 'ROS bag', 'TUM', '7-Scenes', 'KITTI', 'Cambridge'], spec)
-    (tmp_path / 'notes.txt').write_text('buy milk\n')
-    refused(['looked for'], tmp_path / 'notes.txt')
-
-
-def test_options_of_another_format_are_refused(tmp_path):
-    root = write_seven_scenes(tmp_path / 'run')
-    refused(['pose_topic', '/pose', 'bag'], root, pose_topic='/pose')
-    refused(['quaternion', 'camera_to_world'], root, quaternion='camera_to_world')
-    refused(['quaternion'], write_bag(tmp_path / 'bag'), quaternion='camera_to_world')
-
-
-def test_damaged_image_is_named(tmp_path):
-    root = write_seven_scenes(tmp_path)
-    (root / 'frame-000002.color.png').write_bytes(b'no picture')
-    sequence = open_recording(root)
-    with pytest.raises(ImageError, match='frame-000002.color.png'):
-        sequence[2]
-    (root / 'frame-000003.color.png').unlink()
-    with pytest.raises(ImageError, match='does not exist'):
-        sequence[3]
-
-
-def test_images_without_poses(tmp_path):
-    for i in range(12):
-        write_image(tmp_path / f'image_{i}.jpg', picture(i % N))
-    folder = open_images(tmp_path)
-    assert len(folder) == 12 and folder.poses is None
-    assert [folder[i].name.rpartition('_')[2] for i in (1, 2, 10)] == ['1.jpg', '2.jpg', '10.jpg']
-    assert folder[0].T_world_camera is None and folder[0].camera is None
-    assert len(open_images(f'{tmp_path}[::4]')) == 3
-    one = open_images(tmp_path / 'image_3.jpg')
-    assert len(one) == 1 and one[0].image.shape == (24, 32, 3)
-    bag = open_images(write_bag(tmp_path / 'bag'))
-    assert len(bag) == N and bag.poses is None
-    assert open_images(write_seven_scenes(tmp_path / 'scene')).poses is not None
-    (tmp_path / 'empty').mkdir()
-    for spec, word in ((tmp_path / 'empty', 'neither an image'), (tmp_path / 'gone.jpg',
-                                                                  'does not exist')):
-        with pytest.raises(RecordingError, match=word):
-            open_images(spec)
-
-
-def test_video(tmp_path):
-    path = tmp_path / 'clip.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 20.0, (64, 48))
-    if not writer.isOpened():
-        pytest.skip('this OpenCV writes no videos')
-    for i in range(10):
-        writer.write(np.full((48, 64, 3), [20 * i, 0, 0], np.uint8))
-    writer.release()
-    video = open_images(path)
-    assert len(video) == 10 and video.poses is None
-    np.testing.assert_array_equal(video.stamps[:3], [0, 50_000_000, 100_000_000])
-    for i in (7, 0, 1, 9):
-        blue = video[i].image[..., 2].astype(int)
-        assert np.abs(blue - 20 * i).max() <= 6
-    copy = pickle.loads(pickle.dumps(video))
-    np.testing.assert_array_equal(copy[4].image, video[4].image)
-    path.write_bytes(b'no video')
-    with pytest.raises(RecordingError, match='clip.avi'):
-        open_images(path)
-
-
-def test_interpolation_equals_one_pose_at_a_time():
-    stamps = np.array([0, 100, 200, 1000, 1100], np.int64)
-    query = np.array([-1, 0, 30, 100, 199, 500, 1000, 1099, 1100, 1101], np.int64)
-    poses, valid = interpolate_poses(stamps, POSES[:5], query, max_gap_ns=100)
-    np.testing.assert_array_equal(valid, [0, 1, 1, 1, 1, 0, 1, 1, 1, 0])
-    for q, T, ok in zip(query, poses, valid):
-        i = int(np.searchsorted(stamps, q, 'right')) - 1
-        if ok:
-            j = min(i + 1, 4)
-            alpha = (q - stamps[i]) / max(stamps[j] - stamps[i], 1)
-            np.testing.assert_allclose(T, interpolate_transform(POSES[i], POSES[j], alpha),
-                                       atol=1e-12)
-    assert not interpolate_poses(stamps[:0], POSES[:0], query, 100)[1].any()
-
-
-def test_labels_count_their_faults():
-    quaternions = np.array([[1.0, 0, 0, 0], [0, 0, 0, 0], [0, 2, 0, 0], [np.inf, 0, 0, 0]])
-    labels = labels_from_quaternions(np.zeros((4, 3)), quaternions, list('abcd'))
-    np.testing.assert_array_equal(labels.valid, [True, False, True, False])
-    np.testing.assert_allclose(labels.poses[2, :3, :3], np.diag([1.0, -1, -1]))
-    assert [p for p in labels.problems if ' b ' in p and 'norm zero' in p]
-    assert [p for p in labels.problems if ' c ' in p and '2.000' in p]
-    assert [p for p in labels.problems if ' d ' in p and 'NaN' in p]
-    matrices = np.stack([np.eye(4), -np.eye(4), np.full((4, 4), np.nan)])
-    labels = labels_from_matrices(matrices, list('abc'))
-    np.testing.assert_array_equal(labels.valid, [True, False, False])
-    assert '2 of 3 poses' in labels.problems[0] and 'first: b' in labels.problems[0]

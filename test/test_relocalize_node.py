@@ -3,112 +3,26 @@
 
 """The node ``relocalize`` on a real ROS graph, with a stand-in for the network."""
 
-import contextlib
-import os
-import signal
-import subprocess
 import sys
 import threading
-from types import SimpleNamespace
 
 import cv2
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 import numpy as np
 import pytest
-from rclpy.executors import ExternalShutdownException
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_harness import picture, picture_message, start_process, TIMEOUT
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from relocalize_scene import Scene, SECOND, values_of
+from ros_harness import picture, picture_message
+from sensor_msgs.msg import CompressedImage, Image
 from stand_in_relocalizer import COVARIANCE, StandInNode, T_MAP_CAMERA
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
-from geo_perception.model_file import Metadata, save_model_file
-from geo_perception.networks.relocalization import build_regressor
 from geo_perception.nodes.relocalize import RelocalizeNode
-from geo_perception.preprocessing import Preprocessing
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
-from geo_perception.ros.messages import make_header, matrix_from_pose, transform_stamped
-from geo_perception.ros.messages import matrix_from_transform, stamp_to_ns
-from geo_perception.ros.run import spin
-
-SECOND = 1_000_000_000
-HERE = os.path.dirname(__file__)
-
-
-class Scene:
-    """A node under test with a camera before it and a listener behind it."""
-
-    def __init__(self, graph, *, listen=True, node_class=StandInNode, **parameters):
-        self.graph = graph
-        self.node = graph.make(node_class, **parameters)
-        self.message_class = (CompressedImage if parameters.get('image_transport') == 'compressed'
-                              else Image)
-        self.camera = None
-        self.poses, self.covariances = [], []
-        if listen:
-            self.poses = graph.listen(PoseStamped, '/relocalize/pose')
-            self.covariances = graph.listen(PoseWithCovarianceStamped,
-                                            '/relocalize/pose_with_covariance')
-        self.stamp = 100 * SECOND
-
-    def start(self, reliable=True):
-        """Bring the node up and connect a camera."""
-        assert self.node.start(), self.node.last_failure
-        topic = '/image' + ('/compressed' if self.message_class is CompressedImage else '')
-        self.camera = self.graph.advertise(self.message_class, topic, reliable)
-        self.graph.spin_until(lambda: self.camera.get_subscription_count() > 0, what='the match')
-        if self.poses is not None:
-            self.graph.spin_until(lambda: self.node.is_wanted() or not self._listening(),
-                                  what='the listener')
-        return self
-
-    def _listening(self):
-        return self.graph.peer.count_subscribers('/relocalize/pose') > 0
-
-    @property
-    def pipeline(self):
-        """The stand-in inside the node."""
-        return self.node.pipeline
-
-    def send(self, message=None, **how):
-        """Publish an image; return its stamp."""
-        self.stamp += SECOND // 10
-        self.camera.publish(message or picture_message(self.stamp, **how))
-        return self.stamp
-
-    def count(self, name):
-        """Return a counter of the node."""
-        return self.node.statistics.count(name)
-
-    def process(self, message=None, **how):
-        """Publish an image and wait until the node is done with it; return its stamp."""
-        done = self.count('processed')
-        stamp = self.send(message, **how)
-        self.graph.spin_until(lambda: self.count('processed') > done, what='the frame')
-        return stamp
-
-    def fix(self, **how):
-        """Publish an image and return the two messages that come of it."""
-        known = len(self.poses)
-        stamp = self.send(**how)
-        self.graph.spin_until(lambda: len(self.poses) > known
-                              and len(self.covariances) == len(self.poses), what='the pose')
-        assert stamp_to_ns(self.poses[-1].header.stamp) == stamp
-        assert self.covariances[-1].header == self.poses[-1].header
-        return self.poses[-1], self.covariances[-1]
-
-    def diagnosis(self, text):
-        """Wait for a diagnosis that holds a text; return the status."""
-        return self.graph.diagnosis(self.node, lambda status: text in status.message)
-
-
-def values_of(status):
-    """Return the key-values of a status."""
-    return {pair.key: pair.value for pair in status.values}
+from geo_perception.ros.messages import (
+    make_header, matrix_from_pose, matrix_from_transform, stamp_to_ns)
 
 
 # The normal way
@@ -362,102 +276,7 @@ def test_the_threshold_of_the_gate_can_be_set(graph, threshold, passes):
         scene.diagnosis('score 0.40 is below gate_threshold 0.41')
 
 
-# The watchdog says why nothing comes
-
-
-def test_the_watchdog_names_the_topics_there_are(graph):
-    """Nobody publishes the one that is asked for."""
-    scene = Scene(graph, watchdog_s=0.1)
-    assert scene.node.start()
-    assert scene.diagnosis('nobody publishes /image;').level == ERROR
-    status = scene.diagnosis('no image topic is published at all')
-    assert status.message.endswith('the same ROS_DOMAIN_ID.')
-    graph.advertise(Image, '/front/image_raw')
-    scene.diagnosis("remap 'image' to one of: /front/image_raw")
-
-
-def test_the_watchdog_knows_the_other_transport(graph):
-    """The picture is there, but compressed."""
-    scene = Scene(graph, watchdog_s=0.1)
-    assert scene.node.start()
-    graph.advertise(CompressedImage, '/image/compressed')
-    scene.diagnosis('set image_transport:=compressed')
-
-
-def test_the_watchdog_sees_a_wrong_type(two_graphs):
-    """Somebody publishes something else under that name."""
-    graph, other = two_graphs
-    scene = Scene(graph, watchdog_s=0.1)
-    assert scene.node.start()
-    other.advertise(CompressedImage, '/image')
-    scene.diagnosis('/other publishes /image as sensor_msgs/msg/CompressedImage, but '
-                    'sensor_msgs/msg/Image is expected; set image_transport:=compressed')
-
-
-def test_the_watchdog_sees_unequal_reliability(graph):
-    """A best-effort camera does not reach a reliable subscriber."""
-    scene = Scene(graph, watchdog_s=0.1, image_reliability='reliable')
-    assert scene.node.start()
-    graph.advertise(Image, '/image', reliable=False)
-    scene.diagnosis('set image_reliability:=best_effort')
-
-
-def test_the_watchdog_sees_a_silent_camera(graph):
-    """Everything fits, but nothing comes."""
-    scene = Scene(graph, watchdog_s=0.1).start()
-    status = scene.diagnosis('/peer publishes /image, but nothing arrives')
-    assert status.level == ERROR
-
-
-def test_a_camera_that_goes_away_is_missed_and_may_come_back(graph):
-    """Its driver has crashed, say; the node needs no restart."""
-    scene = Scene(graph, watchdog_s=0.1).start()
-    scene.fix()
-    graph.peer.destroy_publisher(scene.camera)
-    assert scene.diagnosis('nobody publishes /image;').level == ERROR
-    scene.camera = graph.advertise(Image, '/image')
-    graph.spin_until(lambda: scene.camera.get_subscription_count() > 0, what='the match')
-    scene.fix()
-
-
-def test_the_watchdog_misses_the_clock(graph):
-    """With use_sim_time and no /clock; a clock that stands still is a pause, not a fault."""
-    scene = Scene(graph, watchdog_s=0.1, use_sim_time=True)
-    assert scene.node.start()
-    assert scene.diagnosis('nobody publishes /clock').level == ERROR
-    clock = graph.advertise(Clock, '/clock')
-    graph.spin_until(lambda: clock.get_subscription_count() > 0)
-    message = Clock()
-    message.clock.sec = 7
-    clock.publish(message)
-    assert scene.diagnosis('/clock stands still').level == OK
-
-
-# Calibration
-
-
-@pytest.mark.parametrize('focal, frame_id, sentence', [
-    (60.0, 'camera', 'Relocalizing the camera at'),
-    (62.0, 'camera', 'Relocalizing the camera at'),
-    (40.0, 'camera', 'The field of view of this camera (62 deg) differs'),
-    (60.0, 'other', "camera_info is for 'other', but the image is of 'camera'"),
-    (0.0, 'camera', 'uncalibrated')])
-def test_a_camera_unlike_the_training_camera_is_reported(graph, focal, frame_id, sentence):
-    """The network has no intrinsics input; positions would be off."""
-    scene = Scene(graph).start()
-    info = CameraInfo(header=make_header(0, frame_id), width=64, height=48)
-    info.k = np.array([focal, 0, 32, 0, focal, 24, 0, 0, 1])
-    publisher = graph.advertise(CameraInfo, '/camera_info')
-    graph.spin_until(lambda: publisher.get_subscription_count() > 0)
-    publisher.publish(info)
-    scene.fix()
-    status = scene.diagnosis(sentence)
-    assert status.level == (OK if sentence.startswith('Relocalizing') else WARN)
-
-
 # TF
-
-
 T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
 T_ODOM_BASE = se3.make_transform(se3.matrix_from_rotation_vector([0, 0, 1.0]), [5.0, 6.0, 0.0])
 
@@ -470,22 +289,6 @@ def test_tf_without_tf2_msgs_is_one_clear_error(graph, monkeypatch):
     assert 'tf2_msgs is not installed' in scene.node.last_failure
     with pytest.raises(ConfigurationError):
         Scene(graph, publish_tf=True)
-
-
-@pytest.fixture
-def tf(graph):
-    """Return a function that publishes transforms, where tf2_msgs is installed."""
-    TFMessage = pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is not installed').TFMessage
-    qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    static = graph.peer.create_publisher(TFMessage, '/tf_static', qos)
-    moving = graph.peer.create_publisher(TFMessage, '/tf', 10)
-
-    def publish(stamp, parent, child, T):
-        publisher = moving if stamp else static
-        publisher.publish(TFMessage(transforms=[transform_stamped(stamp, parent, child, T)]))
-
-    publish.message_class = TFMessage
-    return publish
 
 
 def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
@@ -549,106 +352,3 @@ def test_missing_odometry_is_reported_and_the_pose_still_published(graph, tf):
     graph.spin_until(arrived, what='the pose of the base')
     status = scene.diagnosis('odom is not corrected')
     assert status.level == WARN and 'odom' in status.message
-
-
-# The real pipeline
-
-
-@pytest.fixture(scope='module')
-def model_file(tmp_path_factory):
-    """Return the path of a small model that has learnt nothing."""
-    network = build_regressor('posenet_lite', {'input_size': (64, 96), 'width': 16})
-    tensors = {f'network.{name}': value.numpy() for name, value in network.state_dict().items()}
-    rng = np.random.default_rng(0)
-    tensors['retrieval.thumbnails'] = rng.normal(size=(4, 24, 32)).astype(np.float32)
-    tensors['retrieval.poses'] = np.tile(np.eye(4), (4, 1, 1))
-    metadata = Metadata(
-        job='relocalization', architecture='posenet_lite',
-        arguments={'input_size': (64, 96), 'width': 16}, rotation='matrix', world_frame='cellar',
-        preprocessing=Preprocessing(short_side=64, crop=(64, 96)))
-    path = tmp_path_factory.mktemp('model') / 'untrained.safetensors'
-    save_model_file(path, metadata, tensors)
-    return str(path)
-
-
-def test_the_node_gives_what_the_pipeline_gives(graph, model_file, monkeypatch):
-    """Same frames, same numbers, offline and live."""
-    monkeypatch.setitem(sys.modules, 'openvino', None)   # converting for it takes seconds
-    from geo_perception.inference.relocalizer import Relocalizer
-
-    pipeline = Relocalizer.load(model_file, precision='fp32', threads=1)
-    scene = Scene(graph, node_class=RelocalizeNode, model=model_file, precision='fp32',
-                  threads=1, gate_threshold=0.0).start()
-    for seed in range(3):
-        expected = pipeline(picture(seed, height=96, width=128))
-        pose, message = scene.fix(seed=seed, height=96, width=128)
-        assert pose.header.frame_id == 'cellar'
-        assert np.allclose(matrix_from_pose(pose.pose), expected.T_world_camera, atol=1e-6)
-        assert np.allclose(np.reshape(message.pose.covariance, (6, 6)), expected.covariance)
-    values = values_of(scene.diagnosis('Relocalizing the camera'))
-    assert values['engine'] == pipeline.describe()
-    assert values['model sha256'] == pipeline.model.sha256
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_model_loads_ends_the_process_cleanly(model_file, number):
-    """The real node, interrupted somewhere between its first line of log and being active."""
-    process = start_process(['-m', 'geo_perception.nodes.relocalize', '--ros-args', '-p',
-                             f'model:={model_file}', '--log-level', 'debug'])
-    process.stderr.readline()
-    os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=2 * TIMEOUT)
-    assert process.returncode == 0, errors
-    assert 'Traceback' not in errors
-
-
-# The process
-
-
-@pytest.mark.parametrize('shut_down', [False, True])
-def test_an_exception_in_a_callback_is_logged_and_not_the_end(shut_down):
-    """Unless the ROS context is gone: then it is only the end of the process."""
-    ends = iter([RuntimeError('a callback'), ExternalShutdownException()])
-    alive, logged = [True], []
-
-    def work():
-        alive[0] = not shut_down
-        raise next(ends)
-
-    executor = SimpleNamespace(context=SimpleNamespace(ok=lambda: alive[0]), spin=work)
-    logger = SimpleNamespace(error=lambda text, **_: logged.append(text))
-    spin(executor, logger)
-    assert len(list(ends)) == (1 if shut_down else 0)
-    assert ['a callback' in text for text in logged] == ([] if shut_down else [True])
-
-
-@pytest.mark.parametrize('times', [1, 5])
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_cleanly(number, times):
-    """Exit code 0, no traceback, also for who presses Ctrl-C again and again."""
-    process = start_process([os.path.join(HERE, 'stand_in_relocalizer.py'),
-                             '--ros-args', '-p', 'watchdog_s:=0.1'])
-    # The watchdog speaks: the node is up and spinning.
-    assert any('nobody publishes /image' in line for line in process.stderr)
-    for _ in range(times):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
-    _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0, errors
-    assert 'Traceback' not in errors
-
-
-@pytest.mark.parametrize('arguments, sentence', [
-    (['-p', 'modle:=x'], "error: there is no parameter 'modle'; did you mean 'model'?"),
-    (['-p', 'watchdog_s:=5'], "error: parameter 'watchdog_s' must be of type double, but 5 is of "
-                              'type integer; write 5.0'),
-    (['-p', 'model=x'], "error: wrong ROS arguments: failed to initialize rcl: Couldn't parse")])
-def test_wrong_parameters_end_the_process_with_one_sentence(arguments, sentence):
-    """Exit code 2, no traceback."""
-    process = start_process([os.path.join(HERE, 'stand_in_relocalizer.py'), '--ros-args',
-                             *arguments])
-    _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 2
-    assert sentence in errors and 'Traceback' not in errors

@@ -7,9 +7,12 @@ from unittest import mock
 
 import cv2
 import numpy as np
+from small_world import CAMERA, view
 from tiny_geometry_model import write_geometry_model
 
-from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.datasets.frame import Frame
+from geo_perception.geometry.se3 import (
+    inverse_transform, make_transform, matrix_from_rotation_vector, R_BODY_OPTICAL)
 from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
@@ -19,6 +22,8 @@ from geo_perception.preprocessing import Preprocessing
 
 # Of the networks that know everything but the size of the world.
 METRES_PER_UNIT = 2.0
+SECOND = 10 ** 9
+TENTH = SECOND // 10
 
 
 class _TrueNetworks:
@@ -81,6 +86,33 @@ def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('consta
     with mock.patch.multiple('geo_perception.inference.geometry', DepthNetwork=truth,
                              build_motion=truth):
         return GeometryPipeline(model, scale=scale)
+
+
+def pose(x=0.0, y=0.0, z=1.0, yaw=0.0):
+    """Return the pose of a level camera in front of the wall."""
+    R = matrix_from_rotation_vector([0, 0, yaw]) @ R_BODY_OPTICAL
+    return make_transform(R, [x, y, z])
+
+
+def drive(poses):
+    """Return frames along a way, a tenth of a second apart."""
+    frames = []
+    for i, T in enumerate(poses):
+        image, depth = view(T)
+        frames.append(Frame(SECOND + i * TENTH, cv2.GaussianBlur(image, (7, 7), 0), f'{i}',
+                            CAMERA, T, depth))
+    return frames
+
+
+def curved_drive():
+    """Return frames of a curved drive."""
+    a = np.linspace(0, 1.5, 12)
+    return drive([pose(0.4 * s, 0.5 * np.sin(s), 1 + 0.1 * s, 0.2 * np.cos(3 * s)) for s in a])
+
+
+def run(pipeline, frames, **changes):
+    """Return the results of frames."""
+    return [pipeline(f.image, f.camera, f.stamp, **changes) for f in frames]
 
 
 # For images of the sample world, 320x240 pixels.
