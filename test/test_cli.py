@@ -94,6 +94,8 @@ def test_help_lists_the_verbs(capsys):
     ((), 'subcommand'), (('fly',), 'fly'), (('train',), 'system'), (('train', 'depth'), 'depth'),
     (('export', 'a.ckpt'), 'output'), (('evaluate',), 'relocalization'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'outptu'),
+    (('evaluate', 'depth', 'm'), 'recording is missing; see geo_perception evaluate depth --help'),
+    (('infer', 'm'), 'images, output are missing; see geo_perception infer --help'),
     (('infer', 'm', 'i', '--output', 'o', '--samples', 'many'), 'samples'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'no option --outptu (did you mean --output?); see'),
     (('train', 'flow'), "system is flow, but must be one of 'relocalization', '"),

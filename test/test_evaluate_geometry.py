@@ -152,6 +152,7 @@ def test_training_data_are_not_scored(place, tmp_path, capsys):
 @pytest.mark.parametrize('options, words', [
     (['--crop', 'grag'], "the crop 'grag' is unknown"),
     (['--scale', 'wheels'], 'scale source "wheels" is unknown'),
+    (['--scale', 'constant', '--metres_per_unit', '0'], 'needs metres per unit above 0, not 0.0'),
     (['--scale', 'camera_height'], 'needs camera_height above 0')])
 def test_options_are_checked(place, capsys, options, words):
     """One sentence that names the value."""

@@ -118,7 +118,7 @@ def summary_sentence(summary):
     if not summary['intrinsics']:
         lines.append('These images have no intrinsics: their depth is relative, and there is no '
                      'odometry, which needs to know in which direction each pixel looks; record '
-                     'camera_info beside the images.')
+                     'camera_info beside the images, or write cam.txt into a folder of images.')
     else:
         lines.append(summary['scale'])
     return '\n'.join([*lines, *summary['warnings']])

@@ -14,6 +14,7 @@ _OUT_OF_RANGE = re.compile(
     _KEY + r'Not of type \w+: (?P<value>.*) does not conform to restriction v(?P<range>.*)')
 _UNKNOWN = re.compile(r'unrecognized arguments: (?P<option>[^\s=]+)'
                       r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<name>[\w.]+)'")
+_REQUIRED = re.compile(r'the following arguments are required: (?P<keys>[\w.]+(?:, [\w.]+)*)$')
 _TYPES = {'int': 'a whole number', 'float': 'a number', 'str': 'text', 'bool': 'true or false',
           'NoneType': 'null'}
 
@@ -36,6 +37,12 @@ class OneSentence:
         parser = getattr(ex, 'subcommand_parser', None) or self
         program = parser.prog.replace(' [options]', '')
         sentence = explain(message, parser._option_string_actions)
+        found = _REQUIRED.search(sentence)
+        if found and ' ' not in program:
+            # Of the whole program, whose keys begin with the words of the verb.
+            verbs, names = zip(*(key.rpartition('.')[::2] for key in found['keys'].split(', ')))
+            program = ' '.join([program, *verbs[0].split('.')]).rstrip()
+            sentence = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
         self.exit(2, f'error: {sentence}; see {program} --help\n')
 
 

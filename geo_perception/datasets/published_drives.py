@@ -43,6 +43,9 @@ def kitti_raw_drives(root, cameras, split, removed):
         When there is no drive left, or one lacks its calibration.
 
     """
+    if not root.is_dir():
+        raise RecordingError(f'{root} is no folder; give that of KITTI raw, with the folders of '
+                             'the dates (2011_09_26 ...) in it')
     drives, lacking, kept_out = [], [], 0
     excluded = excluded_scenes(split)
     for path in find_drives(root):

@@ -56,8 +56,10 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         frame = sequence[i]
         recording.names[i] = frame.name
         if frame.camera is None:
-            raise RecordingError(f'frame {frame.name} has no intrinsics, without which depth '
-                                 'cannot be compared; record camera_info beside the images')
+            raise RecordingError(
+                f'frame {frame.name} has no intrinsics, without which neither depth nor odometry '
+                'can be compared; record camera_info beside the images, or write cam.txt into a '
+                'folder of images')
         started = time.perf_counter()
         result = pipeline(frame.image, frame.camera, frame.stamp)
         recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)

@@ -68,7 +68,8 @@ class ScaleOptions:
         for name in ('constant', 'camera_height'):
             value = getattr(self, name)
             if self.source == name and not (np.isfinite(value) and value > 0):
-                raise ConfigurationError(f'scale source {name} needs {name} above 0, not {value}')
+                what = 'metres per unit' if name == 'constant' else name
+                raise ConfigurationError(f'scale source {name} needs {what} above 0, not {value}')
         if not np.isfinite([self.camera_pitch, self.camera_roll]).all():
             raise ConfigurationError('camera_pitch and camera_roll must be finite, radians')
 
