@@ -3,6 +3,7 @@
 
 """Training through the real command line, on a small drive: it learns, resumes, ends cleanly."""
 
+from dataclasses import replace
 import json
 import logging
 import os
@@ -28,6 +29,8 @@ from geo_perception.datasets.recording import open_recording   # noqa: E402
 from geo_perception.errors import ConfigurationError, ModelFileError   # noqa: E402
 from geo_perception.geometry.se3 import inverse_transform, rotation_angle   # noqa: E402
 from geo_perception.inference.relocalizer import Relocalizer   # noqa: E402
+from geo_perception.inference.uncertainty import Calibration   # noqa: E402
+from geo_perception.training import held_out   # noqa: E402
 from geo_perception.training.checkpoint import read_checkpoint   # noqa: E402
 from geo_perception.training.relocalization import RelocalizationModule   # noqa: E402
 from geo_perception.training.scratch import scratch_array   # noqa: E402
@@ -294,6 +297,77 @@ def test_published_recipe_runs(world, place, capsys):
         np.mean(frames, axis=(0, 1, 2))[::-1].tolist(), abs=1.0)
     assert main(['export', str(checkpoints() / 'last.ckpt'), '--output', 'model']) == 0
     assert Relocalizer.load('model').model.metadata.preprocessing.mean_image is not None
+
+
+def test_left_out_stretches_are_not_learned_from(world, place, monkeypatch):
+    """Neither their frames nor views that show a pixel of them; every frame is left out once."""
+    seen = []
+    trained = held_out._trained
+
+    def watched(module, views, rows, *others):
+        seen.append((rows, views))
+        return trained(module, views, rows, *others)
+
+    monkeypatch.setattr(held_out, '_trained', watched)
+    assert train(world, '--trainer.max_epochs', '1', '--data.novel_views.count', '12',
+                 '--data.views', '2') == 0
+    assert len(seen) == 4
+    left_out = []
+    for rows, views in seen:
+        assert len(views.inputs) == len(views.sources) == 2 * (20 + 12)
+        missing = np.setdiff1d(np.arange(20), rows)
+        assert len(missing) == 5 and np.ptp(missing) == 4
+        assert not np.isin(views.sources[rows], missing).any()
+        # The augmented view of a frame is left out as well.
+        assert not np.isin(missing + 32, rows).any()
+        left_out.extend(missing)
+    assert sorted(left_out) == list(range(20))
+
+
+def test_covariance_is_calibrated_on_what_was_left_out(world, place, monkeypatch):
+    """Heads that are far off where they were not trained make it large; validation alone not."""
+    def far_off(answers):
+        return replace(answers, errors=answers.errors + 5.0)
+
+    real = held_out.held_out_answers
+    monkeypatch.setattr('geo_perception.training.relocalization.held_out_answers',
+                        lambda *options: far_off(real(*options)))
+    floors = []
+    for stretches in ('0', '4'):
+        assert train(world, '--trainer.max_epochs', '1', '--model.stretches', stretches) == 0
+        folder = 'version_0' if stretches == '0' else 'version_1'
+        header = read_checkpoint(checkpoints(folder) / 'best.ckpt')['geo_perception']['metadata']
+        calibration = Calibration(**header['calibration'])
+        floors.append(np.trace(calibration.covariance(np.zeros((6, 6)), 10.0)))
+    assert floors[1] > 4.0 * floors[0]
+
+
+def test_recalibration_changes_the_calibration_alone(world, place, capsys):
+    """In place; weights, poses and all the rest stay, and so do their answers."""
+    assert train(world, '--trainer.max_epochs', '1', '--model.stretches', '0') == 0
+    assert main(['export', str(checkpoints() / 'best.ckpt'), '--output', 'model', '--half']) == 0
+    before = model_file.load_model_file('model')
+    # As models were before there was novelty.
+    old = {name: value for name, value in before.metadata.calibration.items()
+           if name.startswith(('scale', 'floor', 'usual_s'))}
+    model_file.save_model_file('model', replace(before.metadata, calibration=old), {
+        name: value for name, value in before.tensors.items() if 'novelty' not in name})
+    capsys.readouterr()
+    assert train(world, '--recalibrate', 'model', '--json', 'calibration.json') == 0
+    printed = capsys.readouterr().out
+    after = model_file.load_model_file('model')
+    assert 'power_position' in printed and printed.endswith('wrote model\n')
+    assert json.loads(Path('calibration.json').read_text()) == after.metadata.calibration
+    assert after.metadata.calibration != old
+    assert replace(after.metadata, calibration={}) == replace(before.metadata, calibration={})
+    assert before.tensors.keys() == after.tensors.keys() and 'novelty.mean' in after.tensors
+    for name in before.tensors:
+        if 'novelty' not in name:
+            assert np.array_equal(before.tensors[name], after.tensors[name])
+    # Of another network: a sentence, and the file stays.
+    assert train(world, '--recalibrate', 'model', '--model.arguments', '{width: 16}') == 1
+    assert 'give the --config that it was trained with' in error(capsys)
+    assert model_file.load_model_file('model').sha256 == after.sha256
 
 
 def test_fine_tuning_starts_from_the_weights_of_another_run(world, place, monkeypatch):
