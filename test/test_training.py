@@ -29,7 +29,7 @@ from geo_perception.datasets.recording import open_recording   # noqa: E402
 from geo_perception.errors import ConfigurationError, ModelFileError   # noqa: E402
 from geo_perception.geometry.se3 import inverse_transform, rotation_angle   # noqa: E402
 from geo_perception.inference.relocalizer import Relocalizer   # noqa: E402
-from geo_perception.inference.uncertainty import Calibration   # noqa: E402
+from geo_perception.inference.uncertainty import Calibration, fit_calibration   # noqa: E402
 from geo_perception.training import held_out   # noqa: E402
 from geo_perception.training.checkpoint import read_checkpoint   # noqa: E402
 from geo_perception.training.relocalization import RelocalizationModule   # noqa: E402
@@ -340,6 +340,23 @@ def test_covariance_is_calibrated_on_what_was_left_out(world, place, monkeypatch
         calibration = Calibration(**header['calibration'])
         floors.append(np.trace(calibration.covariance(np.zeros((6, 6)), 10.0)))
     assert floors[1] > 4.0 * floors[0]
+
+
+def test_validation_drive_decides_more_than_what_was_left_out(world, place, monkeypatch):
+    """Of its own, four fifths; held out of the training drive, as much as any other frame."""
+    seen = []
+    monkeypatch.setattr('geo_perception.training.relocalization.fit_calibration',
+                        lambda *options: seen.append(options) or fit_calibration(*options))
+    monkeypatch.setattr('geo_perception.training.relocalization_data.SMALLEST_SPLIT', 20)
+    assert train(world, '--trainer.max_epochs', '1') == 0
+    options = arguments(world, '--trainer.max_epochs', '1')
+    del options[4:6]
+    assert main(options) == 0
+    (errors, *_, drive), (fewer, *_, held_out_frames) = seen
+    assert len(errors) == 6 + 20 and len(fewer) == 20
+    assert drive[:6].sum() / drive.sum() == pytest.approx(0.8)
+    assert np.ptp(drive[:6]) == np.ptp(drive[6:]) == 0
+    assert held_out_frames == pytest.approx(np.full(20, held_out_frames[0]))
 
 
 def test_recalibration_changes_the_calibration_alone(world, place, capsys):

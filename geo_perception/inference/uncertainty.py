@@ -19,7 +19,7 @@ from geo_perception.geometry.se3 import rotation_vector_from_matrix
 # Variances below this are numerical zero: 0.1 mm and 0.006 degrees.
 SMALLEST_VARIANCE = 1e-8
 # Novelty counts up to so many times the usual: beyond, nothing was ever measured.
-LARGEST_NOVELTY = 10.0
+LARGEST_NOVELTY = 3.0
 # Errors have heavy tails: the likelihood is that of Student's t with so many degrees of freedom.
 TAIL = 4.0
 # Probabilities and quantiles of the chi-squared distribution with three degrees of freedom.
@@ -181,7 +181,7 @@ def relative_novelty(novelty, usual):
     Returns
     -------
     float or np.ndarray
-        Between 1 and 10.
+        Between 1 and 3.
 
     """
     return np.clip(novelty / usual, 1.0, LARGEST_NOVELTY)

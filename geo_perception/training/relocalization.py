@@ -32,6 +32,8 @@ from geo_perception.training.relocalization_data import LARGEST_RETRIEVAL
 LITE_PREPROCESSING = Preprocessing(short_side=224, crop=(224, 288), std=(128.0, 128.0, 128.0))
 # Calibration looks at this many validation frames at most, spread evenly.
 LARGEST_CALIBRATION = 500
+# How much of the calibration a validation drive of its own decides.
+DRIVE_SHARE = 0.8
 
 
 class RelocalizationModule(lightning.LightningModule):
@@ -369,11 +371,15 @@ class RelocalizationModule(lightning.LightningModule):
 
     def _calibrate(self, errors, covariances, novelties):
         """Return the calibration of answers for validation frames and for left out ones."""
-        weights = np.full(len(errors), 1.0 / len(errors))
+        weights = np.ones(len(errors))
         left_out = self._left_out()
         if left_out is not None:
-            weights = np.append(weights, np.full(len(left_out.errors),
-                                                 1.0 / len(left_out.errors)))
+            n = len(left_out.errors)
+            # A drive of its own is what the robot will meet, and left out stretches only tell how
+            # errors grow beside it; frames between training frames are a few more of the easy.
+            share = DRIVE_SHARE if self.trainer.datamodule.has_validation_drive else (
+                len(errors) / (len(errors) + n))
+            weights = np.repeat([share / len(errors), (1.0 - share) / n], [len(errors), n])
             errors, covariances, novelties = (
                 np.concatenate([ours, theirs.numpy()]) for ours, theirs in (
                     (errors, left_out.errors), (covariances, left_out.covariances),

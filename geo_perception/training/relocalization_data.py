@@ -257,6 +257,11 @@ class RelocalizationData(lightning.LightningDataModule):
         self.batch_size, self._views, self._novel_views = batch_size, views, novel_views
         self.train, self.val, self.frozen_views = None, None, None
 
+    @property
+    def has_validation_drive(self):
+        """Whether validation frames are of a drive of their own."""
+        return self._val_spec is not None
+
     def setup(self, stage):
         """Read both recordings and run the frozen part of the network over them."""
         if self.train is not None:
