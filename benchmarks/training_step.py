@@ -86,7 +86,7 @@ def _measure(recipe, recording, folder, rounds):
     from geo_perception.training.relocalization_data import RelocalizationData
 
     ours, bare, _ = _take_turns(
-        RelocalizationModule(**recipe['model']),
+        RelocalizationModule(**recipe['model'], stretches=0),
         RelocalizationData(str(recording), str(recording), batch_size=recipe['batch_size'],
                            views=recipe['views'], novel_views=NovelViews(count=0)),
         partial(_bare_step, recipe), folder, rounds, gradient_clip_val=recipe['clip'])

@@ -94,7 +94,7 @@ def test_rendered_views_equal_the_camera_s_own(points):
     draw = renderer(points, position_m=0.1, rotation_deg=3.0).draw
     random = np.random.default_rng(0)
     for _ in range(8):
-        image, T = draw(random)
+        image, T, _ = draw(random)
         truth, _ = wall(T)
         difference = np.abs(image.astype(int) - truth)[16:-16, 20:-20]
         # Depth is known to a 2 cm cell and half the resolution.
@@ -104,7 +104,7 @@ def test_rendered_views_equal_the_camera_s_own(points):
 
 def test_views_of_another_pose_would_differ(points):
     """The test above can fail: a pose off by 10 cm is seen in the picture."""
-    image, T = renderer(points, position_m=0.1, rotation_deg=3.0).draw(np.random.default_rng(0))
+    image, T, _ = renderer(points, position_m=0.1, rotation_deg=3.0).draw(np.random.default_rng(0))
     other, _ = wall(make_transform(T[:3, :3], T[:3, 3] + [0.1, 0.0, 0.0]))
     assert np.median(np.abs(image.astype(int) - other)[16:-16, 20:-20]) > 6
 
@@ -124,10 +124,26 @@ def test_views_lie_as_far_from_the_path_as_asked(points):
     assert far > 0.3 and wide > 8
 
 
+def test_a_view_shows_its_sources_and_nothing_else(points):
+    """What a head must not know can be left out of its training (held-out stretches)."""
+    def draw(blacken):
+        images = np.stack([wall(T)[0] for T in poses()])
+        images[blacken] = 0
+        return NovelViewRenderer(images, poses(), CAMERA, points, NovelViews()).draw(
+            np.random.default_rng(3))
+
+    view, _, sources = draw([])
+    sources = sources[sources >= 0]
+    others = np.setdiff1d(np.arange(len(poses())), sources)
+    assert len(sources) and len(others)
+    assert np.array_equal(draw(others)[0], view)
+    assert not np.array_equal(draw(sources[:1])[0], view)
+
+
 def test_same_seed_same_view(points):
     """Runs are repeatable."""
     draw = renderer(points).draw
-    (a, T_a), (b, T_b) = (draw(np.random.default_rng(3)) for _ in range(2))
+    (a, T_a, _), (b, T_b, _) = (draw(np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(a, b) and np.array_equal(T_a, T_b)
 
 

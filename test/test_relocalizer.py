@@ -142,6 +142,27 @@ def test_gate_says_that_the_network_is_unsure(tmp_path, monkeypatch):
     assert open_gate.accepted and open_gate.reason == '' and open_gate.score == fix.score
 
 
+def test_covariance_grows_with_the_distance_from_the_training_features(tmp_path, path,
+                                                                       monkeypatch):
+    """By the power of the novelty that the calibration says; the pose stays."""
+    without_openvino(monkeypatch)
+    plain = Relocalizer.load(path)
+    with torch.no_grad():
+        crop = PREPROCESSING.centre_crop(cv2.resize(images()[0], (96, 64),
+                                                    interpolation=cv2.INTER_AREA))
+        x = network().features(PREPROCESSING.normalise(torch.from_numpy(crop)[None])).mean((2, 3))
+    # So that the first image has the novelty 2 and is twice as novel as usual ones.
+    mean = x[0].numpy() + np.eye(len(x[0]), dtype=np.float32)[0]
+    path = write_model(
+        tmp_path / 'novel', {'novelty.mean': mean, 'novelty.root': 2.0 * np.eye(len(mean))},
+        calibration={**CALIBRATION, 'usual_novelty': 1.0, 'power_position': 2.0,
+                     'power_rotation': 1.0})
+    usual, novel = plain(images()[0]), Relocalizer.load(path)(images()[0])
+    growth = np.repeat([4.0, 2.0], 3)
+    assert_allclose(novel.covariance, usual.covariance * np.outer(growth, growth), rtol=1e-4)
+    assert np.array_equal(novel.T_world_camera, usual.T_world_camera)
+
+
 def test_odd_sizes_and_colours(relocalizer):
     """Grey values, one pixel, portrait, a wide strip, a window into a larger array."""
     grey = np.repeat(images()[0].mean(2, keepdims=True).astype(np.uint8), 3, 2)

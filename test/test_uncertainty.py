@@ -145,6 +145,79 @@ def test_calibrated_covariances_cover_as_often_as_they_say():
         assert squares.mean() / 3 == pytest.approx(1.0, abs=0.08)
 
 
+def unusual(n, power, seed=0, heavy=False):
+    """Return errors that grow with a power of the novelty, and of which few may be far off."""
+    rng = np.random.default_rng(seed)
+    novelties = rng.uniform(0.5, 1.5, n)
+    C = np.diag(np.repeat([0.01, 0.001], 3))
+    errors = rng.multivariate_normal(np.zeros(6), 4.0 * C, n)
+    if heavy:
+        errors *= np.sqrt(4.0 / rng.chisquare(4.0, n))[:, None]
+    errors *= ((novelties / 0.5) ** power)[:, None]
+    return errors, np.tile(C, (n, 1, 1)), np.full(n, 0.9), novelties
+
+
+@pytest.mark.parametrize('power', [0.0, 2.0])
+@pytest.mark.parametrize('heavy', [False, True], ids=['normal', 'heavy tails'])
+def test_errors_that_grow_with_novelty_are_covered_wherever_they_are(power, heavy):
+    """Among familiar and among novel images alike; the power is the one they were drawn with."""
+    fitted = fit_calibration(*unusual(4000, power, heavy=heavy))
+    assert fitted.power_position == pytest.approx(power, abs=0.15)
+    assert fitted.power_rotation == pytest.approx(power, abs=0.15)
+    errors, covariances, _, novelties = unusual(4000, power, seed=9, heavy=heavy)
+    for part in (novelties < 0.7, novelties > 1.3):
+        for block in (slice(0, 3), slice(3, 6)):
+            squares = np.array([
+                e[block] @ np.linalg.solve(fitted.covariance(C, novelty)[block, block], e[block])
+                for e, C, novelty in zip(errors[part], covariances[part], novelties[part])])
+            # Where tails are heavy no Gaussian has both shares right, and both are 3 to 10 % off.
+            for share, expected in ((0.68, 0.775 if heavy else 0.68),
+                                    (0.95, 0.92 if heavy else 0.95)):
+                assert np.mean(squares < chi2.ppf(share, 3)) == pytest.approx(expected, abs=0.045)
+
+
+def test_a_few_frames_far_off_do_not_decide_for_all():
+    """One frame in fifty a hundred times as wrong: the others are not called uncertain."""
+    errors, covariances = validation(2000, (3.0, 0.5), (0.1, 0.02))
+    plain = fit_calibration(errors, covariances, np.full(2000, 0.9))
+    errors[::50] *= 100.0
+    fitted = fit_calibration(errors, covariances, np.full(2000, 0.9))
+    C = some_covariance()
+    assert np.trace(fitted.covariance(C)) < 2.5 * np.trace(plain.covariance(C))
+
+
+def test_covariance_of_a_novel_image_by_hand():
+    """Deviations grow with a power of the ratio; what is familiar is as usual."""
+    calibration = Calibration(usual_novelty=0.5, power_position=2.0, power_rotation=1.0)
+    C = some_covariance()
+    usual = calibration.covariance(C)
+    assert_allclose(calibration.covariance(C, 0.2), usual)
+    novel = calibration.covariance(C, 1.5)
+    assert_allclose(novel[:3, :3], 81.0 * usual[:3, :3])
+    assert_allclose(novel[3:, 3:], 9.0 * usual[3:, 3:])
+    assert_allclose(novel[:3, 3:], 27.0 * usual[:3, 3:])
+    # Nothing was measured that far away.
+    assert_allclose(calibration.covariance(C, 1e9), calibration.covariance(C, 1.5))
+
+
+def test_calibration_of_an_older_model_knows_no_novelty():
+    """Its six numbers give what they gave."""
+    old = Calibration(2.0, 3.0, 0.5, 0.1, 10.0, 0.5)
+    C = some_covariance()
+    assert_allclose(old.covariance(C, 7.0), old.covariance(C))
+
+
+def test_weights_say_which_frames_count():
+    """A frame without weight is as if it were not there."""
+    errors, covariances = validation(300, (3.0, 0.5), (0.1, 0.02))
+    fitted = fit_calibration(errors[:200], covariances[:200], np.full(9, 0.9))
+    errors[200:] = 7.0
+    weighted = fit_calibration(errors, covariances, np.full(9, 0.9),
+                               weights=np.repeat([1.0, 0.0], [200, 100]))
+    for name in ('scale_position', 'floor_position', 'floor_rotation', 'usual_spread'):
+        assert getattr(weighted, name) == pytest.approx(getattr(fitted, name), rel=1e-3)
+
+
 def test_calibration_where_samples_say_nothing():
     """No spread at all, as with dropout off: all of the error becomes the floor."""
     errors = 0.2 * np.random.default_rng(0).normal(size=(500, 6))

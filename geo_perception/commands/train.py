@@ -64,6 +64,8 @@ def run(arguments):
         cli = _command_line(arguments[0], arguments[1:], [best, last, waiting])
         if cli.config.resume is not None:
             read_checkpoint(cli.config.resume)
+        if getattr(cli.config, 'recalibrate', None) is not None:
+            return _recalibrate(cli)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.resume,
                         weights_only=True)
     except MisconfigurationException as error:
@@ -151,6 +153,10 @@ def _command_line(system, arguments, callbacks):
                                 help='Write the outcome to this file.')
             parser.add_argument('--resume', default=None, type=str,
                                 help='Checkpoint to go on from (last.ckpt).')
+            if system == 'relocalization':
+                parser.add_argument('--recalibrate', default=None, type=str,
+                                    help='Model file (.safetensors) whose covariance to calibrate '
+                                    'again, in place, instead of training: its weights stay.')
             if system == 'geonet':
                 parser.add_argument('--stage', default='rigid', type=Literal['rigid', 'flow'],
                                     help='What to train: depth and ego-motion (rigid).')
@@ -183,6 +189,25 @@ def _command_line(system, arguments, callbacks):
             'callbacks': [*callbacks, ProgressBar() if sys.stderr.isatty() else ProgressLog()]})
     cli.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return cli
+
+
+def _recalibrate(cli):
+    """Give a model file another calibration, and say which."""
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.model_file import load_model_file, save_model_file
+
+    path = cli.config.recalibrate
+    model = load_model_file(path, 'relocalization')
+    cli.model.recalibrate(model)
+    cli.trainer.validate(cli.model, datamodule=cli.datamodule, verbose=False)
+    metadata, tensors = cli.model.calibrated(model)
+    if cli.trainer.is_global_zero:
+        save_model_file(path, metadata, tensors)
+        for name, value in metadata.calibration.items():
+            print(f'{name}: {value:.4g}')
+        print(f'wrote {path}')
+        write_outcome(cli.config.json, metadata.calibration)
+    return metadata.calibration
 
 
 def _report(trainer, best, last, waiting, json_path):

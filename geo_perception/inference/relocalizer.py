@@ -12,6 +12,7 @@ from torch import nn
 from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform, rotate_pose_covariance
 from geo_perception.inference.engine import Engine
+from geo_perception.inference.novelty import Novelty, pooled
 from geo_perception.inference.rectification import checked_image
 from geo_perception.inference.retrieval import Retrieval
 from geo_perception.inference.uncertainty import Calibration, summarise_samples
@@ -113,6 +114,7 @@ class Relocalizer:
         self._preprocessing = metadata.preprocessing
         self._network = _load_network(model)
         self._calibration = _load_calibration(model)
+        self._novelty = Novelty.from_model(model)
         self.T_map_world = np.array(metadata.T_map_world)
         self.retrieval = Retrieval.from_model(model)
         generator = torch.Generator().manual_seed(0)
@@ -179,7 +181,9 @@ class Relocalizer:
         features = self._engine(crop[None])
         with torch.inference_mode():
             position, rotation = self._regress(features)
-        return self._answer(image, position, rotation)
+            novelty = (None if self._novelty is None
+                       else float(self._novelty(pooled(features.float()))))
+        return self._answer(image, position, rotation, novelty)
 
     def dense(self, image):
         """
@@ -212,12 +216,12 @@ class Relocalizer:
                     outputs.append(self._network(self._preprocessing.normalise(crop, offset)))
         return self._answer(image, *map(torch.cat, zip(*outputs)))
 
-    def _answer(self, image, position, rotation):
-        """Turn network outputs, one row a sample, into the answer."""
+    def _answer(self, image, position, rotation, novelty=None):
+        """Turn network outputs, one row a sample, and the novelty into the answer."""
         rotations = decode_rotation(rotation, self.model.metadata.rotation)
         position, R, covariance = summarise_samples(position.double().numpy(),
                                                     rotations.double().numpy())
-        covariance = self._calibration.covariance(covariance)
+        covariance = self._calibration.covariance(covariance, novelty)
         spread_score, similarity_score = self._calibration.scores(
             self._calibration.spread(covariance), self.retrieval.similarity(image))
         score = min(spread_score, similarity_score)
@@ -246,7 +250,8 @@ def _load_calibration(model):
     except TypeError as error:
         raise ModelFileError(f'model file {model.path} has an unknown calibration: {error}') \
             from error
-    if not all(np.isfinite(value) and (value > 0 or name == 'usual_similarity')
+    if not all(np.isfinite(value) and (
+                value > 0 or name == 'usual_similarity' or name.startswith('power') and value == 0)
                for name, value in asdict(calibration).items()):
         raise ModelFileError(f'model file {model.path} has a calibration that is not finite and '
                              f'positive: {calibration}')

@@ -5,7 +5,8 @@
 From Monte-Carlo samples to a pose, an honest covariance and a score.
 
 Bayesian PoseNet (Kendall & Cipolla 2016; posenet.md section 8.1): dropout samples say *where* a
-network is unsure, but their spread is too small; scales and floors fitted on validation frames
+network is unsure, but their spread is too small, the more so the less an image is like those of
+the training; scales, floors and powers of the novelty fitted on frames that were not learned from
 make its size right.
 """
 
@@ -17,6 +18,12 @@ from geo_perception.geometry.se3 import rotation_vector_from_matrix
 
 # Variances below this are numerical zero: 0.1 mm and 0.006 degrees.
 SMALLEST_VARIANCE = 1e-8
+# Novelty counts up to so many times the usual: beyond, nothing was ever measured.
+LARGEST_NOVELTY = 3.0
+# Errors have heavy tails: the likelihood is that of Student's t with so many degrees of freedom.
+TAIL = 4.0
+# Probabilities and quantiles of the chi-squared distribution with three degrees of freedom.
+COVERAGES = ((0.68, 3.5059), (0.95, 7.8147))
 
 
 def summarise_samples(positions, rotations):
@@ -66,9 +73,15 @@ class Calibration:
     floor_rotation : float
         The same, radians.
     usual_spread : float
-        95 % of the validation frames have a smaller `spread`.
+        95 % of the frames that it was fitted on have a smaller `spread`.
     usual_similarity : float
         95 % of the validation frames are more similar to their nearest training thumbnail.
+    usual_novelty : float
+        95 % of the frames that it was fitted on have a larger novelty, see
+        `geo_perception.inference.novelty`.
+    power_position, power_rotation : float
+        How standard deviations grow with the ratio of the novelty to the usual one; 0 in models
+        that know no novelty.
 
     """
 
@@ -78,15 +91,23 @@ class Calibration:
     floor_rotation: float = 0.05
     usual_spread: float = 10.0
     usual_similarity: float = 0.5
+    usual_novelty: float = 1.0
+    power_position: float = 0.0
+    power_rotation: float = 0.0
 
-    def covariance(self, sample_covariance):
+    def covariance(self, sample_covariance, novelty=None):
         """
-        Return the calibrated covariance ``S C S + floor``.
+        Return the calibrated covariance ``G (S C S + floor) G``.
+
+        G is the power of the ratio of the novelty to the usual one, for position and rotation
+        each; never below 1.
 
         Parameters
         ----------
         sample_covariance : np.ndarray
             6x6 from `summarise_samples`.
+        novelty : float, optional
+            Of the image; without it G is 1.
 
         Returns
         -------
@@ -96,8 +117,13 @@ class Calibration:
         """
         scale = np.repeat([self.scale_position, self.scale_rotation], 3)
         floor = np.repeat([self.floor_position, self.floor_rotation], 3) ** 2
-        return (sample_covariance * np.outer(scale, scale)
-                + np.diag(np.maximum(floor, SMALLEST_VARIANCE)))
+        growth = np.ones(6)
+        if novelty is not None:
+            growth = relative_novelty(novelty, self.usual_novelty) ** np.repeat(
+                [self.power_position, self.power_rotation], 3)
+        return np.outer(growth, growth) * (
+            sample_covariance * np.outer(scale, scale)
+            + np.diag(np.maximum(floor, SMALLEST_VARIANCE)))
 
     def spread(self, covariance):
         """
@@ -141,13 +167,35 @@ class Calibration:
                 float(np.clip(similarity / max(self.usual_similarity, 1e-9), 0.0, 1.0)))
 
 
-def fit_calibration(errors, sample_covariances, similarities):
+def relative_novelty(novelty, usual):
+    """
+    Return how many times as novel as usual images are.
+
+    Parameters
+    ----------
+    novelty : float or np.ndarray
+        Of the images.
+    usual : float
+        The usual one.
+
+    Returns
+    -------
+    float or np.ndarray
+        Between 1 and 3.
+
+    """
+    return np.clip(novelty / usual, 1.0, LARGEST_NOVELTY)
+
+
+def fit_calibration(errors, sample_covariances, similarities, novelties=None, weights=None):
     """
     Fit a calibration so that the truth lies where the covariance says.
 
-    Errors are modelled as ``scale^2 x spread^2 + floor^2``: the two numbers with the highest
-    Gaussian likelihood on the validation frames, for position and rotation each. Medians of
-    errors and covariances are not used: tails matter to a filter.
+    Errors are modelled as ``g^2 (scale^2 x spread^2 + floor^2)``, where ``g`` is a power of the
+    novelty: the numbers with the highest likelihood under Student's t, for position and rotation
+    each, so that few frames far off do not decide for all. The covariance is then scaled so that
+    68 and 95 % of the frames lie in the ellipsoids of 68 and 95 %: in between, where the tails
+    are too heavy for both.
 
     Parameters
     ----------
@@ -156,38 +204,75 @@ def fit_calibration(errors, sample_covariances, similarities):
     sample_covariances : np.ndarray
         From `summarise_samples`, shape (N, 6, 6).
     similarities : np.ndarray
-        To the nearest training thumbnail, shape (N,).
+        Of validation frames to their nearest training thumbnail, shape (M,).
+    novelties : np.ndarray, optional
+        See `geo_perception.inference.novelty`, shape (N,).
+    weights : np.ndarray, optional
+        How much each frame counts, shape (N,); equally by default.
 
     Returns
     -------
     Calibration
 
     """
+    n = len(errors)
+    weights = np.ones(n) if weights is None else np.asarray(weights, float)
+    weights = weights / weights.sum()
+    usual, ratios = 1.0, np.ones(n)
+    if novelties is not None:
+        usual = max(_quantile(novelties, 0.05, weights), 1e-6)
+        ratios = relative_novelty(novelties, usual)
     fitted = {}
     for name, block in (('position', slice(0, 3)), ('rotation', slice(3, 6))):
-        scale, floor = _fit_scale_and_floor(errors[:, block], sample_covariances[:, block, block])
-        fitted[f'scale_{name}'], fitted[f'floor_{name}'] = scale, floor
-    calibration = Calibration(**fitted)
-    spreads = [calibration.spread(calibration.covariance(c)) for c in sample_covariances]
-    return replace(calibration, usual_spread=float(np.quantile(spreads, 0.95)),
+        fitted.update(zip((f'scale_{name}', f'floor_{name}', f'power_{name}'), _fit_block(
+            errors[:, block], sample_covariances[:, block, block], ratios, weights)))
+    calibration = Calibration(usual_novelty=usual, **fitted)
+    spreads = np.array([calibration.spread(calibration.covariance(c, usual * r))
+                        for c, r in zip(sample_covariances, ratios)])
+    return replace(calibration, usual_spread=_quantile(spreads, 0.95, weights),
                    usual_similarity=float(np.quantile(similarities, 0.05)))
 
 
-def _fit_scale_and_floor(errors, covariances):
-    """Return the maximum-likelihood (scale, floor) of one 3-D block."""
+def _quantile(values, share, weights):
+    """Return the smallest value that so much of the weight, 1 in all, does not exceed."""
+    order = np.argsort(values)
+    # The sum of all weights may be a rounding error short.
+    place = np.searchsorted(np.cumsum(weights[order]), share - 1e-9)
+    return float(values[order[min(place, len(order) - 1)]])
+
+
+def _fit_block(errors, covariances, ratios, weights):
+    """Return the scale, floor and power of one 3-D block."""
     from scipy.optimize import minimize
 
     values, axes = np.linalg.eigh(covariances)
-    # In the axes of each covariance the likelihood is a sum over independent components.
+    # In the axes of each covariance its calibrated inverse is diagonal.
     squares = np.einsum('nij,ni->nj', axes, errors) ** 2
     values = np.maximum(values, 0.0)
+    logs = np.log(ratios)
+    has_novelty = np.ptp(logs) > 0
 
-    def cost(log_parameters):
-        scale, floor = np.exp(2.0 * log_parameters)
-        variance = np.maximum(scale * values + floor, SMALLEST_VARIANCE)
-        return (np.log(variance) + squares / variance).mean()
+    def squared(parameters):
+        """Return log determinant and squared normalised error of each frame."""
+        scale, floor = np.exp(2.0 * parameters[:2])
+        growth = 2.0 * abs(parameters[2]) * logs if has_novelty else 0.0 * logs
+        variance = np.exp(growth)[:, None] * np.maximum(scale * values + floor, SMALLEST_VARIANCE)
+        return np.log(variance).sum(1), (squares / variance).sum(1)
 
-    start = 0.5 * np.log([max(squares.mean() / max(values.mean(), 1e-12), 1e-6),
-                          max(squares.mean() / 4, SMALLEST_VARIANCE)])
-    best = minimize(cost, start, method='Nelder-Mead').x
-    return tuple(np.maximum(np.exp(best), [1e-3, np.sqrt(SMALLEST_VARIANCE)]).tolist())
+    def cost(parameters):
+        log_determinant, normalised = squared(parameters)
+        tail = (TAIL + 3.0) * np.log1p(normalised / TAIL)
+        return float(weights @ (log_determinant + tail))
+
+    # A chi-squared variable with three degrees of freedom has the median 2.37.
+    mean = _quantile(squares.sum(1), 0.5, weights) / 2.37
+    start = 0.5 * np.log([max(mean / max(weights @ values.mean(1), 1e-12), 1e-6),
+                          max(mean / 4, SMALLEST_VARIANCE)])
+    starts = [(*start, power) for power in ((1.0, 3.0) if has_novelty else (0.0,))]
+    best = min((minimize(cost, x, method='Nelder-Mead', options={'maxiter': 4000})
+                for x in starts), key=lambda result: result.fun).x
+    normalised = squared(best)[1]
+    factor = np.prod([_quantile(normalised, share, weights) / quantile
+                      for share, quantile in COVERAGES]) ** (0.5 / len(COVERAGES))
+    scale, floor = np.maximum(factor * np.exp(best[:2]), [1e-3, np.sqrt(SMALLEST_VARIANCE)])
+    return float(scale), float(floor), float(abs(best[2])) if has_novelty else 0.0

@@ -143,6 +143,8 @@ class NovelViewRenderer:
             (H, W, 3) uint8 RGB.
         T_world_camera : np.ndarray
             4x4.
+        sources : np.ndarray
+            Indices of the frames that it may show pixels of, shape (4,), -1 for none.
 
         Raises
         ------
@@ -157,9 +159,9 @@ class NovelViewRenderer:
             T[:3, 3] += random.normal(size=3) * self._options.position_m
             turn = random.normal(size=3) * np.deg2rad(self._options.rotation_deg)
             T[:3, :3] = T[:3, :3] @ matrix_from_rotation_vector(turn)
-            image, coverage = self._render(T, random)
+            image, coverage, sources = self._render(T, random)
             if coverage >= SMALLEST_COVERAGE:
-                return image, T
+                return image, T, sources
         raise ConfigurationError(
             f'{LARGEST_REJECTION} views in a row showed too little of what was recorded; lower '
             f'data.novel_views.position_m ({self._options.position_m}) and rotation_deg '
@@ -172,10 +174,11 @@ class NovelViewRenderer:
         return (distance < LARGEST_GAP_M) & (angle < LARGEST_GAP_RAD)
 
     def _render(self, T, random):
-        """Return the view from a pose, and the share of it that was really seen."""
+        """Return the view from a pose, the share of it that was really seen, and by whom."""
+        sources = np.full(len(SOURCES), -1)
         depth = close_surfaces(splat_depth(self._points, self._coarse, T))
         if np.isnan(depth).any():
-            return None, 0.0
+            return None, 0.0, sources
         rows = np.arange(self._camera.height) * depth.shape[0] // self._camera.height
         columns = np.arange(self._camera.width) * depth.shape[1] // self._camera.width
         depth = depth[rows][:, columns]
@@ -183,12 +186,12 @@ class NovelViewRenderer:
             np.linalg.norm(self._poses[:, :3, 3] - T[:3, 3], axis=1))
         nearest = np.argsort(cost)
         view, seen = None, np.zeros(depth.shape, bool)
-        for first, last in SOURCES:
+        for i, (first, last) in enumerate(SOURCES):
             if first >= len(nearest):
                 break
-            source = nearest[random.integers(first, min(last, len(nearest)))]
+            source = sources[i] = nearest[random.integers(first, min(last, len(nearest)))]
             warped, inside = warp_image(self._images[source], self._camera, self._poses[source],
                                         depth, T)
             view = warped if view is None else np.where((inside & ~seen)[..., None], warped, view)
             seen |= inside
-        return view, seen.mean()
+        return view, seen.mean(), sources

@@ -6,7 +6,7 @@
 from dataclasses import asdict, replace
 from typing import Dict, List, Literal, Optional, Tuple
 
-from jsonargparse.typing import NonNegativeFloat, PositiveFloat
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat
 import lightning
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ import torch
 from geo_perception.environment import describe_machine
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.se3 import (
-    canonical_quaternion, quaternion_from_matrix, rotation_angle, rotation_vector_from_matrix)
-from geo_perception.inference.uncertainty import fit_calibration, summarise_samples
+    canonical_quaternion, quaternion_from_matrix, rotation_angle)
+from geo_perception.inference.uncertainty import fit_calibration
+from geo_perception.inference.weights import load_weights
 from geo_perception.losses.pose import PoseLoss
 from geo_perception.model_file import Metadata
 from geo_perception.networks.relocalization import build_regressor
@@ -23,13 +24,16 @@ from geo_perception.networks.rotation import decode_rotation, encode_rotation, W
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.augmentation import augment, Augmentation
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
+from geo_perception.training.held_out import (
+    answer, held_out_answers, LARGEST_STEPS, training_cloud)
 from geo_perception.training.relocalization_data import LARGEST_RETRIEVAL
 
-MONTE_CARLO_SAMPLES = 40
 # What the trunk of the default architecture was pretrained with.
 LITE_PREPROCESSING = Preprocessing(short_side=224, crop=(224, 288), std=(128.0, 128.0, 128.0))
 # Calibration looks at this many validation frames at most, spread evenly.
 LARGEST_CALIBRATION = 500
+# How much of the calibration a validation drive of its own decides.
+DRIVE_SHARE = 0.8
 
 
 class RelocalizationModule(lightning.LightningModule):
@@ -70,6 +74,10 @@ class RelocalizationModule(lightning.LightningModule):
         ``one_cycle`` or ``constant``.
     start_from : str, optional
         Checkpoint of another run whose weights to begin with, to fine-tune a model.
+    stretches : int
+        Into how many stretches the drive is cut to calibrate the covariance: each is left out
+        once, and a head that knows the rest answers for it. 0: on the validation frames alone.
+        Networks without a frozen part always do that.
     seed : int
         Of everything random.
 
@@ -91,13 +99,14 @@ class RelocalizationModule(lightning.LightningModule):
                  learning_rate: PositiveFloat = 1e-3, weight_decay: NonNegativeFloat = 1e-2,
                  bias_learning_rate: PositiveFloat = 1.0,
                  schedule: Literal['one_cycle', 'constant'] = 'one_cycle',
-                 start_from: Optional[str] = None, seed: int = 0):
+                 start_from: Optional[str] = None, stretches: NonNegativeInt = 4,
+                 seed: int = 0):
         super().__init__()
         torch.manual_seed(seed)
         arguments = {**(arguments or {}), 'rotation_width': WIDTHS[rotation]}
         if architecture == 'posenet_lite':
             arguments['input_size'] = list(preprocessing.crop)
-        self._architecture, self._arguments, self._rotation = architecture, arguments, rotation
+        self._architecture, self._arguments, self.rotation = architecture, arguments, rotation
         self.network = build_regressor(architecture, arguments)
         if self.network.input_size not in (None, tuple(preprocessing.crop)):
             raise ConfigurationError(
@@ -117,7 +126,9 @@ class RelocalizationModule(lightning.LightningModule):
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
         self._bias_learning_rate = float(bias_learning_rate)
+        self._stretches = stretches
         self._frames, self._summary, self._calibration = None, None, None
+        self._held_out, self._cloud = None, None
         self._metrics: Dict[str, float] = {}
         self._outputs: List[Tuple[torch.Tensor, ...]] = []
         self._resumed_steps = None
@@ -134,6 +145,48 @@ class RelocalizationModule(lightning.LightningModule):
             raise ConfigurationError(f'{path} is of another network than {self._name()}; set '
                                      'architecture, arguments, rotation and crop as for that '
                                      'run') from error
+
+    def recalibrate(self, model):
+        """
+        Take the weights of a model file, to calibrate it in `validate` and not to train it.
+
+        Parameters
+        ----------
+        model : ModelFile
+            For relocalization.
+
+        Raises
+        ------
+        ConfigurationError
+            When it is of another network.
+
+        """
+        header = model.metadata
+        found = header.architecture, header.arguments, header.rotation
+        if found != (self._architecture, self._arguments, self.rotation):
+            raise ConfigurationError(f'{model.path} is {found[0]} with {found[1]}, the '
+                                     f'configuration says {self._name()}; give the --config that '
+                                     'it was trained with')
+        load_weights(self.network, model)
+        self.preprocessing, self._mean, self._trained = header.preprocessing, 'fixed', True
+
+    def calibrated(self, model):
+        """
+        Return metadata and tensors of a model file with the calibration of this module.
+
+        Parameters
+        ----------
+        model : ModelFile
+            See `recalibrate`.
+
+        Returns
+        -------
+        metadata : Metadata
+        tensors : dict of str to np.ndarray
+
+        """
+        tensors = {**model.tensors, **({} if self._cloud is None else self._cloud.tensors())}
+        return replace(model.metadata, calibration=asdict(self._calibration)), tensors
 
     def _name(self):
         """Return the network in words."""
@@ -168,11 +221,79 @@ class RelocalizationModule(lightning.LightningModule):
                                              mean=tuple(mean.mean((0, 1)).tolist()))
         if self._trained:
             return
-        position, rotation = self._targets(torch.from_numpy(frames.poses))
         torch.manual_seed(self.seed)
+        self._begin_in_scene(self.network, frames.poses)
+
+    def _begin_in_scene(self, network, poses):
+        """Begin training where some poses are."""
+        position, rotation = self._targets(torch.from_numpy(poses))
         extent = position.amax(0) - position.amin(0)
-        self.network.fit_to_scene(position.mean(0), extent.clamp_min(1e-3), rotation.mean(0),
-                                  frames.crop_K(self.preprocessing))
+        network.fit_to_scene(position.mean(0), extent.clamp_min(1e-3), rotation.mean(0),
+                             self._frames.crop_K(self.preprocessing))
+
+    def untrained(self, poses, steps):
+        """
+        Return what a training begins with, without the pretrained trunk.
+
+        Parameters
+        ----------
+        poses : np.ndarray
+            Training poses, shape (N, 4, 4).
+        steps : int
+            Length of the training.
+
+        Returns
+        -------
+        network : PoseRegressor
+        loss : PoseLoss
+        optimizer : torch.optim.Optimizer
+        schedule : torch.optim.lr_scheduler.LRScheduler
+
+        """
+        network = build_regressor(self._architecture, self._arguments)
+        self._begin_in_scene(network, poses)
+        # Reprojection can only improve what is trained already.
+        kind = 'learned' if self.loss.kind == 'reprojection' else self.loss.kind
+        loss = PoseLoss(kind, self.loss.beta, network.head_weights, self.rotation,
+                        self.loss.sign_invariant)
+        optimizer = self._make_optimizer(network.to(self.device).train(), loss.to(self.device))
+        return network, loss, optimizer, self._make_schedule(optimizer, max(steps, 2))
+
+    def loss_of(self, network, loss, inputs, poses, points=None):
+        """
+        Return the loss of one batch.
+
+        Parameters
+        ----------
+        network : PoseRegressor
+            What is trained.
+        loss : PoseLoss
+            Its objective.
+        inputs : torch.Tensor
+            From the frozen part of the network.
+        poses : torch.Tensor
+            ``T_world_camera``, shape (B, 4, 4).
+        points : torch.Tensor, optional
+            See `PoseLoss`.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar, finite.
+
+        Raises
+        ------
+        ConfigurationError
+            When the training diverged.
+
+        """
+        try:
+            value = loss(network.heads(inputs), *self._targets(poses), points)
+        except torch.linalg.LinAlgError as error:
+            raise self._not_finite() from error
+        if not torch.isfinite(value):
+            raise self._not_finite()
+        return value
 
     def _targets(self, poses):
         """Return position and rotation targets of poses, shape (B, 4, 4)."""
@@ -180,7 +301,7 @@ class RelocalizationModule(lightning.LightningModule):
         quaternion = quaternion_from_matrix(R.cpu().numpy())
         quaternion = torch.from_numpy(canonical_quaternion(quaternion)).to(poses.device)
         return (poses[:, :3, 3].float(),
-                encode_rotation(quaternion, self._rotation).float())
+                encode_rotation(quaternion, self.rotation).float())
 
     def training_step(self, batch, batch_index):
         """Return the loss of one batch."""
@@ -195,13 +316,7 @@ class RelocalizationModule(lightning.LightningModule):
             poses = poses.clone()
             poses[:, :3, :3] = R
             inputs = self.network.frozen(self.preprocessing.normalise(inputs, offset))
-        try:
-            heads = self.network.heads(inputs.float())
-            loss = self.loss(heads, *self._targets(poses), batch.get('points'))
-        except torch.linalg.LinAlgError as error:
-            raise self._not_finite() from error
-        if not torch.isfinite(loss):
-            raise self._not_finite()
+        loss = self.loss_of(self.network, self.loss, inputs.float(), poses, batch.get('points'))
         self.log('train/loss', loss, prog_bar=True)
         return loss
 
@@ -225,7 +340,7 @@ class RelocalizationModule(lightning.LightningModule):
                 position, rotation = self.network.regress(features)
             except torch.linalg.LinAlgError as error:
                 raise self._not_finite() from error
-        self._outputs.append((features, position, decode_rotation(rotation, self._rotation),
+        self._outputs.append((features, position, decode_rotation(rotation, self.rotation),
                               batch['pose']))
 
     def on_validation_epoch_end(self):
@@ -235,34 +350,54 @@ class RelocalizationModule(lightning.LightningModule):
         if not (position.isfinite().all() and R.isfinite().all()):
             raise self._not_finite()
         every = max(1, -(-len(poses) // LARGEST_CALIBRATION))
-        errors, covariances = self._sample(features[::every], poses[::every])
-        gathered = [self.all_gather(x.to(self.device)).flatten(0, 1) if self.trainer.world_size > 1
-                    else x for x in (position, R, poses, errors, covariances)]
-        position, R, poses, errors, covariances = (x.double().cpu().numpy() for x in gathered)
+        views = self.trainer.datamodule.frozen_views
+        self._cloud = None if views is None else training_cloud(
+            self.network, views.inputs, np.arange(len(views.inputs)))
+        answers = answer(self.network, self.rotation, features[::every], poses[::every],
+                         self._cloud)
+        columns = position, R, poses, answers.errors, answers.covariances, answers.novelties
+        if self.trainer.world_size > 1:
+            columns = (self.all_gather(x.to(self.device)).flatten(0, 1) for x in columns)
+        position, R, poses, *answers = (x.double().cpu().numpy() for x in columns)
         position_error = np.linalg.norm(position - poses[:, :3, 3], axis=1)
         rotation_error = np.rad2deg(rotation_angle(R, poses[:, :3, :3]))
         self._metrics = {'position_median_m': float(np.median(position_error)),
                          'orientation_median_deg': float(np.median(rotation_error))}
-        self._calibration = fit_calibration(errors, covariances, self._similarities())
+        self._calibration = self._calibrate(*answers)
         for name, value in self._metrics.items():
             self.log(f'val/{name}', value, prog_bar=True)
         # The geometric mean weighs a per cent of position like a per cent of orientation.
         self.log('val/error', np.sqrt(np.prod(list(self._metrics.values()))))
 
-    def _sample(self, features, poses):
-        """Return pose errors (N, 6) of Monte-Carlo means, and sample covariances (N, 6, 6)."""
-        masks = [m.to(features.device) for m in self.network.draw_masks(
-            MONTE_CARLO_SAMPLES, torch.Generator().manual_seed(0))]
-        errors, covariances = [], []
-        for feature, pose in zip(features, poses.double().cpu().numpy()):
-            position, rotation = self.network.regress(feature[None], masks)
-            R = decode_rotation(rotation, self._rotation)
-            x, R, covariance = summarise_samples(position.double().cpu().numpy(),
-                                                 R.double().cpu().numpy())
-            errors.append(np.concatenate([
-                pose[:3, 3] - x, rotation_vector_from_matrix(pose[:3, :3] @ R.T)]))
-            covariances.append(covariance)
-        return torch.from_numpy(np.stack(errors)), torch.from_numpy(np.stack(covariances))
+    def _calibrate(self, errors, covariances, novelties):
+        """Return the calibration of answers for validation frames and for left out ones."""
+        weights = np.ones(len(errors))
+        left_out = self._left_out()
+        if left_out is not None:
+            n = len(left_out.errors)
+            # A drive of its own is what the robot will meet, and left out stretches only tell how
+            # errors grow beside it; frames between training frames are a few more of the easy.
+            share = DRIVE_SHARE if self.trainer.datamodule.has_validation_drive else (
+                len(errors) / (len(errors) + n))
+            weights = np.repeat([share / len(errors), (1.0 - share) / n], [len(errors), n])
+            errors, covariances, novelties = (
+                np.concatenate([ours, theirs.numpy()]) for ours, theirs in (
+                    (errors, left_out.errors), (covariances, left_out.covariances),
+                    (novelties, left_out.novelties)))
+        return fit_calibration(errors, covariances, self._similarities(),
+                               None if self._cloud is None else novelties, weights)
+
+    def _left_out(self):
+        """Return answers for stretches that heads did not train on; None without any."""
+        data = self.trainer.datamodule
+        if (self._held_out is None and data.frozen_views is not None
+                and 2 <= self._stretches <= len(data.frozen_views.recorded) // 2):
+            steps = LARGEST_STEPS
+            if self.trainer.state.fn == 'fit':
+                steps = int(min(steps, self.trainer.estimated_stepping_batches))
+            self._held_out = held_out_answers(self, data.frozen_views, self._stretches, steps,
+                                              data.batch_size)
+        return self._held_out
 
     def _similarities(self):
         """Return how alike each validation frame is to its nearest training frame."""
@@ -276,25 +411,17 @@ class RelocalizationModule(lightning.LightningModule):
         return self._frames.thumbnails[::every], self._frames.poses[::every]
 
     def on_fit_start(self):
-        """Turn dropout on: the engine that ran the frozen layers has turned it off."""
+        """
+        Leave out stretches, and turn dropout on.
+
+        The engine that ran the frozen layers has turned it off.
+        """
+        self._left_out()
         self.train()
 
     def configure_optimizers(self):
         """Return the optimiser, decay on weights only, and its schedule."""
-        weights, biases = [], []
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                (biases if name.endswith('bias') else weights).append(parameter)
-        rate = self._learning_rate
-        groups = [{'params': weights, 'lr': rate, 'weight_decay': self._weight_decay},
-                  {'params': biases, 'lr': rate * self._bias_learning_rate, 'weight_decay': 0.0}]
-        if self.loss.log_variance.requires_grad:
-            groups.append({'params': [self.loss.log_variance], 'lr': 10 * rate,
-                           'weight_decay': 0.0})
-        optimizer = {'adam': torch.optim.AdamW,
-                     'adagrad': lambda g: torch.optim.Adagrad(g, eps=1e-8),
-                     'sgd': lambda g: torch.optim.SGD(g, lr=rate, momentum=0.9),
-                     }[self._optimizer](groups)
+        optimizer = self._make_optimizer(self.network, self.loss)
         if self._schedule == 'constant':
             return optimizer
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
@@ -303,17 +430,39 @@ class RelocalizationModule(lightning.LightningModule):
                 f'the run to resume was one of {self._resumed_steps} steps, this one has {steps}: '
                 'resume with the same recordings, --data.batch_size and --trainer.max_epochs, or '
                 'begin a new run with --model.start_from')
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [group['lr'] for group in groups], total_steps=steps,
+        return {'optimizer': optimizer, 'lr_scheduler': {
+            'scheduler': self._make_schedule(optimizer, steps), 'interval': 'step'}}
+
+    def _make_optimizer(self, network, loss):
+        """Return the optimiser of a network and its loss, decay on weights only."""
+        weights, biases = [], []
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                (biases if name.endswith('bias') else weights).append(parameter)
+        rate = self._learning_rate
+        groups = [{'params': weights, 'lr': rate, 'weight_decay': self._weight_decay},
+                  {'params': biases, 'lr': rate * self._bias_learning_rate, 'weight_decay': 0.0}]
+        if loss.log_variance.requires_grad:
+            groups.append({'params': [loss.log_variance], 'lr': 10 * rate,
+                           'weight_decay': 0.0})
+        return {'adam': torch.optim.AdamW,
+                'adagrad': lambda g: torch.optim.Adagrad(g, eps=1e-8),
+                'sgd': lambda g: torch.optim.SGD(g, lr=rate, momentum=0.9),
+                }[self._optimizer](groups)
+
+    def _make_schedule(self, optimizer, steps):
+        """Return the schedule of an optimiser."""
+        if self._schedule == 'constant':
+            return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, 0)
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [group['lr'] for group in optimizer.param_groups], total_steps=steps,
             cycle_momentum=False)
-        return {'optimizer': optimizer,
-                'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
     def on_load_checkpoint(self, checkpoint):
         """Refuse a checkpoint of another network, and remember how long its run was to be."""
         metadata = checkpoint[CONTENT_KEY]['metadata']
         found = tuple(metadata[name] for name in ('architecture', 'arguments', 'rotation'))
-        if found != (self._architecture, self._arguments, self._rotation):
+        if found != (self._architecture, self._arguments, self.rotation):
             raise ConfigurationError(f'the run to resume trains {found[0]} with {found[1]}, this '
                                      f'one {self._name()}; give it the same --config')
         for schedule in checkpoint['lr_schedulers']:
@@ -336,10 +485,11 @@ class RelocalizationModule(lightning.LightningModule):
         thumbnails, poses = self._retrieval()
         return Metadata(
             job='relocalization', architecture=self._architecture, arguments=self._arguments,
-            preprocessing=self.preprocessing, rotation=self._rotation,
+            preprocessing=self.preprocessing, rotation=self.rotation,
             world_frame=self._frames.world_frame, training_camera=self._frames.recorded_camera,
             calibration={} if self._calibration is None else asdict(self._calibration),
             data={**self._summary, 'epochs': self.current_epoch + 1,
                   'steps': self.global_step, 'seed': self.seed},
             metrics=self._metrics, versions=describe_machine(),
-        ), {'retrieval.thumbnails': thumbnails.astype(np.float16), 'retrieval.poses': poses}
+        ), {'retrieval.thumbnails': thumbnails.astype(np.float16), 'retrieval.poses': poses,
+            **({} if self._cloud is None else self._cloud.tensors())}

@@ -30,7 +30,8 @@ from geo_perception.inference.retrieval import thumbnail
 from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.frozen_features import FrozenFeatures
-from geo_perception.training.novel_views import fuse_depth, NovelViewRenderer, NovelViews
+from geo_perception.training.novel_views import (
+    fuse_depth, NovelViewRenderer, NovelViews, SOURCES)
 from geo_perception.training.scratch import scratch_array
 
 log = logging.getLogger(__name__)
@@ -171,6 +172,30 @@ def _world_points(frame, random):
     return points
 
 
+@dataclass(frozen=True)
+class FrozenViews:
+    """
+    Every training view behind the frozen part of a network.
+
+    Attributes
+    ----------
+    inputs : np.ndarray
+        Output of that part, float16, shape (M, ...); the recorded frames come first.
+    poses : np.ndarray
+        ``T_world_camera``, shape (M, 4, 4).
+    sources : np.ndarray
+        Recorded frames that a view may show pixels of, -1 for none, shape (M, 4).
+    recorded : range
+        Rows of the recorded frames as they are.
+
+    """
+
+    inputs: np.ndarray
+    poses: np.ndarray
+    sources: np.ndarray
+    recorded: range
+
+
 class _Batches(Dataset):
     """Inputs (uint8 images or float16 features) with poses and points."""
 
@@ -230,7 +255,12 @@ class RelocalizationData(lightning.LightningDataModule):
                          'camera_info_topic': camera_info_topic, 'quaternion': quaternion,
                          'pose_frame': pose_frame}
         self.batch_size, self._views, self._novel_views = batch_size, views, novel_views
-        self.train, self.val = None, None
+        self.train, self.val, self.frozen_views = None, None, None
+
+    @property
+    def has_validation_drive(self):
+        """Whether validation frames are of a drive of their own."""
+        return self._val_spec is not None
 
     def setup(self, stage):
         """Read both recordings and run the frozen part of the network over them."""
@@ -242,21 +272,30 @@ class RelocalizationData(lightning.LightningDataModule):
                                        model.loss.kind == 'reprojection')
         self.val = load_posed_images(val, model.preprocessing)
         model.fit_to_scene(self.train, self._summary())
-        images, poses = self._with_novel_views(train, model.seed)
+        images, poses, sources = self._with_novel_views(train, model.seed)
         if not model.network.has_frozen_part:
             self._train_set = _Batches(images, poses, self.train.points)
             self._val_set = _Batches(self.val.images, self.val.poses, None)
             return
         features = FrozenFeatures(model)
-        self._train_set = _Batches(*features(images, poses, self.train.K, self._views),
-                                   self.train.points)
+        inputs, poses = features(images, poses, self.train.K, self._views)
+        self.frozen_views = FrozenViews(inputs, poses, np.tile(sources, (self._views, 1)),
+                                        range(len(self.train.poses)))
+        self._train_set = _Batches(inputs, poses, self.train.points)
         self._val_set = _Batches(*features(self.val.images, self.val.poses, None, 1), None)
 
     def _with_novel_views(self, sequence, seed):
-        """Return training images and poses, rendered ones after the recorded ones."""
+        """
+        Return training images, poses and what they show, rendered ones after the recorded ones.
+
+        What they show: indices of recorded frames, -1 for none, shape (N, 4).
+        """
         count = self._novel_views.count
+        n = len(self.train.poses)
+        sources = np.full((n + count, len(SOURCES)), -1)
+        sources[:n, 0] = np.arange(n)
         if count == 0:
-            return self.train.images, self.train.poses
+            return self.train.images, self.train.poses, sources
         if self.train.points is not None:
             raise ConfigurationError('the reprojection loss knows the points of recorded images '
                                      'only; set data.novel_views.count to 0')
@@ -265,17 +304,16 @@ class RelocalizationData(lightning.LightningDataModule):
             log.warning('%s has no depth with intrinsics, so no views are rendered beside the '
                         'path; set --data.views to 16 or more to turn the camera instead',
                         self._train_spec)
-            return self.train.images, self.train.poses
+            return self.train.images, self.train.poses, sources[:n]
         renderer = NovelViewRenderer(self.train.images, self.train.poses, self.train.camera,
                                      points, self._novel_views)
         random = np.random.default_rng(seed)
-        n = len(self.train.poses)
         images = scratch_array(np.uint8, (n + count, *self.train.images.shape[1:]))
         images[:n] = self.train.images
         poses = np.concatenate([self.train.poses, np.zeros((count, 4, 4))])
         for i in track(range(n, n + count), 'Rendering novel views'):
-            images[i], poses[i] = renderer.draw(random)
-        return images, poses
+            images[i], poses[i], sources[i] = renderer.draw(random)
+        return images, poses, sources
 
     def _open(self):
         """Return the training and the validation sequence."""
