@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from geo_perception.networks.layers import (
-    BATCH_NORM_EPS, Block, cut_to, SameConv2d, SameConvTranspose2d, scaled, SlimBatchNorm2d,
-    up_convolution, upsample_legacy_bilinear)
+    BATCH_NORM_EPS, Block, cut_to, EvenConv2d, SameConv2d, SameConvTranspose2d, scaled,
+    SlimBatchNorm2d, up_convolution, upsample_legacy_bilinear)
 
 
 @pytest.mark.parametrize('size, kernel, stride, before, after', [
@@ -75,6 +75,17 @@ def test_a_norm_replaces_the_bias():
     normed = Block(SameConv2d, 3, 4, 3, 0.01, relu=False)
     assert [n for n, _ in normed.named_parameters()] == ['0.weight', '1.bias']
     assert (Block(SameConv2d, 3, 4, 3)(torch.randn(1, 3, 8, 8)) >= 0).all()
+
+
+def test_one_by_one_of_stride_two():
+    """It sees every other pixel; oneDNN's own crashes here, channels-last."""
+    conv = EvenConv2d(12, 12, 1, 2).to(memory_format=torch.channels_last)
+    for _ in range(20):
+        x = torch.randn(4, 12, 15, 26).contiguous(memory_format=torch.channels_last)
+        found = conv(x.requires_grad_())
+        found.sum().backward()
+    expected = torch.einsum('oi,bihw->bohw', conv.weight[:, :, 0, 0], x[:, :, ::2, ::2])
+    torch.testing.assert_close(found, expected + conv.bias[:, None, None])
 
 
 def test_up_convolution_doubles():

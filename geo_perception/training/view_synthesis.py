@@ -109,6 +109,7 @@ class ViewSynthesisModule(lightning.LightningModule):
             self.depth.load_pretrained()
         self.egomotion = build_by_name('ego-motion', EGOMOTION, egomotion,
                                        self._egomotion_arguments)
+        self.to(memory_format=torch.channels_last)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
             raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
@@ -210,7 +211,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         target, sources = split_snippet(images)
         batch, n = sources.shape[:2]
         frames = torch.cat([target, sources.flatten(0, 1)]) if all_frames else target
-        disparities = self.depth(frames)
+        disparities = self.depth(frames.contiguous(memory_format=torch.channels_last))
         own = [d[:batch] for d in disparities]
         poses, masks = (self.egomotion(target, sources, own[0], K) if self.egomotion.uses_depth
                         else self.egomotion(target, sources))
