@@ -2,15 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Relocalization of one image on a CPU, against plain PyTorch and against other engines.
+One image on a CPU through each pipeline, against plain PyTorch and against other engines.
 
 ``pipeline`` is everything from the camera image to the gated pose with its covariance;
 ``plain PyTorch`` is resizing, cropping and one eager fp32 pass of the same network. The engines
 all go from the same crop to the features before the first dropout layer, in fp32. The weights of
 ``posenet`` are random; those of ``posenet_lite`` are the shipped model's, for they decide which
 precision is taken automatically.
+
+For depth and odometry, ``pipeline`` is everything from the image of a moving camera to depth
+and motion with its covariance; ``plain PyTorch`` is resizing, one eager fp32 pass of the depth
+network and one of the ego-motion network (or the alignment that the model has in its place).
+``sfmlearner`` and ``geonet`` are the published networks at 416x128 with random weights,
+``geometry_lite`` is the shipped model.
 """
 
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 import io
@@ -23,7 +30,11 @@ import warnings
 from harness import argument_parser, busy_processes, interleave, ratio, Results
 
 CALLS = 5
-SAMPLE_WORLD = Path(__file__).parents[1] / 'models' / 'sample_world.safetensors'
+MODELS = Path(__file__).parents[1] / 'models'
+SHIPPED = {'posenet_lite': MODELS / 'sample_world.safetensors',
+           'geometry_lite': MODELS / 'sample_world_geometry.safetensors'}
+RELOCALIZATION = ('posenet', 'posenet_lite')
+GEOMETRY = ('sfmlearner', 'geonet', 'geometry_lite')
 ENGINES = {'engine': 'Engine, fp32', 'torch': 'PyTorch eager', 'last': 'PyTorch channels_last',
            'compile': 'torch.compile', 'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO'}
 # Timings of one and the same code differ by this much.
@@ -33,8 +44,8 @@ NOISE = 1.05
 def main():
     """Run the benchmark."""
     parser = argument_parser(__doc__, rounds=20)
-    parser.add_argument('--architectures', nargs='+', default=['posenet', 'posenet_lite'],
-                        choices=['posenet', 'posenet_lite'], help='networks to measure')
+    parser.add_argument('--architectures', nargs='+', default=[*RELOCALIZATION, *GEOMETRY],
+                        choices=[*RELOCALIZATION, *GEOMETRY], help='networks to measure')
     parser.add_argument('--busy', nargs='+', type=int, default=[0, 2],
                         help='numbers of busy processes to measure beside')
     parser.add_argument('--compile', action='store_true',
@@ -42,7 +53,8 @@ def main():
     arguments = parser.parse_args()
     results = Results(arguments)
     for architecture in arguments.architectures:
-        candidates = _candidates(architecture, arguments.compile, results)
+        candidates = (_geometry_candidates(architecture, results) if architecture in GEOMETRY
+                      else _candidates(architecture, arguments.compile, results))
         for busy in arguments.busy:
             with busy_processes(busy):
                 times = interleave(candidates, arguments.rounds, CALLS)
@@ -54,6 +66,10 @@ def main():
 
 def _compare(where, times, results):
     """Show the figures that the times are taken for."""
+    if 'pipeline' in times:
+        results.target(f'plain PyTorch / pipeline, {where}',
+                       ratio(times['plain PyTorch'], times['pipeline']), 2.0, at_least=True)
+        return
     results.target(f'plain PyTorch / pipeline with 40 samples, {where}',
                    ratio(times['plain PyTorch'], times['pipeline, 40 samples']), 2.0,
                    at_least=True)
@@ -69,18 +85,14 @@ def _candidates(architecture, with_compile, results):
     """Return functions without arguments by name."""
     import numpy as np
     import torch
-    from untrained_model import camera_image, write_untrained_model
+    from untrained_model import camera_image
 
     from geo_perception.inference.engine import Engine
     from geo_perception.inference.relocalizer import Relocalizer
     from geo_perception.model_file import load_model_file
     from geo_perception.networks.relocalization import build_regressor
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = SAMPLE_WORLD
-        if architecture == 'posenet':
-            path = os.path.join(folder, 'model.safetensors')
-            write_untrained_model(path, architecture)
+    with _model_path(architecture) as path:
         model = load_model_file(path)
         sampling = Relocalizer.load(path, device='cpu')
         deterministic = Relocalizer.load(path, device='cpu', samples=0)
@@ -140,6 +152,62 @@ def _candidates(architecture, with_compile, results):
             if difference > 1e-3 * np.abs(expected).max():
                 sys.exit(f'{name} computes something else: off by {difference:.2g}')
     return candidates
+
+
+def _geometry_candidates(architecture, results):
+    """Return functions without arguments by name."""
+    from collections import deque
+    from itertools import cycle
+
+    import numpy as np
+    import torch
+    from untrained_model import camera_video, pipeline_on_camera, video_camera
+
+    from geo_perception.geometry.direct_alignment import align_images
+    from geo_perception.inference.weights import build_network, load_weights
+    from geo_perception.networks.depth import build_depth_network
+    from geo_perception.networks.egomotion import EgoMotionNet
+
+    with _model_path(architecture) as path:
+        pipeline, process = pipeline_on_camera(path, device='cpu')
+        model = pipeline.model
+    results.note(f'depth network of {architecture}', pipeline.describe())
+    metadata = model.metadata
+    preprocessing, arguments = metadata.preprocessing, metadata.arguments
+    depth_network = load_weights(build_network(
+        model, build_depth_network, metadata.architecture, arguments['depth']), model,
+        'depth.').eval()
+    direct = arguments.get('egomotion_name') == 'direct'
+    if not direct:
+        motion_network = load_weights(build_network(
+            model, EgoMotionNet, **arguments['egomotion']), model, 'egomotion.').eval()
+    images, frames, depths = cycle(camera_video()), deque(maxlen=3), deque(maxlen=2)
+    camera = video_camera().resized(*preprocessing.resized_size(640, 480))
+    K = torch.from_numpy(camera.K.astype(np.float32))[None]
+
+    def plain():
+        crop = np.ascontiguousarray(preprocessing.centre_crop(preprocessing.resize(next(images))))
+        with torch.inference_mode():
+            frame = preprocessing.normalise(torch.from_numpy(crop)[None])
+            depths.append(1.0 / depth_network(frame)[0])
+            frames.extend([frame] * (1 if frames else 3))
+            if direct:
+                return depths[-1], align_images(frames[1], frames[2], depths[0], K)
+            return depths[-1], motion_network(frames[1], torch.stack([frames[0], frames[2]], 1))
+    return {'pipeline': process, 'plain PyTorch': plain}
+
+
+@contextmanager
+def _model_path(architecture):
+    """Give the model file of an architecture for a while."""
+    from untrained_model import write_untrained_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = SHIPPED.get(architecture)
+        if path is None:
+            path = os.path.join(folder, 'model.safetensors')
+            write_untrained_model(path, architecture)
+        yield path
 
 
 def _torch(module):

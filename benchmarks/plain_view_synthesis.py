@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from geo_perception.networks.layers import SameConv2d
+from geo_perception.networks.layers import EvenConv2d, SameConv2d, UpConv2d
 
 
 class _Same(SameConv2d):
@@ -27,6 +27,23 @@ class _Same(SameConv2d):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pad += [total // 2, total - total // 2]
         return nn.Conv2d.forward(self, F.pad(x, pad))
+
+
+class _Up(UpConv2d):
+    """Enlarges its input before the convolution."""
+
+    def forward(self, x):
+        return nn.Conv2d.forward(self, F.interpolate(x, scale_factor=2))
+
+
+class _Even(EvenConv2d):
+    """Leaves all to PyTorch."""
+
+    def forward(self, x):
+        return nn.Conv2d.forward(self, x)
+
+
+_PLAIN = {SameConv2d: _Same, UpConv2d: _Up, EvenConv2d: _Even}
 
 
 class PlainStep:
@@ -49,8 +66,7 @@ class PlainStep:
             deepcopy(network).to(memory_format=torch.contiguous_format)
             for network in (module.depth, module.egomotion))
         for layer in [*self._depth.modules(), *self._egomotion.modules()]:
-            if type(layer) is SameConv2d:
-                layer.__class__ = _Same
+            layer.__class__ = _PLAIN.get(type(layer), type(layer))
         centre = images.shape[1] // 2
         self._target = images[:, centre].contiguous()
         self._sources = [images[:, i].contiguous() for i in range(images.shape[1]) if i != centre]

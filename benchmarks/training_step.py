@@ -32,7 +32,7 @@ RECIPES = {
     'posenet_lite': {'batch_size': 64, 'views': 4, 'clip': 5.0, 'model': {}},
 }
 # As published: 416x128, batches of 4, three frames.
-VIDEO_RECIPES = ('sfmlearner', 'geonet', 'geonet_vgg')
+VIDEO_RECIPES = ('sfmlearner', 'geonet', 'geonet_vgg')   # of untrained_model.py
 
 
 def main():
@@ -96,18 +96,16 @@ def _measure(recipe, recording, folder, rounds):
 def _measure_video(architecture, recording, folder, arguments, results):
     """Measure a step of depth and ego-motion, and how long it waits for data."""
     from plain_view_synthesis import PlainStep
+    from untrained_model import VIDEO_NETWORKS
 
     from geo_perception.losses.view_synthesis import GEONET_RIGID, SFMLEARNER
     from geo_perception.training.view_synthesis import ViewSynthesisModule
     from geo_perception.training.view_synthesis_data import ViewSynthesisData
 
-    module = ViewSynthesisModule(stretch=True, **{
-        'sfmlearner': {'depth': 'dispnet_vgg', 'loss': SFMLEARNER},
-        'geonet': {'depth': 'dispnet_resnet50', 'loss': GEONET_RIGID,
-                   'egomotion_arguments': {'batch_norm': True}},
-        'geonet_vgg': {'depth': 'dispnet_vgg', 'depth_arguments': {'form': 'geonet'},
-                       'loss': GEONET_RIGID, 'egomotion_arguments': {'batch_norm': True}},
-    }[architecture])
+    depth, depth_arguments, egomotion_arguments = VIDEO_NETWORKS[architecture]
+    module = ViewSynthesisModule(
+        depth, depth_arguments, egomotion_arguments=egomotion_arguments, stretch=True,
+        loss=SFMLEARNER if architecture == 'sfmlearner' else GEONET_RIGID)
 
     def plain(module, data):
         batch = next(iter(data.train_dataloader()))

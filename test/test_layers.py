@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from geo_perception.networks.layers import (
-    BATCH_NORM_EPS, Block, cut_to, SameConv2d, SameConvTranspose2d, scaled, SlimBatchNorm2d,
-    up_convolution, upsample_legacy_bilinear)
+    BATCH_NORM_EPS, Block, cut_to, EvenConv2d, SameConv2d, SameConvTranspose2d, scaled,
+    SlimBatchNorm2d, up_convolution, upsample_legacy_bilinear)
 
 
 @pytest.mark.parametrize('size, kernel, stride, before, after', [
@@ -77,14 +78,36 @@ def test_a_norm_replaces_the_bias():
     assert (Block(SameConv2d, 3, 4, 3)(torch.randn(1, 3, 8, 8)) >= 0).all()
 
 
-def test_up_convolution_doubles():
-    """Nearest neighbour first, so a constant stays constant inside."""
-    up = up_convolution(1, 1, None)
-    nn.init.constant_(up[1][0].weight, 1 / 9)
-    nn.init.zeros_(up[1][0].bias)
-    found = up(torch.full((1, 1, 3, 3), 2.0))
-    assert found.shape == (1, 1, 6, 6)
-    torch.testing.assert_close(found[0, 0, 1:-1, 1:-1], torch.full((4, 4), 2.0))
+def test_one_by_one_of_stride_two():
+    """It sees every other pixel; oneDNN's own crashes here, channels-last."""
+    conv = EvenConv2d(12, 12, 1, 2).to(memory_format=torch.channels_last)
+    for _ in range(20):
+        x = torch.randn(4, 12, 15, 26).contiguous(memory_format=torch.channels_last)
+        found = conv(x.requires_grad_())
+        found.sum().backward()
+    expected = torch.einsum('oi,bihw->bohw', conv.weight[:, :, 0, 0], x[:, :, ::2, ::2])
+    torch.testing.assert_close(found, expected + conv.bias[:, None, None])
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_up_convolution_is_nearest_neighbour_and_a_convolution(layout):
+    """Values and both gradients, to the border, as the published two steps have them."""
+    up = up_convolution(3, 4, None).double().to(memory_format=layout)
+    conv = up[0]
+    nn.init.normal_(conv.bias)
+    found, expected = (torch.randn(2, 3, 4, 5, dtype=torch.double,
+                                   generator=torch.Generator().manual_seed(0)).requires_grad_()
+                       for _ in range(2))
+    results = []
+    for x, function in (found, up), (expected, lambda x: torch.relu(F.conv2d(
+            F.interpolate(x, scale_factor=2), conv.weight, conv.bias, padding=1))):
+        y = function(x)
+        conv.zero_grad()
+        (y * torch.arange(y.numel()).reshape(y.shape)).sum().backward()
+        results.append((y, x.grad, conv.weight.grad, conv.bias.grad))
+    assert results[0][0].shape == (2, 4, 8, 10)
+    for value, reference in zip(*results):
+        torch.testing.assert_close(value, reference)
 
 
 def test_cut_and_width():

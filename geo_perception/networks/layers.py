@@ -17,12 +17,40 @@ BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 1e-3
 
 
+# Of more weights than this, turning them over costs more than the map gains.
+LARGEST_CHANNELS_LAST = 2 ** 20
+
+
+def fast_layout(network):
+    """
+    Lay out the weights of a network as training on a CPU is fastest.
+
+    Channels-last but for the largest, which belong to small maps: oneDNN turns over weights
+    every time, and the optimiser goes over them in the other order than their gradients.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Changed in place; what it computes stays the same.
+
+    """
+    for layer in network.modules():
+        if (isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+                and layer.weight.numel() < LARGEST_CHANNELS_LAST):
+            layer.to(memory_format=torch.channels_last)
+
+
+def _laid_out(x, weight):
+    """Return a map in the layout of the weights: where they differ PyTorch changes the weights."""
+    return x if weight.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
+
+
 class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding: where it is odd, one more at the end."""
 
     def forward(self, x):
         """Return the convolution, size ``ceil(n / stride)``."""
-        pad = []
+        x, pad = _laid_out(x, self.weight), []
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1],
                                         self.stride[::-1]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -55,7 +83,7 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x):
         """Return the convolution without the row and column that PyTorch has more."""
-        return super().forward(x)[:, :, :-1, :-1]
+        return super().forward(_laid_out(x, self.weight))[:, :, :-1, :-1]
 
 
 class SlimBatchNorm2d(nn.BatchNorm2d):
@@ -106,10 +134,33 @@ class EvenConv2d(nn.Conv2d):
     def __init__(self, n_in, n_out, kernel, stride=1, bias=True):
         super().__init__(n_in, n_out, kernel, stride, padding=(kernel - 1) // 2, bias=bias)
 
+    def forward(self, x):
+        """Return the convolution, size ``ceil(n / stride)``."""
+        if self.kernel_size == (1, 1) and self.stride != (1, 1):
+            # oneDNN writes beyond its memory for 1x1 at stride 2, channels-last, with some
+            # numbers of channels, such as 4, 12 and 13.
+            return F.conv2d(x[:, :, ::self.stride[0], ::self.stride[1]], self.weight, self.bias)
+        return super().forward(_laid_out(x, self.weight))
+
+
+class UpConv2d(EvenConv2d):
+    """
+    Nearest neighbour to twice the size, then a 3x3 convolution.
+
+    Each pixel of the result sees four of the input, some of them twice. Adding up the weights
+    instead leaves 4 products of 9, and no enlarged copy: a transposed convolution.
+    """
+
+    def forward(self, x):
+        """Return the map, size ``2 n``."""
+        w = self.weight.transpose(0, 1).flip(2, 3)
+        w = sum(F.pad(w, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1))
+        return F.conv_transpose2d(_laid_out(x, self.weight), w, self.bias, 2, 1)
+
 
 def up_convolution(n_in, n_out, batch_norm):
     """
-    Return GeoNet's way to twice the size: nearest neighbour, then a 3x3 convolution.
+    Return GeoNet's way to twice the size.
 
     Parameters
     ----------
@@ -123,8 +174,7 @@ def up_convolution(n_in, n_out, batch_norm):
     torch.nn.Module
 
     """
-    return nn.Sequential(nn.Upsample(scale_factor=2),
-                         Block(EvenConv2d, n_in, n_out, 3, batch_norm))
+    return Block(UpConv2d, n_in, n_out, 3, batch_norm)
 
 
 def initialise_glorot(module):

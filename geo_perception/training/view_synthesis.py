@@ -30,6 +30,7 @@ from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
 from geo_perception.model_file import Metadata, TrainingCamera
 from geo_perception.networks.depth import build_depth_network
+from geo_perception.networks.layers import fast_layout
 from geo_perception.networks.registry import build_by_name
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.checkpoint import CONTENT_KEY
@@ -109,6 +110,7 @@ class ViewSynthesisModule(lightning.LightningModule):
             self.depth.load_pretrained()
         self.egomotion = build_by_name('ego-motion', EGOMOTION, egomotion,
                                        self._egomotion_arguments)
+        fast_layout(self)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
             raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
@@ -210,7 +212,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         target, sources = split_snippet(images)
         batch, n = sources.shape[:2]
         frames = torch.cat([target, sources.flatten(0, 1)]) if all_frames else target
-        disparities = self.depth(frames)
+        disparities = self.depth(frames.contiguous(memory_format=torch.channels_last))
         own = [d[:batch] for d in disparities]
         poses, masks = (self.egomotion(target, sources, own[0], K) if self.egomotion.uses_depth
                         else self.egomotion(target, sources))
