@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Do the flows of two images undo each other (geonet.md section 2.3)?"""
+"""Whether the flows of two images undo each other (geonet.md section 2.3)."""
 
 import torch
 
