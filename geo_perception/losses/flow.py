@@ -45,8 +45,9 @@ class FlowOptions:
     border : str
         ``published`` counts what lies outside an image as mid-grey, and as consistent where flow
         is short; ``inclusive`` leaves it out. The network is shown images warped in this way.
-    exact_pyramid_intrinsics : bool
-        Of rigid flow, see `geo_perception.geometry.projection.pyramid_intrinsics`.
+    rigid : str
+        Rigid flow at coarse scales: of the disparity of ``each_scale``, as published, or the mean
+        of that at the ``finest`` one, where the coarse disparities were not trained.
     unit_range : bool
         Compare images in [0, 1] and reflect them at the border; otherwise in [-1, 1].
     scales : int
@@ -62,7 +63,7 @@ class FlowOptions:
     largest_pixels: float = LARGEST_PIXELS
     largest_part: float = LARGEST_PART
     border: Literal['inclusive', 'published'] = 'inclusive'
-    exact_pyramid_intrinsics: bool = True
+    rigid: Literal['finest', 'each_scale'] = 'finest'
     unit_range: bool = False
     scales: int = 4
 
@@ -77,7 +78,7 @@ class FlowOptions:
                 f'{self.largest_part}; nothing would count as consistent')
 
 
-GEONET_FLOW = FlowOptions(border='published', exact_pyramid_intrinsics=False)
+GEONET_FLOW = FlowOptions(border='published', rigid='each_scale')
 
 
 class FlowLoss:
