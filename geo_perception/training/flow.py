@@ -10,7 +10,7 @@ they say is computed once a step, and without gradient.
 
 from dataclasses import replace
 import logging
-from typing import Dict, Literal, Optional
+from typing import Dict, List, Literal, Optional, Tuple
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 import numpy as np
@@ -111,7 +111,7 @@ class FlowModule(ViewSynthesisModule):
             raise ConfigurationError('model.flow_loss asks something of the residual, and flow of '
                                      'the variant direct has none; set smooth to full and '
                                      'residual_weight to 0')
-        self._flow_outputs = []
+        self._flow_outputs: List[Tuple] = []
 
     def _initialise(self):
         """Take depth and ego-motion as they were trained."""
