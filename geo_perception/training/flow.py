@@ -9,7 +9,6 @@ they say is computed once a step, and without gradient.
 """
 
 from dataclasses import replace
-import logging
 from typing import Dict, List, Literal, Optional, Tuple
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
@@ -18,11 +17,13 @@ import torch
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.geometry.flow_consistency import consistent, flow_length, round_trip
 from geo_perception.geometry.projection import (
     invert_rigid, pose_vector_to_matrix, pyramid_intrinsics, rigid_flow)
 from geo_perception.geometry.sampling import flow_warp
 from geo_perception.inference.flow_input import flow_input
 from geo_perception.inference.flow_picture import flow_picture
+from geo_perception.inference.motion_score import fit_motion_score, MotionScore, PREFIX
 from geo_perception.losses.flow import FlowLoss, FlowOptions
 from geo_perception.losses.photometric import image_distance, masked_mean
 from geo_perception.losses.smoothness import mean_normalised
@@ -33,7 +34,8 @@ from geo_perception.training.video_augmentation import VideoAugmentation
 from geo_perception.training.view_synthesis import (
     Arguments, split_snippet, ViewSynthesisModule)
 
-log = logging.getLogger(__name__)
+# Every so manieth pixel along each axis tells what is usual.
+PIXEL_STEP = 2
 
 
 class FlowModule(ViewSynthesisModule):
@@ -112,6 +114,8 @@ class FlowModule(ViewSynthesisModule):
                                      'the variant direct has none; set smooth to full and '
                                      'residual_weight to 0')
         self._flow_outputs: List[Tuple] = []
+        self._pixels: List[np.ndarray] = []
+        self._score: Optional[MotionScore] = None
 
     def _initialise(self):
         """Take depth and ego-motion as they were trained."""
@@ -180,6 +184,29 @@ class FlowModule(ViewSynthesisModule):
             flows.append(rigid_flow(depth, T, K_level.repeat_interleave(n, 0).repeat(2, 1, 1))[0])
         return [flow.unflatten(0, (2, len(K), n)) for flow in flows]
 
+    def parallax(self, rigid, K, poses):
+        """
+        Return the part of rigid flow that depends on depth, from the target to each source.
+
+        Parameters
+        ----------
+        rigid : list of torch.Tensor
+            From `rigid_flows`.
+        K, poses
+            As for `rigid_flows`.
+
+        Returns
+        -------
+        torch.Tensor
+            Pixels, shape (B, n, 2, H, W).
+
+        """
+        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
+        T[:, :3, 3] = 0
+        ones = torch.ones_like(rigid[0][0, :, :, :1]).flatten(0, 1)
+        turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
+        return rigid[0][0] - turned.unflatten(0, poses.shape[:2])
+
     def predict_flow(self, images, rigid):
         """
         Return full flow, and what rigid flow lacks of it.
@@ -242,11 +269,11 @@ class FlowModule(ViewSynthesisModule):
         centre = images.shape[1] // 2
         forward, still = flows[0][0, :, centre], rigid[0][0, :, centre]
         target, following = images[:, centre], images[:, centre + 1]
-        residuals = []
+        looks = []
         for flow in (forward, still):
             warped, inside = flow_warp(following, flow)
             distance = image_distance(0.5 * warped + 0.5, 0.5 * target + 0.5, reflect=True)
-            residuals.append(masked_mean(distance.mean(1, keepdim=True), inside).item())
+            looks.append(masked_mean(distance.mean(1, keepdim=True), inside).item())
         if batch_index == 0:
             self._show('val/flow', np.concatenate([np.concatenate([
                 image.cpu().numpy(), *(flow_picture(f.permute(1, 2, 0).cpu().numpy(), longest)
@@ -254,7 +281,15 @@ class FlowModule(ViewSynthesisModule):
                 for image, a, b, longest in zip(
                     batch['images'][:, centre], forward, still,
                     still.square().sum(1).sqrt().flatten(1).amax(1).tolist())])[..., ::-1])
-        self._flow_outputs.append((terms['total'].item(), terms['consistent'].item(), *residuals))
+        errors = [_end_point_error(flow, batch['flow']) for flow in (forward, still)]
+        self._flow_outputs.append((terms['total'].item(), terms['consistent'].item(), *looks,
+                                   *errors))
+        parallax = self.parallax(rigid, K, poses)[:, centre]
+        miss, inside = round_trip(forward, flows[0][1, :, centre])
+        seen = inside & consistent(forward, miss)
+        pixels = torch.stack([flow_length(forward - still)[:, 0], flow_length(parallax)[:, 0],
+                              batch['moving'].to(K), seen[:, 0].to(K)])
+        self._pixels.append(pixels[..., ::PIXEL_STEP, ::PIXEL_STEP].flatten(1).cpu().numpy())
 
     def _measure(self):
         """Make metrics of what was collected; return what ranks checkpoints."""
@@ -262,21 +297,55 @@ class FlowModule(ViewSynthesisModule):
             super()._measure()
         else:
             self._metrics = dict(self._rigid.metadata.metrics)
-        loss, share, full, rigid = np.mean(self._flow_outputs, 0).tolist()
+        loss, share, full, rigid, *errors = np.array(self._flow_outputs).T
         self._flow_outputs.clear()
-        self._metrics.update({'flow_loss': loss, 'flow_consistent': share,
-                              'flow_residual': full, 'rigid_residual': rigid})
+        self._metrics.update({
+            'flow_loss': float(loss.mean()), 'flow_consistent': float(share.mean()),
+            'flow_residual': float(full.mean()), 'rigid_residual': float(rigid.mean())})
+        if np.isfinite(errors[0]).any():
+            for name, values in zip(('flow_epe_px', 'rigid_epe_px'), errors):
+                self._metrics[name] = float(np.nanmean(values))
+        self._learn_score()
         # Not the loss: it is small where nothing is consistent.
-        return full
+        return self._metrics.get('flow_epe_px', self._metrics['flow_residual'])
+
+    def _learn_score(self):
+        """Find out what rigid flow lacks where nothing moves."""
+        lack, parallax, moving, seen = np.concatenate(self._pixels, 1)
+        self._pixels.clear()
+        usable = seen > 0
+        known = np.isfinite(moving)
+        truth = None
+        if known.any():
+            usable, truth = usable & known, moving[usable & known] > 0
+        self._score = fit_motion_score(lack[usable], parallax[usable],
+                                       self.preprocessing.crop[1], truth)
+        if self._score is None or truth is None or not truth.any():
+            return
+        noise = self._score.noise * self.preprocessing.crop[1]
+        moves = lack[usable] > self._score.threshold * np.hypot(
+            noise, self._score.depth_error * parallax[usable])
+        self._metrics['motion_iou'] = float((moves & truth).sum() / (moves | truth).sum())
+        self._metrics['motion_recall'] = float(moves[truth].mean())
 
     def metadata(self):
         """Return the header of the model file as it is known now."""
         header, before = super().metadata(), self._rigid.metadata
         if not self._finetune:
             # What was measured about depth and ego-motion holds, and where they come from.
-            header = replace(header, calibration=before.calibration,
+            header = replace(header, calibration={
+                name: value for name, value in before.calibration.items()
+                if not name.startswith(PREFIX)},
                              training_camera=before.training_camera,
                              data={**before.data, 'flow': header.data})
+        if self._score is not None:
+            header.calibration.update(self._score.entries())
         flow: Dict = {'flow_name': self._flow_name, 'flow': self._flow_arguments,
                       'flow_border': self.flow_loss.options.border}
         return replace(header, arguments={**header.arguments, **flow})
+
+
+def _end_point_error(flow, truth):
+    """Return the mean distance to the true end points, pixels, NaN where nothing is known."""
+    error = (flow.permute(0, 2, 3, 1) - truth).norm(dim=3)
+    return error.nanmean().item()
