@@ -143,6 +143,11 @@ class RecordedPairs:
     name : str
         Of the recording, for messages.
 
+    Attributes
+    ----------
+    sequence : Sequence
+        The frames.
+
     Raises
     ------
     RecordingError
@@ -151,7 +156,7 @@ class RecordedPairs:
     """
 
     def __init__(self, sequence, name):
-        self._sequence = sequence
+        self.sequence = sequence
         if len(sequence) < 2:
             raise RecordingError(f'{name} has {len(sequence)} frame, flow takes two')
         if all(sequence[i].flow is None for i in range(min(3, len(sequence) - 1))):
@@ -161,12 +166,12 @@ class RecordedPairs:
 
     def __len__(self):
         """Return the number of pairs."""
-        return len(self._sequence) - 1
+        return len(self.sequence) - 1
 
     def __getitem__(self, index):
         """Read one pair; its flow is NaN where the recording has none."""
         index = range(len(self))[index]
-        frame, following = self._sequence[index], self._sequence[index + 1]
+        frame, following = self.sequence[index], self.sequence[index + 1]
         flow = frame.flow
         if flow is None:
             flow = np.full((*frame.image.shape[:2], 2), np.nan, np.float32)
