@@ -112,9 +112,8 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
         When the images have no intrinsics.
 
     """
-    run = FlowRun({name: FlowScore() for name in ('flow', 'rigid', *(METHODS if baselines
-                                                                      else ()))})
-    run.pairs = len(pairs)
+    names = ('flow', 'rigid', *(METHODS if baselines else ()))
+    run = FlowRun({name: FlowScore() for name in names}, pairs=len(pairs))
     pipeline.prepare_flow()
     pipeline.reset()
     in_order = isinstance(pairs, RecordedPairs)

@@ -141,14 +141,13 @@ class FlowModule(ViewSynthesisModule):
         """Tell whether all parts are trained; Lightning asks before it is known."""
         return getattr(self, '_finetune', False)
 
-    def describe_data(self, summary, camera=None):
-        """Take the description of the data for the model file."""
-        if summary['length'] != self._rigid.sources + 1:
-            raise ConfigurationError(
-                f'data.length is {summary["length"]}, but the ego-motion of {self._rigid.path} '
-                f'was trained on snippets of {self._rigid.sources + 1} frames; set data.length '
-                f'to {self._rigid.sources + 1}')
-        super().describe_data(summary, camera)
+    def check_length(self, length):
+        """Refuse snippets that the networks do not take."""
+        trained = self._rigid.sources + 1
+        if length != trained:
+            raise ConfigurationError(f'data.length is {length}, but the ego-motion of '
+                                     f'{self._rigid.path} was trained on snippets of {trained} '
+                                     f'frames; set data.length to {trained}')
 
     def rigid_flows(self, K, disparities, poses, source_disparities):
         """

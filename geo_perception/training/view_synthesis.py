@@ -158,11 +158,28 @@ class ViewSynthesisModule(lightning.LightningModule):
             Of the training images.
 
         """
-        sources = self._egomotion_arguments['sources']
-        if summary['length'] != sources + 1:
-            raise ConfigurationError(f'data.length is {summary["length"]}, so model.sources must '
-                                     f'be {summary["length"] - 1}, not {sources}')
+        self.check_length(summary['length'])
         self._data, self._training_camera = summary, camera
+
+    def check_length(self, length):
+        """
+        Refuse snippets that the networks do not take.
+
+        Parameters
+        ----------
+        length : int
+            Frames of a snippet.
+
+        Raises
+        ------
+        ConfigurationError
+            When there are too few or too many.
+
+        """
+        sources = self._egomotion_arguments['sources']
+        if length != sources + 1:
+            raise ConfigurationError(f'data.length is {length}, so model.sources must be '
+                                     f'{length - 1}, not {sources}')
 
     def inputs(self, batch):
         """

@@ -256,6 +256,8 @@ class ViewSynthesisData(lightning.LightningDataModule):
         """Read all recordings."""
         if self.train is not None:
             return
+        # Before minutes of reading.
+        self.trainer.lightning_module.check_length(self.length)
         sequences = [self._open(spec) for spec in self._train_specs]
         if self._val_spec is not None:
             val = self._open(self._val_spec)
