@@ -101,7 +101,10 @@ def test_rigid_flow_is_that_of_what_stands(network, monkeypatch, drive):
     assert rigid.forward.valid[still].mean() > 0.8
     np.testing.assert_allclose(full.forward.flow, frame.flow, atol=1e-4)
     seen = full.forward.valid
-    assert full.forward.moving[seen & ~still].mean() > 0.8
+    # A third of what moves does so by less than the noise allows to tell.
+    lack = np.linalg.norm(frame.flow - rigid.forward.rigid, axis=-1)
+    assert full.forward.moving[seen & (lack > 1)].all()
+    assert 0.5 < full.forward.moving[seen & ~still].mean()
     assert full.forward.moving[seen & still].mean() < 0.01
     assert np.isnan(full.forward.score[~seen]).all()
     assert (full.earlier_stamp, full.later_stamp) == (frame.stamp, drive[21].stamp)
