@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from geo_perception.errors import ModelFileError
-from geo_perception.inference.motion_score import fit_motion_score, MotionScore
+from geo_perception.inference.motion_score import (
+    fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD)
 
 
 def pixels(n=40000, noise=0.5, depth_error=0.15, moving=0.0, seed=0):
@@ -53,6 +55,22 @@ def test_one_of_both_may_be_nothing(noise, depth_error):
     score = fit_motion_score(lack, parallax, 100)
     assert score.noise * 100 == pytest.approx(max(noise, 0.01), abs=0.03)
     assert score.depth_error == pytest.approx(depth_error, abs=0.03)
+
+
+def test_rigid_flow_is_refuted_by_images():
+    """Where another flow explains them; not on a bare wall, where every flow does."""
+    torch.manual_seed(0)
+    image = 2 * torch.rand(1, 3, 40, 60) - 1
+    image[..., 30:] = 0.1
+    other = torch.roll(image, 3, 3)
+    flow = torch.zeros(1, 2, 40, 60)
+    flow[:, 0] = 3
+    found = refuted(image, other, flow, torch.zeros_like(flow))[0, 0]
+    assert found[:, 6:24].all() and not found[:, 36:].any()
+    assert not refuted(image, other, torch.zeros_like(flow), flow)[:, :, :, 6:].any()
+    lack, parallax, moves = pixels()
+    quiet = fit_motion_score(lack, parallax, 128, moves, heard=parallax > 1e9)
+    assert quiet.threshold == SMALLEST_THRESHOLD
 
 
 def test_too_few_pixels_say_nothing():

@@ -18,7 +18,7 @@ from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.depth import network_arguments
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.flow_input import flow_input
-from geo_perception.inference.motion_score import MotionScore
+from geo_perception.inference.motion_score import MotionScore, refuted
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.flow import build_flow_network
 from geo_perception.networks.resflownet import INPUTS
@@ -195,7 +195,8 @@ class FlowNetwork:
             flow = rigid + flow if self._residual else flow
             miss, inside = round_trip(flow, flow.flip(0))
             valid = (inside & consistent(flow, miss) & known)[:, 0].numpy()
-            score = self._scores(flow, rigid, parallax, valid)
+            heard = refuted(images, images.flip(0), flow, rigid)[:, 0].numpy()
+            score = self._scores(flow, rigid, parallax, valid, heard)
         rigid = torch.where(known, rigid, torch.nan)
         flow, rigid = (f.permute(0, 2, 3, 1).numpy() for f in (flow, rigid))
         moving = np.nan_to_num(score, nan=0.0) > self._score.threshold
@@ -206,10 +207,11 @@ class FlowNetwork:
             *(FlowField(flow[i], rigid[i], valid[i], score[i], moving[i]) for i in (0, 1)),
             later.camera, earlier.stamp, later.stamp, reason)
 
-    def _scores(self, flow, rigid, parallax, valid):
+    def _scores(self, flow, rigid, parallax, valid, heard):
         """Return the scores of both images, shape (2, h, w); those before are carried along."""
         score = np.stack([self._score(*(f.permute(1, 2, 0).numpy() for f in fields))
                           for fields in zip(flow, rigid, parallax)])
+        score[~heard] = 0
         score[~valid] = np.nan
         if self._smoothing and self._last is not None:
             # What is in the later image was there in the earlier one, where the flow leads back.

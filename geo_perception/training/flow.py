@@ -23,7 +23,8 @@ from geo_perception.geometry.projection import (
 from geo_perception.geometry.sampling import flow_warp
 from geo_perception.inference.flow_input import flow_input
 from geo_perception.inference.flow_picture import flow_picture
-from geo_perception.inference.motion_score import fit_motion_score, MotionScore, PREFIX
+from geo_perception.inference.motion_score import (
+    fit_motion_score, MotionScore, PREFIX, refuted)
 from geo_perception.losses.flow import FlowLoss, FlowOptions
 from geo_perception.losses.photometric import image_distance, masked_mean
 from geo_perception.losses.smoothness import mean_normalised
@@ -287,7 +288,8 @@ class FlowModule(ViewSynthesisModule):
         miss, inside = round_trip(forward, flows[0][1, :, centre])
         seen = inside & consistent(forward, miss)
         pixels = torch.stack([flow_length(forward - still)[:, 0], flow_length(parallax)[:, 0],
-                              batch['moving'].to(K), seen[:, 0].to(K)])
+                              batch['moving'].to(K), seen[:, 0].to(K),
+                              refuted(target, following, forward, still)[:, 0].to(K)])
         self._pixels.append(pixels[..., ::PIXEL_STEP, ::PIXEL_STEP].flatten(1).cpu().numpy())
 
     def _measure(self):
@@ -310,7 +312,7 @@ class FlowModule(ViewSynthesisModule):
 
     def _learn_score(self):
         """Find out what rigid flow lacks where nothing moves."""
-        lack, parallax, moving, seen = np.concatenate(self._pixels, 1)
+        lack, parallax, moving, seen, heard = np.concatenate(self._pixels, 1)
         self._pixels.clear()
         usable = seen > 0
         known = np.isfinite(moving)
@@ -318,11 +320,11 @@ class FlowModule(ViewSynthesisModule):
         if known.any():
             usable, truth = usable & known, moving[usable & known] > 0
         self._score = fit_motion_score(lack[usable], parallax[usable],
-                                       self.preprocessing.crop[1], truth)
+                                       self.preprocessing.crop[1], truth, heard=heard[usable] > 0)
         if self._score is None or truth is None or not truth.any():
             return
         noise = self._score.noise * self.preprocessing.crop[1]
-        moves = lack[usable] > self._score.threshold * np.hypot(
+        moves = heard[usable] * lack[usable] > self._score.threshold * np.hypot(
             noise, self._score.depth_error * parallax[usable])
         self._metrics['motion_iou'] = float((moves & truth).sum() / (moves | truth).sum())
         self._metrics['motion_recall'] = float(moves[truth].mean())
