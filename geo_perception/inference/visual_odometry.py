@@ -178,6 +178,11 @@ class VisualOdometry:
         self._metric = False
         self.reset()
 
+    @property
+    def last(self):
+        """Return the last frame that moved, a View, None without any."""
+        return None if self._last is None else self._last.view
+
     def reset(self):
         """Forget all frames; the next one is the new origin."""
         self._key = self._last = None
