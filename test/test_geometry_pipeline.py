@@ -270,7 +270,7 @@ def test_motion_that_is_no_number(tmp_path, way):
     run(pipeline, way[:5])
 
     class Mad:
-        memory = 1
+        memory, keeps_key_frames = 1, False
 
         def __call__(self, *views):
             return np.full((4, 4), np.nan)
