@@ -53,9 +53,10 @@ def write_geometry_model(path, changed_tensors=None, **changes):
     return path
 
 
-def write_flow_model(path, variant='residual', zero_heads=True, **score):
+def write_flow_model(path, variant='residual', zero_heads=True, calibration=None, seed=0,
+                     **score):
     """Write a small model with a flow network that was never trained."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     arguments = {'variant': variant, 'width': 0.3, 'zero_heads': zero_heads}
     network = build_flow_network('resflownet_lite', arguments)
     return write_geometry_model(
@@ -63,4 +64,4 @@ def write_flow_model(path, variant='residual', zero_heads=True, **score):
                for name, value in network.state_dict().items()},
         arguments={**ARGUMENTS, 'flow_name': 'resflownet_lite', 'flow': arguments,
                    'flow_border': 'inclusive'},
-        calibration={**CALIBRATION, **MotionScore(**score).entries()})
+        calibration={**(calibration or CALIBRATION), **MotionScore(**score).entries()})
