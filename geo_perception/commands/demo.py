@@ -10,7 +10,8 @@ def demo(output: str = 'demo', rate: float = 1.0):
 
     The bag is played once for each node, so that on a small machine neither slows the other: for
     where it is at the recorded pace, for how it moves in lock step, since odometry needs every
-    image. What is there already from an earlier run is not made again.
+    image; a model with flow is scored for that and for what moves as well. What is there already
+    from an earlier run is not made again.
 
     Parameters
     ----------
