@@ -4,17 +4,18 @@
 """
 How sure it is that something moves by itself: what rigid flow lacks, in parts of what is usual.
 
-Rigid flow is wrong by the noise of all images, and by a part of the parallax: depth that is wrong
-by a tenth shifts a point by a tenth of the way that its distance gives it. So the score is
+Rigid flow is wrong by the noise of all images, and along the parallax by a part of it: depth that
+is wrong by a tenth shifts a point by a tenth of the way that its distance gives it, and never
+across that way (the epipolar line). So the score is the Mahalanobis distance
 
-    ``|full - rigid| / sqrt(noise^2 + (depth_error |parallax|)^2)``
+    ``sqrt(along^2 / (noise^2 + (depth_error |parallax|)^2) + across^2 / noise^2)``
 
-with both numbers measured on the validation recording. It is 0 where full flow does not explain
-the images clearly better than rigid flow does: bare walls have any flow. The published bounds
-(geonet.md section 8, improvement 4) know none of this.
+of what full flow has beside rigid flow, with both numbers measured on the validation recording. It
+is 0 where full flow does not explain the images better than rigid flow does: bare walls have any
+flow. The published bounds (geonet.md section 8, improvement 4) know none of this.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from torch.nn import functional as F
@@ -29,8 +30,12 @@ PREFIX = 'moving_'
 REFUTED, REFUTED_FLOOR, WINDOW = 1.5, 0.016, 5
 # Of still pixels, that may be said to move.
 FALSE_ALARMS = 0.01
-# The median of the length of a normally distributed vector, in standard deviations.
-_MEDIAN_LENGTH = 1.1774
+# What is usual is judged by this quantile of the lengths: where it is known what moves, by the
+# tail, for that is what gives false alarms (depth is wrong at edges); otherwise by the median, for
+# then the tail is what moves.
+TAIL, MEDIAN = 0.95, 0.5
+# Both of the length of a normally distributed number, in standard deviations.
+_DEVIATIONS = {TAIL: 1.9600, MEDIAN: 0.6745}
 # Parts of the pixels by parallax that the two numbers are fitted to.
 _BINS = 12
 # In parts of the width.
@@ -50,7 +55,7 @@ class MotionScore:
     noise : float
         Standard deviation of a component of flow, in parts of the width of the image.
     depth_error : float
-        The same in parts of the parallax.
+        The same in parts of the parallax, along it alone.
     threshold : float
         Score above which something moves.
     false_alarms : float
@@ -121,9 +126,29 @@ class MotionScore:
             float32, shape (H, W).
 
         """
-        return _score(_length(flow - rigid), _length(parallax),
-                      max(self.noise, SMALLEST_NOISE) * flow.shape[1],
-                      self.depth_error).astype(np.float32)
+        return self.of_pixels(flow - rigid, parallax, flow.shape[1]).astype(np.float32)
+
+    def of_pixels(self, lack, parallax, width):
+        """
+        Return the score of pixels of any number of images.
+
+        Parameters
+        ----------
+        lack, parallax : np.ndarray
+            What full flow has beside rigid flow, and the part of that that depends on depth,
+            pixels, shape (..., 2).
+        width : int
+            Of the images.
+
+        Returns
+        -------
+        np.ndarray
+            Shape (...).
+
+        """
+        along, across, far = _split(lack, parallax)
+        noise = max(self.noise, SMALLEST_NOISE) * width
+        return np.hypot(along / np.hypot(noise, self.depth_error * far), across / noise)
 
 
 def refuted(image, other, flow, rigid):
@@ -157,8 +182,8 @@ def fit_motion_score(lack, parallax, width, moving=None, false_alarms=FALSE_ALAR
     Parameters
     ----------
     lack, parallax : np.ndarray
-        Lengths of what rigid flow lacks, and of the part of it that depends on depth, pixels,
-        shape (N,).
+        What full flow has beside rigid flow, and the part of that that depends on depth, pixels,
+        shape (N, 2).
     width : int
         Of the images.
     moving : np.ndarray, optional
@@ -175,36 +200,42 @@ def fit_motion_score(lack, parallax, width, moving=None, false_alarms=FALSE_ALAR
         None where there are too few pixels.
 
     """
-    usable = np.isfinite(lack) & np.isfinite(parallax)
+    usable = np.isfinite(lack).all(1) & np.isfinite(parallax).all(1)
     still = usable if moving is None else usable & ~moving
     if still.sum() < _FEWEST:
         return None
     lack, parallax = lack[still], parallax[still]
     heard = np.ones_like(still) if heard is None else heard
-    edges = np.quantile(parallax, np.linspace(0, 1, _BINS + 1)[1:-1])
-    which = np.searchsorted(edges, parallax)
+    quantile = MEDIAN if moving is None else TAIL
+    along, across, far = _split(lack, parallax)
+    edges = np.quantile(far, np.linspace(0, 1, _BINS + 1)[1:-1])
+    which = np.searchsorted(edges, far)
     bins = [which == i for i in np.unique(which)]
-    squared = np.array([np.median(parallax[b] ** 2) for b in bins])
-    variance = np.array([(np.median(lack[b]) / _MEDIAN_LENGTH) ** 2 for b in bins])
+    # Across it is noise alone, along it noise and a part of the parallax.
+    squared = np.array([0.0] * len(bins) + [np.median(far[b] ** 2) for b in bins])
+    variance = np.array([(np.quantile(np.abs(length[b]), quantile) / _DEVIATIONS[quantile]) ** 2
+                         for length in (across, along) for b in bins])
     # Relative errors of the variance count: a bin of large ones must not outweigh the others.
-    weight = np.sqrt([b.sum() for b in bins]) / np.maximum(variance, 1e-12)
+    weight = np.sqrt([b.sum() for b in bins] * 2) / np.maximum(variance, 1e-12)
     A = np.stack([np.ones_like(squared), squared], 1) * weight[:, None]
-    noise, part = _non_negative(A, variance * weight)
-    noise, part = max(np.sqrt(noise), SMALLEST_NOISE * width), np.sqrt(part)
-    threshold = float(np.sqrt(-2 * np.log(false_alarms)))
-    if moving is not None:
-        scores = _score(lack, parallax, noise, part) * heard[still]
-        # Where hardly any still pixel is heard, so low a threshold as is wanted says nothing.
-        threshold = max(float(np.quantile(scores, 1 - false_alarms)), SMALLEST_THRESHOLD)
-    return MotionScore(float(noise / width), float(part), threshold, false_alarms)
+    noise, part = np.sqrt(_non_negative(A, variance * weight))
+    score = MotionScore(max(float(noise / width), SMALLEST_NOISE), float(part),
+                        float(np.sqrt(-2 * np.log(false_alarms))), false_alarms)
+    if moving is None:
+        return score
+    scores = score.of_pixels(lack, parallax, width) * heard[still]
+    # Where hardly any still pixel is heard, so low a threshold as is wanted says nothing.
+    return replace(score, threshold=max(float(np.quantile(scores, 1 - false_alarms)),
+                                        SMALLEST_THRESHOLD))
 
 
-def _score(lack, parallax, noise, depth_error):
-    return lack / np.sqrt(noise ** 2 + (depth_error * parallax) ** 2)
-
-
-def _length(flow):
-    return np.hypot(flow[..., 0], flow[..., 1])
+def _split(lack, parallax):
+    """Return the parts of vectors along the parallax and across it, and its length."""
+    far = np.hypot(parallax[..., 0], parallax[..., 1])
+    # Without parallax every direction is as good.
+    u = np.where(far > 1e-9, parallax[..., 0] / np.maximum(far, 1e-9), 1.0)
+    v = parallax[..., 1] / np.maximum(far, 1e-9)
+    return (u * lack[..., 0] + v * lack[..., 1], u * lack[..., 1] - v * lack[..., 0], far)
 
 
 def _non_negative(A, b):

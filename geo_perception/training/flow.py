@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError, ModelFileError
-from geo_perception.geometry.flow_consistency import consistent, flow_length, round_trip
+from geo_perception.geometry.flow_consistency import consistent, round_trip
 from geo_perception.geometry.projection import (
     invert_rigid, pose_vector_to_matrix, pyramid_intrinsics, rigid_flow)
 from geo_perception.geometry.sampling import flow_warp
@@ -287,7 +287,7 @@ class FlowModule(ViewSynthesisModule):
         parallax = self.parallax(rigid, K, poses)[:, centre]
         miss, inside = round_trip(forward, flows[0][1, :, centre])
         seen = inside & consistent(forward, miss)
-        pixels = torch.stack([flow_length(forward - still)[:, 0], flow_length(parallax)[:, 0],
+        pixels = torch.stack([*(forward - still).unbind(1), *parallax.unbind(1),
                               batch['moving'].to(K), seen[:, 0].to(K),
                               refuted(target, following, forward, still)[:, 0].to(K)])
         self._pixels.append(pixels[..., ::PIXEL_STEP, ::PIXEL_STEP].flatten(1).cpu().numpy())
@@ -312,20 +312,19 @@ class FlowModule(ViewSynthesisModule):
 
     def _learn_score(self):
         """Find out what rigid flow lacks where nothing moves."""
-        lack, parallax, moving, seen, heard = np.concatenate(self._pixels, 1)
+        *vectors, moving, seen, heard = np.concatenate(self._pixels, 1)
         self._pixels.clear()
         usable = seen > 0
         known = np.isfinite(moving)
         truth = None
         if known.any():
             usable, truth = usable & known, moving[usable & known] > 0
-        self._score = fit_motion_score(lack[usable], parallax[usable],
-                                       self.preprocessing.crop[1], truth, heard=heard[usable] > 0)
+        lack, parallax = np.stack(vectors[:2], 1)[usable], np.stack(vectors[2:], 1)[usable]
+        width, heard = self.preprocessing.crop[1], heard[usable] > 0
+        self._score = fit_motion_score(lack, parallax, width, truth, heard=heard)
         if self._score is None or truth is None or not truth.any():
             return
-        noise = self._score.noise * self.preprocessing.crop[1]
-        moves = heard[usable] * lack[usable] > self._score.threshold * np.hypot(
-            noise, self._score.depth_error * parallax[usable])
+        moves = heard & (self._score.of_pixels(lack, parallax, width) > self._score.threshold)
         self._metrics['motion_iou'] = float((moves & truth).sum() / (moves | truth).sum())
         self._metrics['motion_recall'] = float(moves[truth].mean())
 
