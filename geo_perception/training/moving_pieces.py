@@ -39,7 +39,7 @@ class MovingPieces:
     count: int = 0
     shortest: float = 0.002
     longest: float = 0.06
-    weight: float = 0.05
+    weight: float = 0.1
 
 
 def paste_pieces(images, rigid, options):
@@ -49,7 +49,7 @@ def paste_pieces(images, rigid, options):
     Parameters
     ----------
     images : torch.Tensor
-        Snippets in order of time, shape (B, L, 3, H, W).
+        Snippets in order of time, with any number of channels, shape (B, L, C, H, W).
     rigid : torch.Tensor
         Flow of what stands from the target in the middle to the others, pixels, shape
         (B, L - 1, 2, H, W): pieces move otherwise.
