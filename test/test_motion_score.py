@@ -11,7 +11,7 @@ import torch
 
 from geo_perception.errors import ModelFileError
 from geo_perception.inference.motion_score import (
-    fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD)
+    fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD, solid)
 
 
 def pixels(n=40000, noise=0.5, depth_error=0.15, moving=0.0, seed=0):
@@ -102,3 +102,15 @@ def test_model_file():
         MotionScore.from_model(model)
     assert MotionScore.from_model(SimpleNamespace(metadata=SimpleNamespace(
         calibration={}))) == MotionScore()
+
+
+def test_masks_are_solid():
+    """Specks go, gaps are filled, what is large stays where it is; also at other sizes."""
+    for scale in (1, 2):
+        mask = np.zeros((60 * scale, 128 * scale), bool)
+        mask[10 * scale:40 * scale, 20 * scale:60 * scale] = True
+        wanted = mask.copy()
+        mask[20 * scale:28 * scale, 30 * scale:38 * scale] = False
+        mask[50 * scale:53 * scale, 100 * scale:103 * scale] = True
+        assert np.array_equal(solid(mask), wanted)
+    assert not solid(np.zeros((8, 8), bool)).any()

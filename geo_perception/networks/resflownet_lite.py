@@ -114,7 +114,7 @@ class ResFlowNetLite(nn.Module):
             else:
                 own, theirs = maps[level - 1].chunk(2)
                 alike = correlation(own, theirs, RADII[level - 1])
-                parts = [own, alike, likeliest(alike, self.sharpness[level - 1])]
+                parts = [own, alike, likeliest(alike, RADII[level - 1], self.sharpness[level - 1])]
             if told is not None:
                 parts.append(F.avg_pool2d(told, 2 ** level))
             if flow is not None:
@@ -160,7 +160,7 @@ def correlation(own, theirs, radius):
         for y in range(2 * radius + 1) for x in range(2 * radius + 1)], 1)
 
 
-def likeliest(alike, sharpness):
+def likeliest(alike, radius, sharpness):
     """
     Return the mean displacement, weighted by how alike two maps are there.
 
@@ -168,6 +168,8 @@ def likeliest(alike, sharpness):
     ----------
     alike : torch.Tensor
         From `correlation`, shape (B, (2 radius + 1)^2, H, W).
+    radius : int
+        As there.
     sharpness : torch.Tensor
         More lets the most alike count alone, a number.
 
@@ -177,7 +179,6 @@ def likeliest(alike, sharpness):
         (dx, dy), shape (B, 2, H, W).
 
     """
-    radius = (round(alike.shape[1] ** 0.5) - 1) // 2
     steps = torch.arange(-radius, radius + 1, dtype=alike.dtype, device=alike.device)
     share = (sharpness * alike).softmax(1).unflatten(1, (2 * radius + 1, -1))
     dx = (share.sum(1) * steps[:, None, None]).sum(1, keepdim=True)
