@@ -53,9 +53,10 @@ def test_miss_of_pieces():
     flow = torch.where(inside, known, torch.full_like(known, 7.0))
     flows = [(F.avg_pool2d(flow.flatten(0, 2), 2 ** s) / 2 ** s).unflatten(0, (2, 2, 2))
              for s in range(3)]
-    assert miss_of_pieces(flows, known, inside) < 1e-5
+    assert miss_of_pieces(flows, known, inside) < 1e-3
     off = [f + 0.5 / 2 ** s for s, f in enumerate(flows)]
-    assert miss_of_pieces(off, known, inside) == pytest.approx(0.5, abs=1e-4)
+    assert miss_of_pieces(off, known, inside) == pytest.approx(
+        0.51 ** 0.4 - 0.01 ** 0.4, abs=1e-3)
     assert miss_of_pieces(off, known, torch.zeros_like(inside)) == 0
 
 

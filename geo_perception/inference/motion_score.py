@@ -229,8 +229,8 @@ def fit_motion_score(lack, parallax, width, moving=None, false_alarms=FALSE_ALAR
         return None
     lack, parallax = lack[still], parallax[still]
     heard = np.ones_like(still) if heard is None else heard
-    # Where it is known what moves, the tail tells, for there false alarms come from: depth is wrong
-    # at edges. Otherwise the median, for then the tail is what moves.
+    # Where it is known what moves, the tail tells, for that is where false alarms come from: depth
+    # is wrong at edges. Otherwise the median, for then the tail is what moves.
     quantile = 0.5 if moving is None else 1 - false_alarms
     deviations = NormalDist().inv_cdf(0.5 + 0.5 * quantile)
     along, across, far = _split(lack, parallax)
