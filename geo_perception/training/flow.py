@@ -103,6 +103,9 @@ class FlowModule(ViewSynthesisModule):
         self._finetune, self._pieces = finetune, pieces
         self._flow_name, self._flow_arguments = flow, dict(flow_arguments or {})
         self.flow = build_flow_network(flow, self._flow_arguments)
+        if rigid.flow == (flow, self._flow_arguments):
+            # Learning goes on where there is such a flow network already.
+            self.load_state_dict(rigid.flow_weights, strict=False)
         height, width = self.preprocessing.crop
         if height % self.flow.multiple or width % self.flow.multiple:
             raise ConfigurationError(
@@ -133,9 +136,6 @@ class FlowModule(ViewSynthesisModule):
                                  f'{len(wrong)} weights are missing, left over or of another '
                                  f'shape, the first is {wrong[0]}')
         self.load_state_dict(theirs, strict=False)
-        if self._rigid.flow == (self._flow_name, self._flow_arguments):
-            # Learning goes on where there is such a flow network already.
-            self.load_state_dict(self._rigid.flow_weights, strict=False)
 
     def train(self, mode=True):
         """Switch between training and evaluation; what is frozen is always evaluated."""
