@@ -141,8 +141,8 @@ def _age(camera, node, pipeline, rounds, architecture, results):
         images = int(10 * np.median(bare) * CAMERA_RATE)
         published += images
         ages.append(camera.run(CAMERA_RATE, images))
-    results.times(f'{architecture}, too slow for 30 Hz', {'pipeline': np.concatenate(bare),
-                                         'age of the answer': np.concatenate(ages)})
+    results.times(f'{architecture}, too slow for 30 Hz', {
+        'pipeline': np.concatenate(bare), 'age of the answer': np.concatenate(ages)})
     answered = sum(map(len, ages))
     results.note(f'images answered, {architecture}', f'{answered} of {published}')
     results.target(f'95 % of ages / median pipeline time, {architecture}',
@@ -158,7 +158,8 @@ def _memory(camera, node, minutes, architecture, results):
         resident.append(node.resident_bytes())
     fifth = seconds // 5
     before, after = np.median(resident[fifth:2 * fifth]), np.median(resident[-fifth:])
-    results.note(f'resident memory, {architecture}', f'{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB')
+    results.note(f'resident memory, {architecture}',
+                 f'{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB')
     results.target(f'growth of memory within {minutes:g} minutes, %, {architecture}',
                    100 * (after - before) / before, 1.0)
 
