@@ -103,7 +103,7 @@ def write_checkpoint(prefix, arrays, shards=1, crc32c=slow_crc32c, changed=None)
 
     The checksums of large arrays want a fast ``crc32c``.
     """
-    files, records = [b''] * shards, {b'': header(shards)}
+    files, records = [bytearray() for _ in range(shards)], {b'': header(shards)}
     for i, (name, array) in enumerate(sorted(arrays.items())):
         data, shard = np.ascontiguousarray(array).tobytes(), i % shards
         records[name.encode()] = record(KINDS[array.dtype.name], array.shape, shard,

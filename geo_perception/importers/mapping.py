@@ -135,7 +135,9 @@ def _check(source, wanted):
     """Refuse a variable that is missing or not what is wanted."""
     array = source.arrays.get(wanted.name)
     if array is None:
-        near = get_close_matches(wanted.name, source.arrays, 1, 0.0)
+        near = get_close_matches(wanted.name, source.arrays, 20, 0.0)
+        # Of similar names the one of this shape, for it may be this variable in another scope.
+        near.sort(key=lambda name: source.arrays[name].shape != wanted.shape)
         nearest = (f'the nearest name in it is {near[0]} of shape {source.arrays[near[0]].shape}'
                    if near else 'it is empty')
         raise WeightsError(f'variable {wanted.name} of shape {wanted.shape} is missing in '
