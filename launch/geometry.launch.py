@@ -4,6 +4,9 @@
 """
 Start the node ``geometry`` and bring it to active.
 
+With a model that holds a flow network it has ``~/flow``, ``~/rigid_flow``, ``~/flow_valid``,
+``~/motion_mask`` and ``~/motion_score``, too, computed while somebody listens to one of them.
+
     ros2 launch geo_perception geometry.launch.py model:=drive.safetensors \
         image:=/camera/image_raw camera_info:=/camera/camera_info
 """
@@ -19,6 +22,8 @@ _OVERRIDES = {
     'camera_height': ('Metres from the ground to the lens, for scale_source camera_height; with '
                       'a decimal point.', None),
     'base_frame': ('Robot frame whose odometry is published, through TF.', None),
+    'motion_smoothing': ('How much of the motion score of the frame before is carried along, 0 to '
+                         '0.99; with a decimal point.', None),
     'publish_tf': ('Broadcast odom -> base_frame, where nobody else does.', BOOLEAN),
 }
 _TOPICS = {

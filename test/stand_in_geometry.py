@@ -19,6 +19,7 @@ import numpy as np
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry import se3
 from geo_perception.inference.depth import DepthEstimate
+from geo_perception.inference.flow import FlowEstimate, FlowField
 from geo_perception.inference.geometry import GeometryResult
 from geo_perception.inference.scale import Scale
 from geo_perception.inference.visual_odometry import OdometryEstimate
@@ -53,10 +54,12 @@ class StandInGeometry:
 
     model = SimpleNamespace(sha256='0123456789abcdef')
 
-    def __init__(self, source='model', camera_at=camera_at, pause=0.0):
+    def __init__(self, source='model', camera_at=camera_at, pause=0.0, has_flow=False):
         self.source, self._camera_at, self._pause = source, camera_at, pause
         self.metres_per_unit = None if source in ('none', 'odometry') else 1.5
-        self.seen = []           # what was asked for: 'depth' or 'all'
+        self.has_flow = has_flow
+        self.undecided = ''      # why it cannot be told what moves
+        self.seen = []           # what was asked for: 'depth', 'all' or 'all and flow'
         self.cameras = []
         self.resets = 0
         self.distances = []
@@ -82,9 +85,9 @@ class StandInGeometry:
         self._work('depth', camera)
         return self._depth(image, camera)
 
-    def __call__(self, image, camera, stamp):
-        """Return the true motion since the image before."""
-        self._work('all', camera)
+    def __call__(self, image, camera, stamp, flow=False):
+        """Return the true motion since the image before, and some flow."""
+        self._work('all and flow' if flow else 'all', camera)
         result = {'depth': self._depth(image, camera), 'scale': self.scale(),
                   'reset': self.next_reset, 'warning': self.warning}
         self.next_reset = ''
@@ -98,6 +101,9 @@ class StandInGeometry:
             stamp, se3.inverse_transform(ends[0]) @ ends[2],
             se3.inverse_transform(ends[1]) @ ends[2], 1e-9 * (stamp - self._before),
             MOTION_COVARIANCE, COVARIANCE, RESIDUAL, self.metres_per_unit is not None)
+        if flow:
+            result['flow'] = flow_estimate(result['depth'].camera, self._before, stamp,
+                                           self.undecided)
         self._before = stamp
         return GeometryResult(odometry=estimate, **result)
 
@@ -129,6 +135,24 @@ class StandInGeometry:
         return DepthEstimate(depth, small, self.metres_per_unit is not None)
 
 
+def flow_estimate(camera, earlier, later, reason=''):
+    """Return a flow in which a stripe of the newest image moves, and a row is unknown."""
+    shape = camera.height, camera.width
+    flow = np.empty((*shape, 2), np.float32)
+    flow[..., 0], flow[..., 1] = np.arange(shape[1]), -0.5
+    rigid = flow.copy()
+    rigid[:, 4:8] += 3
+    rigid[0] = np.nan
+    valid = np.ones(shape, bool)
+    valid[0] = False
+    score = np.zeros(shape, np.float32)
+    score[:, 4:8] = 9
+    score[0] = np.nan
+    newest = FlowField(flow, rigid, valid, score, (score > 4) & (not reason))
+    before = FlowField(-flow, -rigid, ~valid, 2 * score, ~newest.moving)
+    return FlowEstimate(before, newest, camera, earlier, later, reason)
+
+
 class StandInNode(GeometryNode):
     """The real node with the stand-in for a pipeline."""
 
@@ -139,6 +163,14 @@ class StandInNode(GeometryNode):
             raise ModelFileError('the model file is a cake')
         return StandInGeometry(self.parameters.scale_source,
                                pause=0.15 if behaviour == 'slow' else 0.0)
+
+
+class StandInFlowNode(StandInNode):
+    """The same with a model that has flow."""
+
+    def load_pipeline(self):
+        """Load nothing."""
+        return StandInGeometry(self.parameters.scale_source, has_flow=True)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_geometry_model import ARGUMENTS, CALIBRATION, write_geometry_model
+from tiny_geometry_model import write_flow_model, write_geometry_model
 import torch
 
 from geo_perception.cli import main
@@ -27,25 +27,10 @@ from geo_perception.inference.flow import FlowNetwork
 from geo_perception.inference.flow_picture import flow_picture
 from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion import View
-from geo_perception.inference.motion_score import MotionScore
 from geo_perception.model_file import load_model_file
-from geo_perception.networks.flow import build_flow_network
 
 CAMERA = Camera(np.array([[66.0, 0, 47.9], [0, 66.0, 31.6], [0, 0, 1]]), 96, 64,
                 frame_id='camera')
-
-
-def write_flow_model(path, variant='residual', zero_heads=True, **score):
-    """Write a small model with a flow network that was never trained."""
-    torch.manual_seed(0)
-    arguments = {'variant': variant, 'width': 0.3, 'zero_heads': zero_heads}
-    network = build_flow_network('resflownet_lite', arguments)
-    return write_geometry_model(
-        path, {f'network.flow.{name}': value.numpy()
-               for name, value in network.state_dict().items()},
-        arguments={**ARGUMENTS, 'flow_name': 'resflownet_lite', 'flow': arguments,
-                   'flow_border': 'inclusive'},
-        calibration={**CALIBRATION, **MotionScore(**score).entries()})
 
 
 @pytest.fixture(scope='module')
@@ -184,6 +169,26 @@ def test_pipeline_gives_flow_only_when_asked(tmp_path, drive):
         write_geometry_model(tmp_path / 'n.safetensors'), precision='fp32')
     with pytest.raises(ModelFileError, match='has no flow network; train one'):
         unscaled(drive[0].image, CAMERA, drive[0].stamp, flow=True)
+
+
+def test_what_is_carried_along_is_of_the_frame_before(tmp_path, drive):
+    """A frame too soon leaves it alone; one without flow, or a new start, forgets it."""
+    pipeline = GeometryPipeline.load(write_flow_model(tmp_path / 'm.safetensors'),
+                                     precision='fp32')
+    pipeline.prepare_flow(0.5)
+    network = pipeline._flow_network
+
+    def see(i, flow=True, late=0):
+        return pipeline(drive[i].image, CAMERA, drive[i].stamp + late, flow=flow)
+
+    see(0), see(1)
+    assert see(2).flow is not None and network._last is not None
+    soon = see(2, late=10**7)
+    assert 'only' in soon.reason and soon.flow is None and network._last is not None
+    assert see(3, flow=False).odometry is not None and network._last is None
+    see(4)
+    assert network._last is not None
+    assert see(4, late=10**10).reset and network._last is None
 
 
 def test_opencv_beats_nothing(drive):

@@ -24,8 +24,8 @@ COMMON = ['model', 'image', 'camera_info', 'namespace', 'params_file', 'use_sim_
 NODES = {
     'relocalize': (RelocalizeParameters, COMMON),
     'geometry': (GeometryParameters, COMMON + [
-        'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame', 'publish_tf',
-        'wheel_odometry'])}
+        'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
+        'motion_smoothing', 'publish_tf', 'wheel_odometry'])}
 
 
 @pytest.fixture(scope='module', params=NODES)

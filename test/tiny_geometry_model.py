@@ -7,9 +7,11 @@ from functools import lru_cache
 
 import torch
 
+from geo_perception.inference.motion_score import MotionScore
 from geo_perception.model_file import Metadata, save_model_file, TrainingCamera
 from geo_perception.networks.dispnet import DispNetVGG
 from geo_perception.networks.egomotion import EgoMotionNet
+from geo_perception.networks.flow import build_flow_network
 from geo_perception.preprocessing import Preprocessing
 
 # Fits the pictures of `small_world`, 96x64 pixels with a focal length of 80.
@@ -49,3 +51,17 @@ def write_geometry_model(path, changed_tensors=None, **changes):
     save_model_file(path, metadata(**changes),
                     {name: value for name, value in kept.items() if value is not None})
     return path
+
+
+def write_flow_model(path, variant='residual', zero_heads=True, calibration=None, seed=0,
+                     **score):
+    """Write a small model with a flow network that was never trained."""
+    torch.manual_seed(seed)
+    arguments = {'variant': variant, 'width': 0.3, 'zero_heads': zero_heads}
+    network = build_flow_network('resflownet_lite', arguments)
+    return write_geometry_model(
+        path, {f'network.flow.{name}': value.numpy()
+               for name, value in network.state_dict().items()},
+        arguments={**ARGUMENTS, 'flow_name': 'resflownet_lite', 'flow': arguments,
+                   'flow_border': 'inclusive'},
+        calibration={**(calibration or CALIBRATION), **MotionScore(**score).entries()})

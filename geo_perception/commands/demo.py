@@ -22,8 +22,9 @@ def demo(output: str = 'demo', rate: float = 1.0):
     Returns
     -------
     dict
-        Job (``relocalization``, ``depth``, ``odometry``) to metrics: metres, degrees,
-        milliseconds, shares 0..1.
+        Job (``relocalization``, ``depth``, ``odometry``, and ``flow`` and ``motion`` where the
+        model has flow and the bag its truth) to metrics: metres, degrees, pixels, milliseconds,
+        shares 0..1.
 
     """
     from pathlib import Path

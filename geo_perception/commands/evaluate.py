@@ -255,6 +255,7 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
 
     Rigid flow (of a scene that stands still), OpenCV's DIS and Farneback, and no flow at all are
     measured beside it. As GeoNet's authors did it: --enlargement nearest --quantise true.
+    For recordings ``newest`` is the flow of the later image, back, as the node publishes it.
 
     Parameters
     ----------
@@ -310,6 +311,9 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
     """
     Compare what is said to move by itself with what does.
 
+    It is told of each image by the next one; ``newest`` is told of the later image, as the node
+    does it.
+
     Parameters
     ----------
     model : str
@@ -342,8 +346,9 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
                              'motion and mask in its name (mono8) in the frame of the camera')
     print(f"{summary['pairs_processed']} of {run.pairs} pairs, "
           f"{summary['delay_p50_ms']:.0f} ms each")
-    print(', '.join(f'{name.replace("_", " ")} {summary[name]:.3f}' for name in (
-        'iou', 'precision', 'recall', 'f', 'false_alarm_rate') if summary[name] is not None))
+    for title, values in (('', summary), ('newest image: ', summary['newest'])):
+        print(title + ', '.join(f'{name.replace("_", " ")} {values[name]:.3f}' for name in (
+            'iou', 'precision', 'recall', 'f', 'false_alarm_rate') if values[name] is not None))
     write_outcome(json, {'motion': summary})
     return summary
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the verbs that measure depth and odometry leave behind: tables, JSON, CSV and a report."""
+"""What the verbs that measure geometry leave behind: tables, JSON, CSV and a report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,11 @@ from geo_perception.datasets.kitti_raw import open_eigen_test
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.environment import command_line, describe_machine
 from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.evaluation.flow_summary import (
+    flow_note, flow_table, flow_verdict, motion_note, motion_table, motion_verdict)
 from geo_perception.evaluation.geometry_report import write_geometry_report
-from geo_perception.evaluation.geometry_score import score_of_depth, score_of_odometry
+from geo_perception.evaluation.geometry_score import (
+    score_of_depth, score_of_flow, score_of_motion, score_of_odometry)
 from geo_perception.evaluation.geometry_summary import (
     depth_note, depth_table, depth_verdict, odometry_note, odometry_table, odometry_verdict)
 from geo_perception.evaluation.metrics_file import write_metrics
@@ -24,7 +27,9 @@ from geo_perception.evaluation.training_overlap import (
 # Name -> whether the truth is annotated depth.
 SPLITS = {'eigen': False, 'eigen_benchmark': True}
 _WORDS = {'depth': (score_of_depth, depth_verdict, depth_table, depth_note),
-          'odometry': (score_of_odometry, odometry_verdict, odometry_table, odometry_note)}
+          'odometry': (score_of_odometry, odometry_verdict, odometry_table, odometry_note),
+          'flow': (score_of_flow, flow_verdict, flow_table, flow_note),
+          'motion': (score_of_motion, motion_verdict, motion_table, motion_note)}
 
 
 def present_geometry(recording, model, name, jobs, json=None, report=None, output=None):
@@ -40,7 +45,7 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
     name : str
         Of the recording, as the user named it.
     jobs : tuple of str
-        ``depth``, ``odometry``, or both.
+        Of ``depth``, ``odometry``, ``flow`` and ``motion``.
     json : str, optional
         File for the metrics.
     report : str, optional
@@ -72,6 +77,27 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
     for path in written:
         console.print(f'wrote {path}', highlight=False, soft_wrap=True)
     return metrics
+
+
+def scored_jobs(recording):
+    """
+    Return what can be said about a live run.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        What was answered.
+
+    Returns
+    -------
+    tuple of str
+        ``depth`` and ``odometry``, and of ``flow`` and ``motion`` what there is truth for.
+
+    """
+    flow = recording.flow
+    return ('depth', 'odometry',
+            *(('flow',) if flow is not None and flow.flow_summary()['images'] else ()),
+            *(('motion',) if flow is not None and flow.masks else ()))
 
 
 def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_frame):
@@ -178,7 +204,7 @@ def print_geometry(console, recording, jobs):
     recording : GeometryRecording
         What happened.
     jobs : tuple of str
-        ``depth``, ``odometry``, or both.
+        Of ``depth``, ``odometry``, ``flow`` and ``motion``.
 
     Returns
     -------

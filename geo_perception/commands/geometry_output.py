@@ -14,7 +14,7 @@ import numpy as np
 from geo_perception.datasets.flow_files import flo_bytes, kitti_flow_bytes
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
 from geo_perception.geometry.se3 import quaternion_from_matrix
-from geo_perception.inference.flow_picture import flow_picture
+from geo_perception.inference.flow_picture import flow_picture, longest_flow
 from geo_perception.inference.preview import preview
 from geo_perception.model_file import write_atomically
 from geo_perception.progress import track
@@ -159,9 +159,8 @@ def _write_flow(folder, name, image, estimate, flow, motion):
     if flow:
         write_atomically(folder / 'flow_flo' / f'{name}.flo', flo_bytes(known.flow))
         write_atomically(folder / 'flow_png' / f'{name}.png', kitti_flow_bytes(known.flow))
-        lengths = np.linalg.norm(known.flow, axis=-1)
-        longest = float(np.quantile(lengths, 0.99))
-        height, width = lengths.shape
+        longest = longest_flow(known.flow)
+        height, width = known.flow.shape[:2]
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         pictures = [small, *(flow_picture(f, longest) for f in (known.flow, known.rigid))]
         _write_image(folder / 'flow_preview' / f'{name}.jpg',

@@ -25,8 +25,8 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     relocalizer : str, optional
         Model file (.safetensors) for the node ``relocalize``.
     geometry : str, optional
-        Model file for the node ``geometry``; the bag needs camera_info, and what it has of depth
-        and poses is compared.
+        Model file for the node ``geometry``; the bag needs camera_info, and what it has of depth,
+        poses, flow and masks of what moves is compared.
     rate : float
         Speed of the playback, 1 as recorded. A node that cannot keep up drops images.
     lockstep : bool
@@ -52,8 +52,9 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     Returns
     -------
     dict
-        Job (``relocalization``, ``depth``, ``odometry``) to metrics: metres, degrees,
-        milliseconds, shares 0..1.
+        Job (``relocalization``, ``depth``, ``odometry``, and ``flow`` and ``motion`` where the
+        model has flow and the bag its truth) to metrics: metres, degrees, pixels, milliseconds,
+        shares 0..1.
 
     """
     from geo_perception.errors import ConfigurationError

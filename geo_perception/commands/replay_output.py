@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from geo_perception.commands.geometry_evaluation import present_geometry, print_geometry
+from geo_perception.commands.geometry_evaluation import (
+    present_geometry, print_geometry, scored_jobs)
 from geo_perception.commands.relocalization_output import present, print_relocalization
 from geo_perception.environment import command_line, describe_machine
 from geo_perception.evaluation.geometry_report import geometry_parts
@@ -16,8 +17,6 @@ from geo_perception.evaluation.relocalization_report import relocalization_part
 from geo_perception.evaluation.report import (
     provenance_section, recording_text, title_of, write_report)
 from geo_perception.inference.retrieval import Retrieval
-
-_JOBS = ('depth', 'odometry')
 
 
 def present_replay(sequence, name, relocalization=None, geometry=None, json=None, report=None,
@@ -55,14 +54,15 @@ def present_replay(sequence, name, relocalization=None, geometry=None, json=None
             result, sequence, Retrieval.from_model(model), model, name, json=json, report=report,
             output=output)}
     geometry_model, recording = geometry
+    jobs = scored_jobs(recording)
     if relocalization is None:
-        return present_geometry(recording, geometry_model, name, _JOBS, json=json, report=report,
+        return present_geometry(recording, geometry_model, name, jobs, json=json, report=report,
                                 output=output)
     model, result = relocalization
     console = Console()
     metrics = {'relocalization': print_relocalization(console, result)}
     console.print()
-    metrics.update(print_geometry(console, recording, _JOBS))
+    metrics.update(print_geometry(console, recording, jobs))
     written = []
     if json:
         write_metrics(
@@ -75,7 +75,7 @@ def present_replay(sequence, name, relocalization=None, geometry=None, json=None
         written += [str(Path(report) / file) for file in (
             'report.html', 'frames.csv', 'geometry_frames.csv')]
         parts = [relocalization_part(result, sequence, Retrieval.from_model(model), model),
-                 *geometry_parts(recording, geometry_model)]
+                 *geometry_parts(recording, geometry_model, jobs)]
         write_report(written[-3], title_of(name), parts, [provenance_section(command_line(), [
             ('Recording', recording_text(name, result)), ('Run', result.mode),
             ('Scale', recording.scale)])])

@@ -5,32 +5,28 @@
 
 from dataclasses import dataclass, field
 import time
-from typing import Dict, List
+from typing import Dict, List, Optional
 
-import cv2
 import numpy as np
 
 from geo_perception.datasets.flow_pairs import RecordedPairs
 from geo_perception.errors import RecordingError
 from geo_perception.evaluation.classical_flow import METHODS
-from geo_perception.evaluation.flow import compare_flow, flow_at_truth, FlowScore
-from geo_perception.evaluation.motion_segmentation import MotionCounts, ScoreCurve
+from geo_perception.evaluation.flow import compare_flow, FlowScore
+from geo_perception.evaluation.flow_scores import FlowScores
 from geo_perception.progress import track
 
 
 @dataclass
-class FlowRun:
+class FlowRun(FlowScores):
     """
     What was measured.
 
     Attributes
     ----------
-    scores : dict of str to FlowScore
-        ``flow``, ``rigid`` (of a scene that stands still), and `classical_flow.METHODS`.
-    motion : MotionCounts
-        Of the masks, where it is known what moves.
-    curve : ScoreCurve
-        Of the scores.
+    newest : FlowScores or None
+        Of the later image of each pair, whose flow leads back, as the node publishes it; None
+        for pairs that are no recording.
     delays_ms : list of float
         Of both images of a pair, depth, motion, flow both ways and mask.
     reasons : dict of str to int
@@ -40,41 +36,20 @@ class FlowRun:
 
     """
 
-    scores: Dict[str, FlowScore] = field(default_factory=dict)
-    motion: MotionCounts = field(default_factory=MotionCounts)
-    curve: ScoreCurve = field(default_factory=ScoreCurve)
+    newest: Optional[FlowScores] = None
     delays_ms: List[float] = field(default_factory=list)
     reasons: Dict[str, int] = field(default_factory=dict)
     pairs: int = 0
 
     def flow_summary(self):
-        """
-        Return the figures of flow, see `geo_perception.evaluation.flow.FlowScore.summary`.
-
-        Returns
-        -------
-        dict
-            Those of full flow, and dictionaries of the others by name.
-
-        """
-        return {**self.scores['flow'].summary(), **self._run(),
-                **{name: score.summary() for name, score in self.scores.items()
-                   if name != 'flow'}}
+        """Return the figures of flow, with those of the newest images by themselves."""
+        newest = {} if self.newest is None else {'newest': self.newest.flow_summary()}
+        return {**super().flow_summary(), **self._run(), **newest}
 
     def motion_summary(self):
-        """
-        Return the figures of what moves.
-
-        Returns
-        -------
-        dict
-            See `geo_perception.evaluation.motion_segmentation`; None where there is nothing to
-            tell a figure by.
-
-        """
-        values = {**self.motion.summary(), 'average_precision': self.curve.average_precision()}
-        return {**{name: value if np.isfinite(value) else None for name, value in values.items()},
-                **self._run()}
+        """Return the figures of what moves, with those of the newest images by themselves."""
+        newest = {} if self.newest is None else {'newest': self.newest.motion_summary()}
+        return {**super().motion_summary(), **self._run(), **newest}
 
     def _run(self):
         delays = np.array(self.delays_ms) if self.delays_ms else np.array([np.nan])
@@ -117,6 +92,8 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
     pipeline.prepare_flow()
     pipeline.reset()
     in_order = isinstance(pairs, RecordedPairs)
+    if in_order:
+        run.newest = FlowScores()
     for i in track(range(len(pairs)), 'Flow'):
         pair = pairs[i]
         if pair.camera is None:
@@ -143,29 +120,9 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
             for name, method in METHODS.items():
                 run.scores[name].images.append(compare_flow(
                     method(pair.image, pair.other), pair.flow, pair.visible))
-        _compare(run, estimate, pair, enlargement)
+        run.add(estimate.forward, estimate.camera, pair.camera, pair.flow, pair.motion_mask,
+                pair.visible, **enlargement)
+        if in_order:
+            run.newest.add_newest(estimate.backward, estimate.camera, pairs.sequence[i],
+                                  pairs.sequence[i + 1])
     return run
-
-
-def _compare(run, estimate, pair, enlargement):
-    """Add one pair."""
-    known, shape = estimate.forward, pair.flow.shape[:2]
-    for name, flow in (('flow', known.flow), ('rigid', known.rigid)):
-        found = flow_at_truth(flow, estimate.camera, pair.camera, shape, **enlargement)
-        run.scores[name].images.append(compare_flow(found, pair.flow, pair.visible))
-    if pair.motion_mask is None:
-        return
-    # At the pixels of the network: there it was decided.
-    truth = _seen_by(estimate.camera, pair.camera, pair.motion_mask)
-    run.motion.add(known.moving, truth)
-    run.curve.add(known.score, truth)
-
-
-def _seen_by(camera, whole, mask):
-    """Return a mask at the pixels of a camera that sees a part of the image."""
-    whole = whole.resized(mask.shape[1], mask.shape[0])
-    scale = np.diag(whole.K)[:2] / np.diag(camera.K)[:2]
-    offset = whole.K[:2, 2] - scale * camera.K[:2, 2]
-    x, y = (np.arange(n) * s + o for n, s, o in zip((camera.width, camera.height), scale, offset))
-    x, y = (n.astype(np.float32) for n in np.meshgrid(x, y))
-    return cv2.remap(mask, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)

@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The depth and odometry parts of a report."""
+"""The parts of a report about depth, odometry, flow and what moves."""
 
 from pathlib import Path
 
@@ -11,8 +11,11 @@ from geo_perception.environment import command_line
 from geo_perception.evaluation import error_charts, geometry_charts, trajectory_charts
 from geo_perception.evaluation.charts import jpeg_source
 from geo_perception.evaluation.depth_samples import chosen_samples
+from geo_perception.evaluation.flow_report import flow_sections, motion_sections
+from geo_perception.evaluation.flow_summary import (
+    flow_figures, flow_verdict, motion_figures, motion_verdict)
 from geo_perception.evaluation.geometry_score import (
-    compared_frames, score_of_depth, score_of_odometry)
+    compared_frames, score_of_depth, score_of_flow, score_of_motion, score_of_odometry)
 from geo_perception.evaluation.geometry_summary import (
     depth_figures, depth_note, depth_table, depth_verdict, odometry_figures, odometry_note,
     odometry_table, odometry_verdict)
@@ -39,7 +42,7 @@ def write_geometry_report(path, recording, model, name, jobs=JOBS):
     name : str
         Of the recording, as the user named it.
     jobs : tuple of str
-        ``depth``, ``odometry``, or both.
+        Of ``depth``, ``odometry``, ``flow`` and ``motion``.
 
     """
     facts = [('Recording', recording_text(name, recording)), ('Run', recording.mode),
@@ -59,7 +62,8 @@ def geometry_parts(recording, model, jobs=JOBS):
     model : ModelFile
         What was evaluated.
     jobs : tuple of str
-        ``depth``, ``odometry``, or both. Delay and model, which they share, come with the last.
+        Of ``depth``, ``odometry``, ``flow`` and ``motion``. Delay and model, which they share,
+        come with the last.
 
     Returns
     -------
@@ -69,14 +73,17 @@ def geometry_parts(recording, model, jobs=JOBS):
     origin = (f'Model {Path(model.path).name} ({model.metadata.architecture}), {recording.mode}. '
               f'{recording.scale}')
     parts = []
-    if 'depth' in jobs:
-        metrics = score_of_depth(recording)
-        parts.append(Part('Depth', depth_verdict(metrics), origin, depth_figures(metrics),
-                          depth_sections(recording, metrics)))
-    if 'odometry' in jobs:
-        metrics = score_of_odometry(recording)
-        parts.append(Part('Odometry', odometry_verdict(metrics), origin,
-                          odometry_figures(metrics), odometry_sections(recording, metrics)))
+    for job, title, score, verdict, figures, sections in (
+            ('depth', 'Depth', score_of_depth, depth_verdict, depth_figures, depth_sections),
+            ('odometry', 'Odometry', score_of_odometry, odometry_verdict, odometry_figures,
+             odometry_sections),
+            ('flow', 'Flow', score_of_flow, flow_verdict, flow_figures, flow_sections),
+            ('motion', 'What moves', score_of_motion, motion_verdict, motion_figures,
+             motion_sections)):
+        if job in jobs:
+            metrics = score(recording)
+            parts.append(Part(title, verdict(metrics), origin, figures(metrics),
+                              sections(recording, metrics)))
     parts[-1].sections.extend(_closing_sections(recording, metrics, model))
     return parts
 

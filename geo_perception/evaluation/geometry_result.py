@@ -9,6 +9,8 @@ from typing import List, Optional
 import numpy as np
 
 from geo_perception.evaluation.depth import DepthRules, DISTANCES, METRICS
+from geo_perception.evaluation.flow_samples import FlowSample
+from geo_perception.evaluation.flow_scores import FlowScores
 from geo_perception.evaluation.table import pose_columns, write_table
 
 
@@ -153,6 +155,11 @@ class GeometryRecording:
         ``T_first_frame`` of the snippet that starts at each frame, as the ego-motion network
         predicts it at once, units of the network, shape (N, L, 4, 4), NaN where there is none.
         L is 0 where the model has no such network; None where nobody asked.
+    flow : FlowScores or None
+        Errors of the flow of each image to the one before, and of what moves; None where there
+        is none, or nothing to compare it with.
+    flow_samples : list of FlowSample
+        A few pictures of that.
 
     """
 
@@ -172,6 +179,8 @@ class GeometryRecording:
     samples: List[DepthSample] = field(default_factory=list)
     baselines: dict = field(default_factory=dict)
     snippets: Optional[np.ndarray] = None
+    flow: Optional[FlowScores] = None
+    flow_samples: List[FlowSample] = field(default_factory=list)
 
     @classmethod
     def unanswered(cls, stamps, T_truth=None, rules=DepthRules(), **others):

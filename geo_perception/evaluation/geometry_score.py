@@ -83,6 +83,46 @@ def score_of_odometry(recording):
     return metrics
 
 
+def score_of_flow(recording):
+    """
+    Return the metrics of the flow of each image to the one before.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        After the run, with flow.
+
+    Returns
+    -------
+    dict
+        See `geo_perception.evaluation.flow.FlowScore.summary`; ``rigid`` holds the same of a
+        scene that stands still.
+
+    """
+    metrics = recording.flow.flow_summary()
+    return {**metrics, 'images_scored': metrics['images'], **_frames(recording)}
+
+
+def score_of_motion(recording):
+    """
+    Return the metrics of what moves by itself.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        After the run, with flow.
+
+    Returns
+    -------
+    dict
+        See `geo_perception.evaluation.motion_segmentation`; None where there is nothing to tell a
+        figure by.
+
+    """
+    metrics = recording.flow.motion_summary()
+    return {**metrics, 'images_scored': metrics['images'], **_frames(recording)}
+
+
 def score_of_trajectory(recording, T_estimate):
     """
     Return the errors of one trajectory of a recording.

@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Flow as a picture: direction as colour, length as saturation."""
+"""Flow as a picture: direction as colour, length as saturation; and what moves, in red."""
 
 import numpy as np
 
@@ -15,6 +15,8 @@ _WHEEL = np.concatenate([
     for a, b, n in zip(_CORNERS, _CORNERS[1:], _STEPS)])
 # Longer flows than that of this part of the pixels have the full colour.
 LONGEST_PART = 0.99
+# What moves is tinted with it, that much.
+_TINT, _TINT_PART = (255, 0, 0), 0.6
 
 
 def flow_picture(flow, longest=None):
@@ -38,7 +40,7 @@ def flow_picture(flow, longest=None):
     u, v = np.moveaxis(np.where(known[..., None], flow, 0.0).astype(float), -1, 0)
     length = np.hypot(u, v)
     if longest is None:
-        longest = np.quantile(length[known], LONGEST_PART) if known.any() else 1.0
+        longest = longest_flow(flow)
     length = np.minimum(length / max(longest, 1e-9), 1.0)[..., None]
     place = np.arctan2(v, u) % (2 * np.pi) / (2 * np.pi) * len(_WHEEL)
     lower = place.astype(int) % len(_WHEEL)
@@ -46,3 +48,44 @@ def flow_picture(flow, longest=None):
     colour = (1 - part) * _WHEEL[lower] + part * _WHEEL[(lower + 1) % len(_WHEEL)]
     colour = 255 - length * (255 - colour)
     return np.where(known[..., None], colour, 0).round().astype(np.uint8)
+
+
+def longest_flow(*flows):
+    """
+    Return how long a flow has the full colour, so that pictures can be compared.
+
+    Parameters
+    ----------
+    *flows : np.ndarray
+        Pixels, NaN where unknown, shape (H, W, 2).
+
+    Returns
+    -------
+    float
+        Pixels.
+
+    """
+    lengths = np.concatenate([np.linalg.norm(flow, axis=-1).ravel() for flow in flows])
+    known = lengths[np.isfinite(lengths)]
+    return float(np.quantile(known, LONGEST_PART)) if known.size else 1.0
+
+
+def motion_picture(image, moving):
+    """
+    Return an image in which what moves is tinted red.
+
+    Parameters
+    ----------
+    image : np.ndarray
+        (H, W, 3) uint8 RGB.
+    moving : np.ndarray
+        Not zero where something moves, shape (H, W).
+
+    Returns
+    -------
+    np.ndarray
+        uint8 RGB, shape (H, W, 3).
+
+    """
+    tinted = (1 - _TINT_PART) * image + _TINT_PART * np.array(_TINT)
+    return np.where((moving != 0)[..., None], tinted.round().astype(np.uint8), image)

@@ -11,7 +11,7 @@ import numpy as np
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
-from geo_perception.inference.flow import FlowEstimate, FlowNetwork
+from geo_perception.inference.flow import FlowEstimate, FlowNetwork, has_flow
 from geo_perception.inference.motion import build_motion, View
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
@@ -121,6 +121,11 @@ class GeometryPipeline:
         """
         return self._depth_network.describe()
 
+    @property
+    def has_flow(self):
+        """Whether the model holds a flow network."""
+        return has_flow(self.model)
+
     def prepare_flow(self, smoothing=0.0):
         """
         Load the flow network; otherwise that happens with the first flow that is asked for.
@@ -175,6 +180,10 @@ class GeometryPipeline:
         scale = self._scale.current()
         view = View(crop, depth, camera, stamp, ratio)
         step = self._odometry.update(view, scale.metres_per_unit)
+        begins = step.estimate is None and self._odometry.last is view
+        if self._flow_network is not None and (begins or not flow):
+            # What is carried along is of the frame before, and of no other.
+            self._flow_network.reset()
         result = GeometryResult(
             _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
             ' '.join(filter(None, [_focal_warning(ratio), step.warning])),
@@ -218,7 +227,6 @@ class GeometryPipeline:
         if self._flow_network is None:
             self.prepare_flow()
         if step.estimate is None:
-            self._flow_network.reset()
             return None
         T = step.estimate.motion
         # The networks have a unit of their own.

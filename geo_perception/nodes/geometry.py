@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-How far is everything, and how do I move: depth and odometry from one camera.
+How far is everything, how do I move, and what else does: depth, odometry and flow of one camera.
 
     python -m geo_perception.nodes.geometry --ros-args -p model:=X -r image:=/camera/image_raw
 """
@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from geo_perception.errors import CalibrationError, ConfigurationError, TransformError
 from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.calibration import CameraInfoInput
+from geo_perception.ros.flow_output import FlowOutput
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, point_cloud_message)
 from geo_perception.ros.node import NothingDue, PerceptionNode, PerceptionParameters, Rejection
@@ -29,7 +30,7 @@ from geo_perception.ros.true_motion import TransformMotion, WheelMotion
 
 _INFO_TIMEOUT = 0.5   # s; cameras publish it with each image, some a little later
 _DOUBTS = 10   # images that have to be doubtful in their majority
-_USUAL_PAUSE_NS = 1_000_000_000   # between two odometry messages; the pipeline's largest gap
+_USUAL_PAUSE_NS = 1_000_000_000   # between two motions; the pipeline's largest gap
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class GeometryParameters(PerceptionParameters):
         'odom', 'Frame of the odometry.')
     publish_tf: bool = parameter(
         False, 'Broadcast odom_frame -> base_frame. Only when neither wheels nor a filter do so.')
+    motion_smoothing: float = parameter(
+        0.0, 'How much of the motion score of the frame before is carried along: more of it is '
+        'calmer and later. For models with a flow network.', minimum=0.0, maximum=0.99)
     tf_timeout_s: float = parameter(
         0.2, 'How long to wait for a transform at the stamp of the image.', unit='s',
         minimum=0.0, maximum=10.0)
@@ -95,13 +99,19 @@ class GeometryParameters(PerceptionParameters):
 
 
 class GeometryNode(PerceptionNode):
-    """Publishes depth, odometry and, while somebody looks, a cloud of coloured points."""
+    """
+    Publishes depth, odometry and, while somebody looks, coloured points, flow and what moves.
+
+    Flow is that of the newest image, to the frame before. It takes a model with a flow network,
+    which is loaded when the node is configured, so that the first listener is served at once.
+    """
 
     parameters_class = GeometryParameters
     subsystem = 'geometry'
 
     def __init__(self, **options):
         self._listener = self._broadcaster = self._calibration = self._true_motion = None
+        self._flow = None
         self._forget()
         super().__init__('geometry', **options)
 
@@ -111,23 +121,29 @@ class GeometryNode(PerceptionNode):
         from geo_perception.inference.scale import ScaleOptions
 
         chosen = self.parameters
-        return GeometryPipeline.load(
+        pipeline = GeometryPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
             threads=chosen.threads, scale=ScaleOptions(
                 source=chosen.scale_source, constant=chosen.scale,
                 camera_height=chosen.camera_height, camera_pitch=chosen.camera_pitch,
                 camera_roll=chosen.camera_roll))
+        if pipeline.has_flow:
+            pipeline.prepare_flow(chosen.motion_smoothing)
+        return pipeline
 
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
         self._metric = self.parameters.scale_source != 'none'
         # What has no unit must not be taken for metres (ros2_conventions.md section 5).
         suffix = '' if self._metric else '_relative'
-        self.verb = 'Depth and odometry' + ('' if self._metric else ' up to scale')
+        self.verb = ('Depth, odometry and flow' if self.pipeline.has_flow else
+                     'Depth and odometry') + ('' if self._metric else ' up to scale')
         self._depth = self.add_output(Image, f'~/depth{suffix}')
         self._info = self.add_output(CameraInfo, '~/camera_info')
         self._odometry = self.add_output(Odometry, f'~/odometry{suffix}')
         self._points = self.add_output(PointCloud2, f'~/points{suffix}')
+        if self.pipeline.has_flow:
+            self._flow = FlowOutput(self)
         if self.parameters.base_frame or self.parameters.scale_source == 'odometry':
             self._listener = TransformListener(self)
         if self.parameters.publish_tf:
@@ -142,7 +158,7 @@ class GeometryNode(PerceptionNode):
         for entity in (self._true_motion, self._listener, self._broadcaster):
             if entity is not None:
                 entity.close()
-        self._true_motion = self._listener = self._broadcaster = None
+        self._true_motion = self._listener = self._broadcaster = self._flow = None
         super().close_outputs()
 
     def activate(self):
@@ -161,7 +177,7 @@ class GeometryNode(PerceptionNode):
 
     def is_wanted(self):
         """Work for subscribers and for TF; camera_info alone says nothing."""
-        return self.parameters.publish_tf or any(
+        return self.parameters.publish_tf or self._flow_is_wanted() or any(
             output.get_subscription_count()
             for output in (self._depth, self._odometry, self._points))
 
@@ -180,17 +196,20 @@ class GeometryNode(PerceptionNode):
         height, width = image.shape[:2]
         camera = self._calibration.camera_of_image(
             width, height, (frame_id, self._camera_frame), _INFO_TIMEOUT)
-        published, refusal, reason = self._published, None, ''
+        published, refusals, reason = self._published, [], ''
+        self._informed = False
         if self._needs_motion():
             result = self._follow(stamp, image, camera)
             depth, reason = result.depth, result.reason.rstrip('.')
             self._scale = result.scale
-            refusal = self._publish_odometry(stamp, result.odometry, reason)
+            refusals = [self._publish_odometry(stamp, result.odometry, reason),
+                        self._publish_flow(stamp, result, reason)]
         else:
             depth, self._scale = self.pipeline.depth_only(image, camera), self.pipeline.scale()
             self._interrupted = True
             self._doubts.clear()
-        refusals = [self._publish_depth(stamp, depth, image, camera, reason), refusal]
+        # The depth comes last: who waits for it has all the rest.
+        refusals.insert(0, self._publish_depth(stamp, depth, image, camera, reason))
         # What is merely not due is told only where nothing is withheld.
         refusals = sorted((refusal for refusal in refusals if refusal is not None),
                           key=lambda refusal: isinstance(refusal, NothingDue))
@@ -225,6 +244,8 @@ class GeometryNode(PerceptionNode):
             values['last reset'] = self._last_reset
         if self._residual is not None:
             values['photometric residual'] = f'{self._residual:.3f}'
+        if self._moving is not None:
+            values['what moves'] = self._moving
         if self._calibration is not None and not warning:
             warning = self._calibration.doubt(self._input.topic)
         return values, self._camera_frame, warning
@@ -233,7 +254,9 @@ class GeometryNode(PerceptionNode):
         self._camera_frame = self._withheld = self._last_reset = self._scale_problem = ''
         self._doubts = deque(maxlen=_DOUBTS)
         self._published = self._resets = 0
-        self._residual = self._last_odometry = self._scale = None
+        self._residual = self._scale = self._moving = None
+        self._last_told = {}        # what -> stamp of the last motion that was published
+        self._informed = False      # whether the calibration of this image is out
         self._last_motion = None    # stamps of the two frames whose true distance is asked for
         self._interrupted = True    # images were left out, so that motion has to start anew
         self._frame = OdometryFrame()
@@ -242,15 +265,19 @@ class GeometryNode(PerceptionNode):
         """Let motion start anew, from where the robot was last."""
         self.pipeline.reset()
         self._frame.restart()
-        self._last_motion = self._last_odometry = None
+        self._last_motion = None
+        self._last_told = {}
         self._interrupted = False
 
     def _odometry_is_wanted(self):
         return self.parameters.publish_tf or self._odometry.get_subscription_count() > 0
 
+    def _flow_is_wanted(self):
+        return self._flow is not None and self._flow.is_wanted()
+
     def _needs_motion(self):
         """Tell whether depth alone would do; these two scales are learned on the way."""
-        return (self._odometry_is_wanted()
+        return (self._odometry_is_wanted() or self._flow_is_wanted()
                 or self.parameters.scale_source in ('camera_height', 'odometry'))
 
     def _follow(self, stamp, image, camera):
@@ -258,8 +285,12 @@ class GeometryNode(PerceptionNode):
         if self._interrupted:
             self._restart()
         self._learn_scale()
-        result = self.pipeline(image, camera, stamp)
-        self._doubts.append(result.warning)
+        result = self.pipeline(image, camera, stamp, flow=self._flow_is_wanted())
+        undecided = '' if result.flow is None else result.flow.reason
+        if result.flow is not None:
+            self._moving = undecided or 'told'
+        self._doubts.append(result.warning or undecided and
+                            f'It cannot be told what moves: {undecided}.')
         if result.reset:
             self._frame.restart()
             self._resets += 1
@@ -290,10 +321,7 @@ class GeometryNode(PerceptionNode):
         if not self._odometry_is_wanted():
             return None
         if estimate is None:
-            # Networks want frames some time apart; odometry then comes with every second or third.
-            late = stamp - (self._last_odometry or stamp) > _USUAL_PAUSE_NS
-            self._last_odometry = self._last_odometry or stamp
-            return (Rejection if late else NothingDue)('motion', reason)
+            return self._no_motion('odometry', stamp, reason)
         if estimate.metric != self._metric:
             return self._no_scale()
         child = self._child_frame()
@@ -308,8 +336,34 @@ class GeometryNode(PerceptionNode):
             base.twist, base.twist_covariance))
         if self._broadcaster is not None:
             self._broadcaster.send(stamp, self.parameters.odom_frame, child, base.T_odom_base)
-        self._published, self._last_odometry = self._published + 1, stamp
+        self._published += 1
+        self._last_told['odometry'] = stamp
         return None
+
+    def _publish_flow(self, stamp, result, reason):
+        """Publish flow and what moves, or return why not, if anybody listens."""
+        if not self._flow_is_wanted():
+            return None
+        if result.flow is None:
+            # Who came while the image was in work is served with the next one.
+            return None if result.odometry else self._no_motion('flow', stamp, reason)
+        self._inform(stamp, result.flow.camera)
+        self._flow.publish(self._camera_frame, result.flow)
+        self._published += 1
+        self._last_told['flow'] = stamp
+        return None
+
+    def _no_motion(self, what, stamp, reason):
+        """Return that there is none: a fault if it has been missing for long."""
+        # Networks want frames some time apart; motion then comes with every second or third.
+        late = stamp - self._last_told.setdefault(what, stamp) > _USUAL_PAUSE_NS
+        return (Rejection if late else NothingDue)('motion', reason)
+
+    def _inform(self, stamp, camera):
+        """Publish the calibration of depth and flow, once an image."""
+        if not self._informed:
+            self._info.publish(camera_info_message(stamp, self._camera_frame, camera))
+            self._informed = True
 
     def _publish_depth(self, stamp, estimate, image, camera, reason):
         """Publish depth and points, or return why not, if anybody listens."""
@@ -322,7 +376,7 @@ class GeometryNode(PerceptionNode):
         if not np.isfinite(estimate.depth).any():
             return Rejection('depth', reason or 'the image shows nothing')
         if depth:
-            self._info.publish(camera_info_message(stamp, self._camera_frame, estimate.camera))
+            self._inform(stamp, estimate.camera)
             self._depth.publish(image_message(stamp, self._camera_frame, estimate.depth, '32FC1'))
         if points:
             self._points.publish(point_cloud_message(stamp, self._camera_frame, coloured_points(

@@ -1,22 +1,27 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The node ``geometry`` in a replay: its odometry recorded, its depth scored as it comes."""
+"""The node ``geometry`` in a replay: its odometry recorded, depth and flow scored as they come."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 import time
 
 from nav_msgs.msg import Odometry
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, TimeReference
 
 from geo_perception.evaluation.depth_samples import score_depth
+from geo_perception.evaluation.flow_samples import keep_flow_sample
+from geo_perception.evaluation.flow_scores import FlowScores
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.geometry import se3
 from geo_perception.image_codec import decode_array
 from geo_perception.inference.depth import DepthEstimate
+from geo_perception.inference.flow import FlowField, has_flow
 from geo_perception.ros.calibration import checked_camera
+from geo_perception.ros.flow_output import FLOW_IMAGES, REFERENCE
 from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
 from geo_perception.ros.odometry import body_frame_of
 from geo_perception.ros.replayed_node import QUEUE, ReplayedNode
@@ -26,8 +31,9 @@ class ReplayedGeometry(ReplayedNode):
     """
     Listens to depth, its calibration and odometry; parameters as for `ReplayedNode`.
 
-    A depth image is compared with the bag's as it arrives, in a thread of its own, and let go. A
-    model without metres is run without unit.
+    A depth image is compared with the bag's as it arrives, in a thread of its own, and let go; so
+    is flow, where the model has it and the bag its truth. A model without metres is run without
+    unit.
     """
 
     kind = 'geometry'
@@ -37,6 +43,7 @@ class ReplayedGeometry(ReplayedNode):
         self._metric = 'metres_per_unit' in model.metadata.calibration
         self._recording = self._rows = self._info = None
         self._odometry = {}   # stamp -> message
+        self._flow = {}       # stamp -> topic -> message, until all are there
         self._scorer = ThreadPoolExecutor(1, 'depth scorer')
         self._scores = []
         self._resets = 0
@@ -52,6 +59,12 @@ class ReplayedGeometry(ReplayedNode):
                 (Odometry, f'odometry{suffix}', self._on_odometry),
                 (Image, f'depth{suffix}', self._on_depth)):
             peer.create_subscription(message_class, f'/{self.name}/{topic}', callback, QUEUE)
+        if has_flow(self.model) and _has_flow_truth(self.sequence):
+            self._recording = replace(self._recording, flow=FlowScores())
+            for topic in (*FLOW_IMAGES, REFERENCE):
+                peer.create_subscription(
+                    TimeReference if topic == REFERENCE else Image, f'/{self.name}/{topic}',
+                    partial(self._on_flow, topic), QUEUE)
 
     def parameters(self):
         """Ask for the odometry of the camera itself, which needs no TF in the bag."""
@@ -111,6 +124,8 @@ class ReplayedGeometry(ReplayedNode):
 
     def _on_info(self, message):
         self._info = message
+        if self._recording.flow is not None:
+            self._on_flow('camera_info', message)
 
     def _on_odometry(self, message):
         self._odometry[stamp_to_ns(message.header.stamp)] = message
@@ -128,6 +143,26 @@ class ReplayedGeometry(ReplayedNode):
             score_depth(self._recording, i, self.sequence[i], DepthEstimate(
                 decode_array(message), checked_camera(info), self._metric))
 
+    def _on_flow(self, topic, message):
+        """Note what is known of an image, and score it once all has come."""
+        stamp = stamp_to_ns(message.header.stamp)
+        known = self._flow.setdefault(stamp, {})
+        known[topic] = message
+        if len(known) == len(FLOW_IMAGES) + 2 and stamp in self._rows:
+            self._scores.append(self._scorer.submit(self._score_flow, self._rows[stamp],
+                                                    self._flow.pop(stamp)))
+
+    def _score_flow(self, i, messages):
+        """Compare the flow of an image with the truth, if that is of the same two images."""
+        earlier = stamp_to_ns(messages[REFERENCE].time_ref)
+        if i == 0 or self.sequence.stamps[i - 1] != earlier:
+            return
+        before, frame = self.sequence[i - 1], self.sequence[i]
+        found, camera = _field_of(messages), checked_camera(messages['camera_info'])
+        flow = self._recording.flow.add_newest(found, camera, before, frame)
+        keep_flow_sample(self._recording.flow_samples, len(self.sequence), i, frame, found, camera,
+                         flow)
+
     def _on_status(self, status):
         """Note at which frame the node started anew, as nearly as diagnostics tell."""
         super()._on_status(status)
@@ -136,3 +171,19 @@ class ReplayedGeometry(ReplayedNode):
             newest = self._rows[max(self.answered)]
             self._recording.resets[newest] = self.values.get('last reset', 'started anew')
         self._resets = resets
+
+
+def _field_of(messages):
+    """Return what the messages of one image say."""
+    arrays = {name: decode_array(messages[name]) for name in FLOW_IMAGES}
+    return FlowField(arrays['flow'], arrays['rigid_flow'], arrays['flow_valid'] != 0,
+                     arrays['motion_score'], arrays['motion_mask'] != 0)
+
+
+def _has_flow_truth(sequence):
+    """Tell whether flow or what moves can be compared, by the first frames."""
+    first = [sequence[i] for i in range(min(3, len(sequence)))]
+    return any((frame.flow is not None or frame.motion_mask is not None)
+               # True flow is of the pixels as they were recorded, ours of undistorted ones.
+               and frame.camera is not None and not frame.camera.distortion.any()
+               for frame in first)

@@ -1,0 +1,95 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Flow and what moves in a replay: scored against the bag, as offline, and shown."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_page import Page
+from tiny_geometry_model import CALIBRATION, write_flow_model, write_geometry_model
+
+from geo_perception.commands import evaluate
+from geo_perception.commands.replay import replay
+from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.sample_world.world import SampleWorld
+from geo_perception.geometry.camera import Camera
+from geo_perception.inference.motion_uncertainty import MotionCalibration
+
+HERE = Path(__file__).parent
+FRAMES = 6
+# With such a residual expected no motion of the untrained network passes for a cut.
+PATIENT = {**CALIBRATION, **{f'motion_{name}': value for name, value in vars(
+    MotionCalibration(usual_residual=1.0)).items()}}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Let child processes find the package."""
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [
+        str(HERE.parent), os.environ.get('PYTHONPATH', '')])))
+
+
+def write_drive(path, distortion=0.0):
+    """Write a bag in which things move, with all that is true of it."""
+    camera = Camera(np.array([[66.0, 0, 47.9], [0, 66.0, 31.6], [0, 0, 1]]), 96, 64,
+                    frame_id='camera', distortion=np.array([distortion, 0, 0, 0, 0]))
+    drive = SampleWorld(0, camera, changing_light=False).drive('train', 60)
+    with BagWriter(path) as bag:
+        for i in range(FRAMES):
+            frame = drive[30 + i]
+            bag.image('/camera/image_raw', frame.stamp, 'camera', frame.image, 'rgb8')
+            bag.camera_info('/camera/camera_info', frame.stamp, camera)
+            bag.image('/camera/depth/image', frame.stamp, 'camera', frame.depth, '32FC1')
+            bag.image('/camera/flow', frame.stamp, 'camera', frame.flow, '32FC2')
+            bag.image('/camera/motion_mask', frame.stamp, 'camera', frame.motion_mask, 'mono8')
+            bag.pose('/pose', frame.stamp, 'map', frame.T_world_camera)
+    return str(path)
+
+
+def flow_model(path):
+    """Write a model whose flow is noise, some of which is said to move."""
+    return str(write_flow_model(path, zero_heads=False, calibration=PATIENT, seed=1,
+                                noise=0.002, threshold=0.1))
+
+
+def test_live_and_offline_flow_give_the_same_numbers(tmp_path, capsys):
+    """The real node in lock step, and the pipeline alone: equal, of the newest images."""
+    bag, model = write_drive(tmp_path / 'drive'), flow_model(tmp_path / 'm.safetensors')
+    live = replay(bag, geometry=model, lockstep=True, json=str(tmp_path / 'live.json'),
+                  report=str(tmp_path / 'live'))
+    told = capsys.readouterr().out
+    offline = {'flow': evaluate.flow(model, bag, baselines=False)['newest'],
+               'motion': evaluate.motion(model, bag)['newest']}
+    assert list(live) == ['depth', 'odometry', 'flow', 'motion']
+    assert live['flow']['images'] == live['motion']['images'] == FRAMES - 1
+    assert live['flow']['epe_px'] > 0.1 and live['flow']['rigid']['epe_px'] > 0.1
+    assert live['motion']['iou'] > 0 and live['motion']['false_alarm_rate'] > 0
+    for job, figures in offline.items():
+        for name, value in figures.items():
+            if isinstance(value, dict):
+                assert live[job][name] == pytest.approx(value, rel=1e-4), name
+            else:
+                assert live[job][name] == (
+                    None if value is None else pytest.approx(value, rel=1e-4, abs=1e-6)), name
+    written = json.loads((tmp_path / 'live.json').read_text())
+    assert {'epe_px', 'fl_percent'} <= set(written['flow'])
+    assert {'iou', 'precision', 'recall', 'false_alarm_rate'} <= set(written['motion'])
+    assert 'End point error (pixels)' in told and 'Intersection over union' in told
+    page = Page(tmp_path / 'live' / 'report.html')
+    assert page.headings == ['Depth', 'Odometry', 'Flow', 'What moves', 'How this was measured']
+    assert 'of the image moves' in page.text and 'if nothing moved' in page.raw
+    assert page.raw.count('alt="true flow of image') == page.raw.count('alt="what moves of image')
+
+
+def test_no_flow_no_keys(tmp_path):
+    """A model without flow, or a bag whose true flow is of distorted images: as before."""
+    plain = str(write_geometry_model(tmp_path / 'n.safetensors', calibration=PATIENT))
+    bag = write_drive(tmp_path / 'drive')
+    assert list(replay(bag, geometry=plain, lockstep=True)) == ['depth', 'odometry']
+    bag = write_drive(tmp_path / 'bent', distortion=-0.1)
+    assert list(replay(bag, geometry=flow_model(tmp_path / 'm.safetensors'),
+                       lockstep=True)) == ['depth', 'odometry']
