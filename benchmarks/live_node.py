@@ -1,45 +1,56 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A simulated camera and a real ``relocalize`` node in a process of its own, over DDS."""
+"""A simulated camera and a real node in a process of its own, over DDS."""
 
+from itertools import cycle
 import json
 import threading
 import time
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
 import numpy as np
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
-from untrained_model import camera_image
+from sensor_msgs.msg import CameraInfo, Image
+from untrained_model import camera_image, camera_video, video_camera
 
 from geo_perception.errors import ReplayError
 from geo_perception.image_codec import image_fields
-from geo_perception.ros.messages import ns_to_stamp, stamp_to_ns
+from geo_perception.ros.messages import camera_info_message, ns_to_stamp, stamp_to_ns
 from geo_perception.ros.node_process import NodeProcess
 
 IMAGE_TOPIC = '/camera/image_raw'
-POSE_TOPIC = '/relocalize/pose_with_covariance'
+INFO_TOPIC = '/camera/camera_info'
+# Node, its arguments, and what it publishes, the last of one image at the end.
+NODES = {
+    # Also poses of low confidence are published: the weights are random.
+    'relocalization': ('relocalize', ['-p', 'gate:=inflate'], {
+        '/relocalize/pose_with_covariance': PoseWithCovarianceStamped}),
+    'geometry': ('geometry', ['-p', "base_frame:=''"], {
+        '/geometry/odometry': Odometry, '/geometry/depth': Image})}
 START_TIMEOUT = 300.0   # s, on a busy machine
 _POLL = 0.002
 
 
-class RelocalizeProcess(NodeProcess):
+class CameraNodeProcess(NodeProcess):
     """
     The node, listening to the simulated camera.
 
     Parameters
     ----------
+    job : str
+        One of `NODES`.
     model : str or pathlib.Path
         Model file.
 
     """
 
-    def __init__(self, model):
-        super().__init__('geo_perception.nodes.relocalize', [
-            '--ros-args', '-r', f'image:={IMAGE_TOPIC}', '-p', f'model:={json.dumps(str(model))}',
-            # Also poses of low confidence are published: the weights are random.
-            '-p', 'gate:=inflate'])
+    def __init__(self, job, model):
+        name, arguments, _ = NODES[job]
+        super().__init__(f'geo_perception.nodes.{name}', [
+            '--ros-args', '-r', f'image:={IMAGE_TOPIC}', '-r', f'camera_info:={INFO_TOPIC}',
+            '-p', f'model:={json.dumps(str(model))}', *arguments])
 
     def resident_bytes(self):
         """
@@ -88,21 +99,35 @@ class RelocalizeProcess(NodeProcess):
 
 class Camera:
     """
-    Publishes one VGA image over and over, best effort, and takes the time of the poses.
+    Publishes VGA images over and over, best effort, and takes the time of the answers.
 
     Parameters
     ----------
     peer : rclpy.node.Node
         Spun by somebody else.
+    job : str
+        One of `NODES`, whose answers are awaited.
+
+    Attributes
+    ----------
+    others : int
+        Messages on its other topics.
 
     """
 
-    def __init__(self, peer):
-        self._image = Image(**image_fields(camera_image(), 'rgb8'))
-        self._image.header.frame_id = 'camera_optical_frame'
+    def __init__(self, peer, job):
+        self._images = cycle([
+            Image(**image_fields(image, 'rgb8'))
+            for image in (camera_video() if job == 'geometry' else [camera_image()])])
         self._publisher = peer.create_publisher(Image, IMAGE_TOPIC, qos_profile_sensor_data)
-        peer.create_subscription(PoseWithCovarianceStamped, POSE_TOPIC, self._on_pose, 100)
+        self._info_publisher = peer.create_publisher(CameraInfo, INFO_TOPIC,
+                                                     qos_profile_sensor_data)
+        *others, (topic, kind) = NODES[job][2].items()
+        peer.create_subscription(kind, topic, self._on_answer, 100)
+        for other, kind in others:   # so that the node works for them
+            peer.create_subscription(kind, other, self._on_other, 100)
         self._sent, self._ages = {}, {}
+        self.others = 0
         self._answered = threading.Condition()
 
     def is_heard(self):
@@ -127,13 +152,13 @@ class Camera:
         images : int
             How many.
         grace : float
-            Seconds to wait for the pose of the last image.
+            Seconds to wait for the answer to the last image.
 
         Returns
         -------
         np.ndarray
-            Seconds from the publication of an image to the arrival of its pose, in the order of
-            arrival; images without a pose have no entry.
+            Seconds from the publication of an image to the arrival of its answer, in the order
+            of arrival; images without an answer have no entry.
 
         """
         with self._answered:
@@ -142,14 +167,21 @@ class Camera:
         for i in range(images):
             time.sleep(max(0.0, started + i / rate - time.perf_counter()))
             stamp = time.time_ns()
-            self._image.header.stamp = ns_to_stamp(stamp)
+            image = next(self._images)
+            image.header.frame_id = 'camera_optical_frame'
+            image.header.stamp = ns_to_stamp(stamp)
+            self._info_publisher.publish(camera_info_message(stamp, 'camera_optical_frame',
+                                                             video_camera()))
             self._sent[stamp] = time.perf_counter()
-            self._publisher.publish(self._image)
+            self._publisher.publish(image)
         with self._answered:
             self._answered.wait_for(lambda: stamp in self._ages, grace)
             return np.array(list(self._ages.values()))
 
-    def _on_pose(self, message):
+    def _on_other(self, message):
+        self.others += 1
+
+    def _on_answer(self, message):
         now = time.perf_counter()
         stamp = stamp_to_ns(message.header.stamp)
         with self._answered:

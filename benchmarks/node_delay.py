@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Delay and memory of the live node, from a published 640x480 image to the received pose.
+Delay and memory of the live nodes, from a published 640x480 image to the received pose or depth.
 
 Delay: the camera is slow enough for the node, and the pipeline alone takes turns with it in this
 process. Age: the camera gives 30 images a second to a network too large for this machine.
@@ -23,7 +23,10 @@ CAMERA_RATE = 30.0   # Hz
 IMAGES = 10          # a round
 # A machine is slow when the pipeline takes this many camera periods.
 SLOW = 2.0
-CROPS = ((224, 288), (448, 576), (896, 1152))
+CROPS = {'posenet_lite': ((224, 288), (448, 576), (896, 1152)),
+         'sfmlearner': ((128, 416), (256, 832), (384, 1248))}
+# The networks whose delay is measured; the last is watched for its memory, and made too large.
+ARCHITECTURES = {'relocalization': ('posenet', 'posenet_lite'), 'geometry': ('sfmlearner',)}
 
 
 def main():
@@ -33,54 +36,61 @@ def main():
                         help='length of the memory test; 0 leaves it out')
     parser.add_argument('--busy', nargs='+', type=int, default=[0, 2],
                         help='numbers of busy processes to measure the delay beside')
+    parser.add_argument('--jobs', nargs='+', default=[*ARCHITECTURES], choices=[*ARCHITECTURES],
+                        help='nodes to measure')
     arguments = parser.parse_args()
     results = Results(arguments)
+    for job in arguments.jobs:
+        _measure_job(job, arguments, results)
+    results.write()
+
+
+def _measure_job(job, arguments, results):
+    """Measure one node."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'model.safetensors')
-        for architecture in ('posenet', 'posenet_lite'):
+        for architecture in ARCHITECTURES[job]:
             pipeline = _make(path, architecture)
-            _measure(path, partial(_delay, pipeline=pipeline, arguments=arguments,
-                                   architecture=architecture, results=results))
+            _measure(job, path, partial(_delay, pipeline=pipeline, arguments=arguments,
+                                        architecture=architecture, results=results))
         if arguments.minutes:
-            _measure(path, partial(_memory, minutes=arguments.minutes, results=results))
-        pipeline = _make_slow(path, results)
-        _measure(path, partial(_age, pipeline=pipeline, rounds=arguments.rounds,
-                               results=results))
-    results.write()
+            _measure(job, path, partial(_memory, minutes=arguments.minutes,
+                                        architecture=architecture, results=results))
+        pipeline = _make_slow(path, architecture, results)
+        _measure(job, path, partial(_age, pipeline=pipeline, rounds=arguments.rounds,
+                                    architecture=architecture, results=results))
 
 
 def _make(path, architecture, crop=None):
     """Write a model file and return its pipeline, as the node will make it."""
-    from untrained_model import camera_image, write_untrained_model
-
-    from geo_perception.inference.relocalizer import Relocalizer
+    from untrained_model import pipeline_on_camera, write_untrained_model
 
     write_untrained_model(path, architecture, crop)
-    return partial(Relocalizer.load(path), camera_image())
+    return pipeline_on_camera(path)[1]
 
 
-def _make_slow(path, results):
+def _make_slow(path, architecture, results):
     """Write the smallest model that is too slow for the camera and return its pipeline."""
-    for crop in CROPS:
-        pipeline = _make(path, 'posenet_lite', crop)
+    for crop in CROPS[architecture]:
+        pipeline = _make(path, architecture, crop)
         # The fastest call: a disturbed one would make the machine look slow.
         fastest = _time(pipeline, 10).min()
         if fastest > SLOW / CAMERA_RATE:
             break
     results.note('network too large for this machine',
-                 f'posenet_lite at {crop[0]}x{crop[1]}, at best {1e3 * fastest:.0f} ms an image')
+                 f'{architecture} at {crop[0]}x{crop[1]}, at best {1e3 * fastest:.0f} ms an image')
     return pipeline
 
 
-def _measure(path, measure):
+def _measure(job, path, measure):
     """Call a function with a camera and a node that is awake."""
-    from live_node import Camera, RelocalizeProcess
+    from live_node import Camera, CameraNodeProcess
 
     from geo_perception.ros.private_graph import private_graph
 
     with private_graph() as peer:
-        camera = Camera(peer)
-        with RelocalizeProcess(path) as node:
+        camera = Camera(peer, job)
+        with CameraNodeProcess(job, path) as node:
             node.wait_for(camera.is_heard)
             # The first images may go before both sides know each other.
             node.wait_for(lambda: camera.run(2.0, 2).size > 0)
@@ -103,7 +113,7 @@ def _delay(camera, node, pipeline, arguments, architecture, results):
     """Compare the delay of the node with the time of the pipeline."""
     for busy in arguments.busy:
         times = {'pipeline, one after the other': [], 'pipeline, at the rate of the camera': [],
-                 'image published to pose received': []}
+                 'image published to answer received': []}
         with busy_processes(busy):
             # Half of the time the node is idle: an image never waits for the one before.
             rate = min(CAMERA_RATE, 0.5 / np.median(_time(pipeline, 5)))
@@ -123,23 +133,23 @@ def _delay(camera, node, pipeline, arguments, architecture, results):
                 0.15 * 1e3 * np.median(bare) + 5.0)
 
 
-def _age(camera, node, pipeline, rounds, results):
-    """Compare the age of poses under too many images with the time of the pipeline."""
+def _age(camera, node, pipeline, rounds, architecture, results):
+    """Compare the age of answers under too many images with the time of the pipeline."""
     bare, ages, published = [], [], 0
     for _ in track(range(rounds), 'Measuring the age'):
         bare.append(_time(pipeline, 3))
         images = int(10 * np.median(bare) * CAMERA_RATE)
         published += images
         ages.append(camera.run(CAMERA_RATE, images))
-    results.times('too slow for 30 Hz', {'pipeline': np.concatenate(bare),
-                                         'age of the pose': np.concatenate(ages)})
+    results.times(f'{architecture}, too slow for 30 Hz', {
+        'pipeline': np.concatenate(bare), 'age of the answer': np.concatenate(ages)})
     answered = sum(map(len, ages))
-    results.note('images answered', f'{answered} of {published}')
-    results.target('95 % of ages / median pipeline time',
+    results.note(f'images answered, {architecture}', f'{answered} of {published}')
+    results.target(f'95 % of ages / median pipeline time, {architecture}',
                    np.percentile(np.concatenate(ages), 95) / np.median(bare), 2.2)
 
 
-def _memory(camera, node, minutes, results):
+def _memory(camera, node, minutes, architecture, results):
     """Watch the memory of the node."""
     seconds = max(5, round(60 * minutes))
     resident = []
@@ -148,8 +158,9 @@ def _memory(camera, node, minutes, results):
         resident.append(node.resident_bytes())
     fifth = seconds // 5
     before, after = np.median(resident[fifth:2 * fifth]), np.median(resident[-fifth:])
-    results.note('resident memory', f'{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB')
-    results.target(f'growth of memory within {minutes:g} minutes, %',
+    results.note(f'resident memory, {architecture}',
+                 f'{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB')
+    results.target(f'growth of memory within {minutes:g} minutes, %, {architecture}',
                    100 * (after - before) / before, 1.0)
 
 

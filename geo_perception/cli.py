@@ -83,15 +83,19 @@ def _run(arguments):
     from geo_perception.commands.usage import OneSentence
 
     class Parser(OneSentence, ArgumentParser):
-        """Takes ``--flag`` for ``--flag true``."""
+        """Takes ``--flag`` for ``--flag true``, and sources as words."""
 
         def add_argument(self, *names, **options):
             if options.get('type') is bool:
                 options.update(nargs='?', const=True)
+            if names == ('sources',):
+                # Several words; as a list it would be one word with brackets and commas.
+                options.pop('action', None)
+                options.update(type=str, nargs='+')
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        demo, evaluate, export, infer, prepare, replay, sample, train)
+        demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
 
     auto_cli(
         {'sample': sample.sample,
@@ -99,6 +103,8 @@ def _run(arguments):
                      'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
                      'cityscapes': prepare.cityscapes},
          'train': train.train, 'export': export.export,
+         'import': {'_help': 'Make a model file of published weights.',
+                    'sfmlearner': import_weights.sfmlearner, 'geonet': import_weights.geonet},
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization,

@@ -36,6 +36,10 @@ class ModelFileError(GeoPerceptionError):
     """A model file is missing, damaged, foreign, or for another job."""
 
 
+class WeightsError(GeoPerceptionError):
+    """Published weights are missing, damaged, hostile, or of another network."""
+
+
 class ConfigurationError(GeoPerceptionError):
     """A parameter or option is unknown, of the wrong type, or out of range."""
 

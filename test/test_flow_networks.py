@@ -12,7 +12,7 @@ from geo_perception.errors import ConfigurationError
 from geo_perception.networks.flow import build_flow_network, FLOW_NETWORKS
 from geo_perception.networks.layers import SlimBatchNorm2d
 from geo_perception.networks.resflownet import ResFlowNet
-from geo_perception.networks.resflownet_lite import correlation, ResFlowNetLite
+from geo_perception.networks.resflownet_lite import correlation, likeliest, ResFlowNetLite
 
 
 @pytest.mark.parametrize('variant, n_in, trained', [('residual', 12, 58_480_232),
@@ -81,6 +81,8 @@ def test_correlation_by_loops():
     a, b = random.normal(size=(2, 2, 3, 4, 5))
     found = correlation(torch.from_numpy(a), torch.from_numpy(b), 2).numpy()
     assert found.shape == (2, 25, 4, 5)
+    mean = 0.5 * (a + b).mean((2, 3), keepdims=True)
+    a, b = a - mean, b - mean
     for n, k, y, x in np.ndindex(found.shape):
         dy, dx = k // 5 - 2, k % 5 - 2
         expected = 0.0
@@ -88,6 +90,16 @@ def test_correlation_by_loops():
             p, q = a[n, :, y, x], b[n, :, y + dy, x + dx]
             expected = p @ q / np.linalg.norm(p) / np.linalg.norm(q)
         assert found[n, k, y, x] == pytest.approx(expected, abs=1e-12)
+
+
+def test_likeliest_displacement():
+    """Where a map went to, at once and without learning; 0 where nothing is likelier."""
+    torch.manual_seed(0)
+    own = torch.randn(1, 8, 12, 16)
+    alike = correlation(own, torch.roll(own, (1, -2), (2, 3)), 2)
+    found = likeliest(alike, 2, torch.tensor(50.0))[0, :, 3:-3, 3:-3]
+    assert (found - torch.tensor([-2.0, 1.0])[:, None, None]).abs().mean() < 0.05
+    assert likeliest(torch.ones(1, 25, 2, 2), 2, torch.tensor(50.0)).abs().max() < 1e-6
 
 
 def test_light_flow_goes_up_in_pixels():

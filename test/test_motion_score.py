@@ -11,18 +11,20 @@ import torch
 
 from geo_perception.errors import ModelFileError
 from geo_perception.inference.motion_score import (
-    fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD)
+    fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD, solid)
 
 
 def pixels(n=40000, noise=0.5, depth_error=0.15, moving=0.0, seed=0):
-    """Return lengths of lack and parallax, pixels, of which some move by themselves."""
+    """Return what rigid flow lacks, and parallax, pixels, of which some move by themselves."""
     random = np.random.default_rng(seed)
-    parallax = random.gamma(1.5, 3.0, n)
-    sigma = np.hypot(noise, depth_error * parallax)
-    lack = np.linalg.norm(random.normal(0, 1, (n, 2)) * sigma[:, None], axis=1)
+    far, heading = random.gamma(1.5, 3.0, n), random.uniform(0, 2 * np.pi, n)
+    along = np.stack([np.cos(heading), np.sin(heading)], 1)
+    across = np.stack([-along[:, 1], along[:, 0]], 1)
+    lack = (random.normal(0, 1, (n, 1)) * np.hypot(noise, depth_error * far)[:, None] * along
+            + random.normal(0, 1, (n, 1)) * noise * across)
     moves = random.random(n) < moving
-    lack[moves] = np.abs(lack[moves]) + 8
-    return lack, parallax, moves
+    lack[moves] += 8 * across[moves]
+    return lack, far[:, None] * along, moves
 
 
 def test_what_went_in_comes_out():
@@ -32,11 +34,19 @@ def test_what_went_in_comes_out():
     assert score.noise * 128 == pytest.approx(0.5, rel=0.1)
     assert score.depth_error == pytest.approx(0.15, rel=0.1)
     lack, parallax, _ = pixels(seed=1)
-    flow = np.stack([lack, 0 * lack], -1).reshape(200, 200, 2)
-    far = np.stack([0 * parallax, parallax], -1).reshape(200, 200, 2)
+    flow, far = lack.reshape(200, 200, 2), parallax.reshape(200, 200, 2)
     # The image is wider here: noise is a part of the width.
     found = score(flow * 200 / 128, 0 * flow, far * 200 / 128)
     assert np.mean(found > score.threshold) == pytest.approx(0.02, abs=0.005)
+
+
+def test_wrong_depth_excuses_no_motion_across_the_parallax():
+    """The same vector counts fully across it, and hardly along it; either way without parallax."""
+    score = MotionScore(noise=0.01, depth_error=0.5)
+    flow, parallax = np.zeros((1, 100, 2)), np.zeros((1, 100, 2))
+    flow[..., 0], parallax[0, 0], parallax[0, 1] = 3, [6, 0], [0, -6]
+    along, across, alone = score(flow, 0 * flow, parallax)[0, :3]
+    assert along == pytest.approx(3 / np.hypot(1, 3)) and across == alone == pytest.approx(3)
 
 
 def test_without_labels_few_moving_pixels_change_little():
@@ -69,7 +79,7 @@ def test_rigid_flow_is_refuted_by_images():
     assert found[:, 6:24].all() and not found[:, 36:].any()
     assert not refuted(image, other, torch.zeros_like(flow), flow)[:, :, :, 6:].any()
     lack, parallax, moves = pixels()
-    quiet = fit_motion_score(lack, parallax, 128, moves, heard=parallax > 1e9)
+    quiet = fit_motion_score(lack, parallax, 128, moves, heard=np.zeros(len(lack), bool))
     assert quiet.threshold == SMALLEST_THRESHOLD
 
 
@@ -92,3 +102,15 @@ def test_model_file():
         MotionScore.from_model(model)
     assert MotionScore.from_model(SimpleNamespace(metadata=SimpleNamespace(
         calibration={}))) == MotionScore()
+
+
+def test_masks_are_solid():
+    """Specks go, gaps are filled, what is large stays where it is; also at other sizes."""
+    for scale in (1, 2):
+        mask = np.zeros((60 * scale, 128 * scale), bool)
+        mask[10 * scale:40 * scale, 20 * scale:60 * scale] = True
+        wanted = mask.copy()
+        mask[20 * scale:28 * scale, 30 * scale:38 * scale] = False
+        mask[50 * scale:53 * scale, 100 * scale:103 * scale] = True
+        assert np.array_equal(solid(mask), wanted)
+    assert not solid(np.zeros((8, 8), bool)).any()

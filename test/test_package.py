@@ -24,7 +24,8 @@ MODULES = ['.'.join(path.relative_to(ROOT).with_suffix('').parts) for path in SO
 
 # Each room may import those to the left of it; see CONTRIBUTING.md.
 ROOMS = ('errors', 'image_codec', 'preprocessing', 'geometry', 'networks', 'losses', 'datasets',
-         'model_file', 'inference', 'training', 'evaluation', 'ros', 'commands', 'cli')
+         'model_file', 'importers', 'inference', 'training', 'evaluation', 'ros', 'commands',
+         'cli')
 # Small helpers without a place in that order: they import nothing but errors.
 HELPERS = ('environment', 'progress', 'share')
 ROS_PACKAGES = ('builtin_interfaces', 'launch', 'launch_ros', 'rcl_interfaces', 'rclpy', 'tf2_ros')

@@ -372,7 +372,10 @@ def test_live_and_offline_geometry_give_the_same_numbers(tmp_path):
     assert live['odometry']['ate_m'] > 0
     for job in offline:
         for name, value in offline[job].items():
-            if isinstance(value, float) and not name.startswith('delay'):
+            # A node chains motions and never shows the snippets that its network predicts.
+            if 'network' in name or name == 'snippet_length':
+                assert live[job][name] is None, name
+            elif isinstance(value, float) and not name.startswith('delay'):
                 assert live[job][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
             elif isinstance(value, int) or value is None:
                 assert live[job][name] == value, name

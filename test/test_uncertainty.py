@@ -182,8 +182,9 @@ def test_a_few_frames_far_off_do_not_decide_for_all():
     plain = fit_calibration(errors, covariances, np.full(2000, 0.9))
     errors[::50] *= 100.0
     fitted = fit_calibration(errors, covariances, np.full(2000, 0.9))
-    C = some_covariance()
-    assert np.trace(fitted.covariance(C)) < 2.5 * np.trace(plain.covariance(C))
+    # Their spread still says who is wrong.
+    assert fitted.scale_position == pytest.approx(plain.scale_position, rel=0.3)
+    assert fitted.floor_position == pytest.approx(plain.floor_position, rel=0.3)
 
 
 def test_covariance_of_a_novel_image_by_hand():

@@ -18,7 +18,7 @@ from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.depth import network_arguments
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.flow_input import flow_input
-from geo_perception.inference.motion_score import MotionScore, refuted
+from geo_perception.inference.motion_score import MotionScore, refuted, solid
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.flow import build_flow_network
 from geo_perception.networks.resflownet import INPUTS
@@ -45,7 +45,8 @@ class FlowField:
         How sure it is that the surface moves by itself, see
         `geo_perception.inference.motion_score`, float32, shape (h, w), NaN where not valid.
     moving : np.ndarray
-        Whether it does, bool, shape (h, w); nowhere where it cannot be told.
+        Whether it does, bool, shape (h, w): specks are left out and gaps filled, also where not
+        valid; nowhere where it cannot be told.
 
     """
 
@@ -201,6 +202,7 @@ class FlowNetwork:
         flow, rigid = (f.permute(0, 2, 3, 1).numpy() for f in (flow, rigid))
         moving = np.nan_to_num(score, nan=0.0) > self._score.threshold
         reason = _undecided(moving[1], valid[1])
+        moving = np.stack([solid(mask) for mask in moving])
         if reason:
             moving[:] = False
         return FlowEstimate(

@@ -168,7 +168,8 @@ class MotionNetwork:
 
     def __init__(self, model, device='auto', precision='auto', threads=0):
         arguments = network_arguments(model)['egomotion']
-        network = build_network(model, EgoMotionNet, **arguments)
+        # Masks are for training; imported files may have what makes them.
+        network = build_network(model, EgoMotionNet, **{**arguments, 'explainability': False})
         network = load_weights(network, model, 'egomotion.')
         preprocessing = model.metadata.preprocessing
         if network.sources < 2 or network.sources % 2:

@@ -22,6 +22,9 @@ FEATURES = (16, 24, 32, 48)
 RADII = (2, 3, 4, 4)
 DECODER = (8, 24, 40, 56, 64)
 SCALES = 4
+# Of the exponents that turn likeness into a displacement, at first: where features of random
+# weights tell most on the sample world.
+SHARPNESS = 20.0
 # So that the rigid flow of slow and fast cameras is a number of the size of others.
 FLOW_UNIT = 0.05
 
@@ -62,10 +65,11 @@ class ResFlowNetLite(nn.Module):
         # What the residual variant is told beside the images: rigid flow, and how wrong it is.
         told = 3 if variant == 'residual' else 0
         self.merge, self.predict = nn.ModuleList(), nn.ModuleList()
+        self.sharpness = nn.Parameter(torch.full((SCALES,), SHARPNESS))
         n = 0
         for level in range(SCALES, -1, -1):
             seen = 6 if level == 0 else (
-                scaled(FEATURES[level - 1], width) + (2 * RADII[level - 1] + 1) ** 2)
+                scaled(FEATURES[level - 1], width) + (2 * RADII[level - 1] + 1) ** 2 + 2)
             channels = scaled(DECODER[level], width)
             n_in = seen + told + n + (2 if level < SCALES else 0)
             self.merge.append(nn.Sequential(_layer(n_in, channels), _layer(channels, channels)))
@@ -109,7 +113,8 @@ class ResFlowNetLite(nn.Module):
                 parts = [image, other]
             else:
                 own, theirs = maps[level - 1].chunk(2)
-                parts = [own, correlation(own, theirs, RADII[level - 1])]
+                alike = correlation(own, theirs, RADII[level - 1])
+                parts = [own, alike, likeliest(alike, RADII[level - 1], self.sharpness[level - 1])]
             if told is not None:
                 parts.append(F.avg_pool2d(told, 2 ** level))
             if flow is not None:
@@ -141,15 +146,44 @@ def correlation(own, theirs, radius):
     torch.Tensor
         Cosine of the angle between a vector of ``own`` and that of ``theirs`` which lies (dx, dy)
         farther, dy slowest, both from -radius up; 0 beyond the border; shape
-        (B, (2 radius + 1)^2, H, W).
+        (B, (2 radius + 1)^2, H, W). Vectors begin at the mean of both maps: what all pixels have
+        in common makes everything alike.
 
     """
     height, width = own.shape[2:]
+    mean = 0.5 * (own + theirs).mean((2, 3), keepdim=True)
+    own, theirs = own - mean, theirs - mean
     own, theirs = F.normalize(own, dim=1), F.normalize(theirs, dim=1)
     theirs = F.pad(theirs, (radius,) * 4)
     return torch.cat([
         (own * theirs[:, :, y:y + height, x:x + width]).sum(1, keepdim=True)
         for y in range(2 * radius + 1) for x in range(2 * radius + 1)], 1)
+
+
+def likeliest(alike, radius, sharpness):
+    """
+    Return the mean displacement, weighted by how alike two maps are there.
+
+    Parameters
+    ----------
+    alike : torch.Tensor
+        From `correlation`, shape (B, (2 radius + 1)^2, H, W).
+    radius : int
+        As there.
+    sharpness : torch.Tensor
+        More lets the most alike count alone, a number.
+
+    Returns
+    -------
+    torch.Tensor
+        (dx, dy), shape (B, 2, H, W).
+
+    """
+    steps = torch.arange(-radius, radius + 1, dtype=alike.dtype, device=alike.device)
+    share = (sharpness * alike).softmax(1).unflatten(1, (2 * radius + 1, -1))
+    dx = (share.sum(1) * steps[:, None, None]).sum(1, keepdim=True)
+    dy = (share.sum(2) * steps[:, None, None]).sum(1, keepdim=True)
+    return torch.cat([dx, dy], 1)
 
 
 def _layer(n_in, n_out, stride=1):

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError, ModelFileError
-from geo_perception.geometry.flow_consistency import consistent, flow_length, round_trip
+from geo_perception.geometry.flow_consistency import consistent, round_trip
 from geo_perception.geometry.projection import (
     invert_rigid, pose_vector_to_matrix, pyramid_intrinsics, rigid_flow)
 from geo_perception.geometry.sampling import flow_warp
@@ -30,6 +30,7 @@ from geo_perception.losses.photometric import image_distance, masked_mean
 from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisOptions
 from geo_perception.networks.flow import build_flow_network
+from geo_perception.training.moving_pieces import miss_of_pieces, MovingPieces, paste_pieces
 from geo_perception.training.rigid_part import read_rigid_part
 from geo_perception.training.video_augmentation import VideoAugmentation
 from geo_perception.training.view_synthesis import (
@@ -54,6 +55,8 @@ class FlowModule(ViewSynthesisModule):
         Its arguments; ``variant: direct`` for flow without depth and ego-motion.
     flow_loss : FlowOptions
         What is asked of flow.
+    pieces : MovingPieces
+        What is put into the images of training so that more moves, and one knows how.
     finetune : bool
         Train depth and ego-motion as well, with their own loss beside that of flow.
     rigid_loss : ViewSynthesisOptions
@@ -80,7 +83,8 @@ class FlowModule(ViewSynthesisModule):
 
     def __init__(self, init: str = '', flow: str = 'resflownet',
                  flow_arguments: Optional[Arguments] = None,
-                 flow_loss: FlowOptions = FlowOptions(), finetune: bool = False,
+                 flow_loss: FlowOptions = FlowOptions(),
+                 pieces: MovingPieces = MovingPieces(), finetune: bool = False,
                  rigid_loss: ViewSynthesisOptions = ViewSynthesisOptions(),
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
@@ -96,9 +100,12 @@ class FlowModule(ViewSynthesisModule):
                     normalise_disparity=arguments.get('normalise_disparity', False)),
             augmentation, learning_rate, weight_decay, schedule, rigid.sources, seed)
         self.preprocessing = rigid.metadata.preprocessing
-        self._finetune = finetune
+        self._finetune, self._pieces = finetune, pieces
         self._flow_name, self._flow_arguments = flow, dict(flow_arguments or {})
         self.flow = build_flow_network(flow, self._flow_arguments)
+        if rigid.flow == (flow, self._flow_arguments):
+            # Learning goes on where there is such a flow network already.
+            self.load_state_dict(rigid.flow_weights, strict=False)
         height, width = self.preprocessing.crop
         if height % self.flow.multiple or width % self.flow.multiple:
             raise ConfigurationError(
@@ -240,17 +247,28 @@ class FlowModule(ViewSynthesisModule):
 
     def _terms(self, images, seen, K):
         """Return the loss of images, of which the networks see a copy in another light."""
-        rigid, terms = None, {}
+        rigid = None
         residual = self.flow.variant == 'residual'
         if residual or self._finetune:
             with torch.set_grad_enabled(self._finetune and torch.is_grad_enabled()):
                 own, poses, _, theirs = self.predict(seen, K, True)
                 rigid = self.rigid_flows(K, own, poses, theirs) if residual else None
-        terms = self.flow_loss(*split_snippet(images), *self.predict_flow(seen, rigid))
+        # What moves by itself must not mislead depth and ego-motion: it is put in afterwards.
+        shown, looked_at = images, seen
+        if self._pieces.count:
+            still = rigid[0][0] if residual else torch.zeros_like(images[:, 1:, :2])
+            both, known, inside = paste_pieces(torch.cat([images, seen], 2), still.detach(),
+                                               self._pieces)
+            shown, looked_at = both.chunk(2, 2)
+        flows, residuals = self.predict_flow(looked_at, rigid)
+        terms = self.flow_loss(*split_snippet(shown), flows, residuals)
+        if self._pieces.count:
+            terms['pieces'] = self._pieces.weight * miss_of_pieces(flows, known, inside)
+            terms['total'] = terms['total'] + terms['pieces']
         if self._finetune:
-            both = self.loss.options.both_directions
+            either = self.loss.options.both_directions
             for name, value in self.loss(*split_snippet(images), K, own, poses, None,
-                                         theirs if both else None).items():
+                                         theirs if either else None).items():
                 terms[f'rigid_{name}'] = value
             terms['total'] = terms['total'] + terms['rigid_total']
         return terms
@@ -287,7 +305,7 @@ class FlowModule(ViewSynthesisModule):
         parallax = self.parallax(rigid, K, poses)[:, centre]
         miss, inside = round_trip(forward, flows[0][1, :, centre])
         seen = inside & consistent(forward, miss)
-        pixels = torch.stack([flow_length(forward - still)[:, 0], flow_length(parallax)[:, 0],
+        pixels = torch.stack([*(forward - still).unbind(1), *parallax.unbind(1),
                               batch['moving'].to(K), seen[:, 0].to(K),
                               refuted(target, following, forward, still)[:, 0].to(K)])
         self._pixels.append(pixels[..., ::PIXEL_STEP, ::PIXEL_STEP].flatten(1).cpu().numpy())
@@ -312,20 +330,19 @@ class FlowModule(ViewSynthesisModule):
 
     def _learn_score(self):
         """Find out what rigid flow lacks where nothing moves."""
-        lack, parallax, moving, seen, heard = np.concatenate(self._pixels, 1)
+        *vectors, moving, seen, heard = np.concatenate(self._pixels, 1)
         self._pixels.clear()
         usable = seen > 0
         known = np.isfinite(moving)
         truth = None
         if known.any():
             usable, truth = usable & known, moving[usable & known] > 0
-        self._score = fit_motion_score(lack[usable], parallax[usable],
-                                       self.preprocessing.crop[1], truth, heard=heard[usable] > 0)
+        lack, parallax = np.stack(vectors[:2], 1)[usable], np.stack(vectors[2:], 1)[usable]
+        width, heard = self.preprocessing.crop[1], heard[usable] > 0
+        self._score = fit_motion_score(lack, parallax, width, truth, heard=heard)
         if self._score is None or truth is None or not truth.any():
             return
-        noise = self._score.noise * self.preprocessing.crop[1]
-        moves = heard[usable] * lack[usable] > self._score.threshold * np.hypot(
-            noise, self._score.depth_error * parallax[usable])
+        moves = heard & (self._score.of_pixels(lack, parallax, width) > self._score.threshold)
         self._metrics['motion_iou'] = float((moves & truth).sum() / (moves | truth).sum())
         self._metrics['motion_recall'] = float(moves[truth].mean())
 

@@ -3,9 +3,9 @@
 
 """What stage 2 starts from: the depth and ego-motion of a finished training or a model file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Tuple
 
 import torch
 
@@ -15,7 +15,7 @@ from geo_perception.networks.egomotion import EgoMotionNet
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
 
 JOB = 'geometry'
-# Of flow, which stage 2 builds anew.
+# Of flow, which stage 2 says anew.
 FLOW_ENTRIES = ('flow_name', 'flow', 'flow_border')
 
 
@@ -32,12 +32,18 @@ class RigidPart:
         Header, without what is said about flow.
     weights : dict of str to torch.Tensor
         By ``depth.*`` and ``egomotion.*``, without what masks were made with.
+    flow : tuple of str, dict
+        Name and arguments of its flow network, ``('', {})`` without one.
+    flow_weights : dict of str to torch.Tensor
+        By ``flow.*``, empty without one.
 
     """
 
     path: str
     metadata: Metadata
     weights: Dict[str, torch.Tensor]
+    flow: Tuple[str, Dict] = ('', {})
+    flow_weights: Dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def sources(self):
@@ -89,6 +95,8 @@ def read_rigid_part(path):
     arguments['egomotion'] = {name: value for name, value in arguments['egomotion'].items()
                               if name != 'explainability'}
     unused = tuple(f'egomotion.{part}' for part in EgoMotionNet.training_only)
+    flow = {name: value for name, value in weights.items() if name.startswith('flow.')}
+    kind = metadata.arguments.get('flow_name', ''), dict(metadata.arguments.get('flow', {}))
     weights = {name: value for name, value in weights.items()
                if name.startswith(('depth.', 'egomotion.')) and not name.startswith(unused)}
-    return RigidPart(str(path), replace(metadata, arguments=arguments), weights)
+    return RigidPart(str(path), replace(metadata, arguments=arguments), weights, kind, flow)

@@ -1,0 +1,104 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``geo_perception import``: make a model file of published weights."""
+
+from typing import List, Optional
+
+# Names of variables that are printed; the summary has all of them.
+MOST_NAMES = 8
+
+
+def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
+               json: Optional[str] = None):
+    """
+    Make a model file of SfMLearner's depth and ego-motion networks.
+
+    Both releases (with batch norm, without), snippets of any length and the mask decoder are
+    recognised by the variables. The model prepares images as the published evaluation does.
+
+    Parameters
+    ----------
+    sources : list of str
+        TensorFlow checkpoints (what their .index and .data files have in common, such as
+        model-190532), or .npz files of arrays by the names of the variables; each network is
+        taken from the first that has it.
+    output : str
+        Model file to write (.safetensors).
+    corrected : bool
+        Leave known bugs of the published behaviour out, and say which.
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.sfmlearner import import_sfmlearner
+
+    return _import(import_sfmlearner, sources, output, json, corrected=corrected)
+
+
+def geonet(sources: List[str], *, output: str, corrected: bool = False,
+           scale_normalize: bool = False, json: Optional[str] = None):
+    """
+    Make a model file of GeoNet's networks: depth, ego-motion and, where it is there, flow.
+
+    Encoder, snippet length and variant of the flow network are recognised by the variables. The
+    model prepares images as the published evaluation of depth does.
+
+    Parameters
+    ----------
+    sources : list of str
+        TensorFlow checkpoints (what their .index and .data files have in common), or .npz files
+        of arrays by the names of the variables; each network is taken from the first that has
+        it.
+    output : str
+        Model file to write (.safetensors).
+    corrected : bool
+        Leave known bugs of the published behaviour out, and say which.
+    scale_normalize : bool
+        Set it for networks trained with the flag of this name (the file model_sn), which the
+        variables do not tell.
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.geonet import import_geonet
+
+    return _import(import_geonet, sources, output, json, corrected=corrected,
+                   scale_normalize=scale_normalize)
+
+
+def _import(build, paths, output, json, **options):
+    """Read files, make the model, write it and tell of it."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.environment import describe_machine
+    from geo_perception.importers.sources import read_source
+    from geo_perception.model_file import save_model_file
+
+    imported = build([read_source(path) for path in paths], **options)
+    save_model_file(output, replace(imported.metadata, versions=describe_machine()),
+                    imported.tensors)
+    for sentence in imported.account:
+        print(sentence)
+    for path, names in imported.ignored.items():
+        if names:
+            more = f' and {len(names) - MOST_NAMES} more' if len(names) > MOST_NAMES else ''
+            print(f'ignored: {len(names)} of {path}: {", ".join(names[:MOST_NAMES])}{more}')
+    megabytes = Path(output).stat().st_size / 1e6
+    print(f'wrote {output} ({megabytes:.1f} MB)')
+    summary = {'output': output, 'megabytes': megabytes, 'taken': imported.taken,
+               'ignored': imported.ignored, 'account': imported.account}
+    write_outcome(json, summary)
+    return summary
