@@ -102,7 +102,8 @@ def _run(arguments):
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization,
-                      'depth': evaluate.depth, 'odometry': evaluate.odometry},
+                      'depth': evaluate.depth, 'odometry': evaluate.odometry,
+                      'flow': evaluate.flow, 'motion': evaluate.motion},
          'replay': replay.replay, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,
         description='Where am I, how far is everything, how am I moving, and what else is moving.')

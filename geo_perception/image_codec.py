@@ -172,6 +172,34 @@ def decode_depth(msg):
     return np.where((depth > 0) & np.isfinite(depth), depth, np.float32(np.nan))
 
 
+def decode_flow(msg):
+    """
+    Return the optical flow of an Image message.
+
+    Parameters
+    ----------
+    msg : sensor_msgs/Image
+        ``32FC2``, pixels.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W, 2) float32, u right, v down; both NaN where one is not finite.
+
+    Raises
+    ------
+    ImageError
+        When the message is damaged or does not hold flow.
+
+    """
+    if getattr(msg, 'encoding', '') != '32FC2':
+        what = getattr(msg, 'encoding', None) or f'the format {msg.format}'
+        raise ImageError(f'an image with {what} is not optical flow; 32FC2 (pixels) is expected')
+    flow = decode_array(msg)
+    known = np.isfinite(flow).all(-1, keepdims=True)
+    return np.where(known, flow, np.float32(np.nan))
+
+
 def image_fields(array, encoding):
     """
     Return the fields of a sensor_msgs/Image that shows an array.

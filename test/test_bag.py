@@ -17,6 +17,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from geo_perception.datasets.bag import BagSequence, camera_from_info
 from geo_perception.datasets.bag_file import BagFile, ros1_types, ros2_types
 from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
 from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import interpolate_transform, make_transform
@@ -126,6 +127,35 @@ def check_frames(sequence, poses=camera_pose, atol=1e-9):
         np.testing.assert_array_equal(frame.T_world_camera, sequence.poses[i])
 
 
+def test_flow_leads_to_the_next_frame_or_is_left_out(tmp_path):
+    """After an image without a pose, and in slices, the next frame is another one."""
+    flow = np.full((24, 32, 2), 1.5, np.float32)
+    flow[3, 4, 0] = np.inf
+
+    with BagWriter(tmp_path / 'bag') as bag:
+        write_images(bag, 14)
+        # Too far apart in the middle for the images there to have a pose.
+        write_poses(at=[0, 1, 2, 10, 11, 12, 13])(bag)
+        for i in range(14):
+            bag.image('/camera/flow', stamp(i), OPTICAL, flow, '32FC2')
+            bag.image('/camera/rigid_flow', stamp(i), OPTICAL, flow + 1, '32FC2')
+    everything = BagSequence(tmp_path / 'bag', with_poses=False)
+    assert np.isnan(everything[0].flow[3, 4]).all() and everything[0].flow[0, 0, 1] == 1.5
+    sliced = SlicedSequence(everything, [0, 1, 3, 4])
+    assert [sliced[i].flow is not None for i in range(4)] == [True, False, True, True]
+    posed = BagSequence(tmp_path / 'bag')
+    assert [posed[i].flow is not None for i in range(7)] == [
+        True, True, False, True, True, True, True]
+
+
+def test_flow_of_another_size_is_refused(tmp_path):
+    sequence = bag_with(tmp_path, lambda bag: bag.image(
+        '/camera/flow', stamp(0), OPTICAL, np.zeros((12, 16, 2), np.float32), '32FC2'),
+        with_poses=False)
+    with pytest.raises(ImageError, match='/camera/flow.* has 16x12 pixels, .* has 32x24'):
+        sequence[0]
+
+
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_a_full_bag_needs_no_options(tmp_path, storage):
     write_everything(tmp_path / 'bag', storage)
@@ -139,6 +169,8 @@ def test_a_full_bag_needs_no_options(tmp_path, storage):
     assert (frame.camera.width, frame.camera.height, frame.camera.frame_id) == (32, 24, OPTICAL)
     np.testing.assert_array_equal(frame.depth, np.full((24, 32), 2.5))
     np.testing.assert_array_equal(frame.right, 255 - picture(2))
+    np.testing.assert_array_equal(frame.flow, np.zeros((24, 32, 2)))
+    np.testing.assert_array_equal(frame.motion_mask, picture(2)[..., 0])
     assert frame.baseline == pytest.approx(0.12)
     with pytest.raises(IndexError):
         sequence[FRAMES]
@@ -147,6 +179,7 @@ def test_a_full_bag_needs_no_options(tmp_path, storage):
 def test_leaving_depth_and_right_image_out(full):
     frame = BagSequence(full, image_only=True)[0]
     assert frame.depth is None and frame.right is None and frame.baseline is None
+    assert frame.flow is None and frame.motion_mask is None
     assert frame.camera is not None
 
 

@@ -233,3 +233,118 @@ def odometry(model: str, recording: str, *, json: Optional[str] = None,
         result = with_baselines(result, sequence)
     return present_geometry(result, pipeline.model, recording, ('odometry',), json=json,
                             report=report, output=output)['odometry']
+
+
+def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool = True,
+         enlargement: str = 'bilinear', quantise: bool = False, device: str = 'auto',
+         precision: str = 'auto', threads: int = 0):
+    """
+    Compare optical flow with true flow, by the protocol of KITTI 2015.
+
+    Rigid flow (of a scene that stands still), OpenCV's DIS and Farneback, and no flow at all are
+    measured beside it. As GeoNet's authors did it: --enlargement nearest --quantise true.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors) with a flow network.
+    pairs : str
+        KITTI 2015 (the folder above image_2), FlyingChairs, or any recording with true flow,
+        with an optional slice: ``drive[0:100]``.
+    json : str, optional
+        Write the metrics to this file.
+    baselines : bool
+        Whether to measure OpenCV's methods.
+    enlargement : str
+        From the size of the network to that of the truth: ``bilinear`` or ``nearest``.
+    quantise : bool
+        Cut flow down to 1/64 pixels before.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The metrics: pixels, percent, milliseconds.
+
+    """
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.errors import RecordingError
+
+    run = _run_flow(model, pairs, baselines, device, precision, threads,
+                    enlargement=enlargement, quantise=quantise)
+    summary = run.flow_summary()
+    if not summary['images']:
+        raise RecordingError(f'no pixel of {pairs} was scored: none of its {run.pairs} pairs has '
+                             f'both true and predicted flow ({"; ".join(run.reasons) or "-"})')
+    names = ['flow', *(name for name, value in summary.items()
+                       if isinstance(value, dict) and 'epe_px' in value)]
+    print(f"{summary['images']} of {run.pairs} pairs, {summary['delay_p50_ms']:.0f} ms each")
+    for name in names:
+        values = summary if name == 'flow' else summary[name]
+        hidden = f", visible {values['epe_px_noc']:.2f}" if 'epe_px_noc' in values else ''
+        print(f"{name:>14}: end points off by {values['epe_px']:.2f} pixels{hidden}, "
+              f"{values['fl_percent']:.1f} % outliers")
+    write_outcome(json, {'flow': summary})
+    return summary
+
+
+def motion(model: str, recording: str, *, json: Optional[str] = None, device: str = 'auto',
+           precision: str = 'auto', threads: int = 0):
+    """
+    Compare what is said to move by itself with what does.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors) with a flow network.
+    recording : str
+        A recording with true flow and masks of what moves, such as those of "geo_perception
+        sample", with an optional slice: ``drive[0:100]``.
+    json : str, optional
+        Write the metrics to this file.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The metrics: shares 0..1, milliseconds.
+
+    """
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.errors import RecordingError
+
+    run = _run_flow(model, recording, False, device, precision, threads)
+    summary = run.motion_summary()
+    if summary['false_alarm_rate'] is None and summary['recall'] is None:
+        raise RecordingError(f'nobody says what moves in {recording}: a bag needs a topic with '
+                             'motion and mask in its name (mono8) in the frame of the camera')
+    print(f"{summary['pairs_processed']} of {run.pairs} pairs, "
+          f"{summary['delay_p50_ms']:.0f} ms each")
+    print(', '.join(f'{name.replace("_", " ")} {summary[name]:.3f}' for name in (
+        'iou', 'precision', 'recall', 'f', 'false_alarm_rate') if summary[name] is not None))
+    write_outcome(json, {'motion': summary})
+    return summary
+
+
+def _run_flow(model, pairs, baselines, device, precision, threads, **enlargement):
+    """Run a model over pairs of images."""
+    from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
+    from geo_perception.evaluation.flow_run import evaluate_flow
+    from geo_perception.evaluation.training_overlap import refuse_training_data
+    from geo_perception.inference.geometry import GeometryPipeline
+
+    pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads)
+    opened = open_flow_pairs(pairs)
+    if isinstance(opened, RecordedPairs):
+        refuse_training_data(pipeline.model, pairs, opened.sequence)
+    return evaluate_flow(pipeline, opened, baselines, **enlargement)

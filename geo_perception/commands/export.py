@@ -94,7 +94,7 @@ def _relocalization_weights(metadata, state):
 
 
 def _geometry_weights(metadata, state):
-    """Return the same for depth and ego-motion; the network of the file has no mask decoder."""
+    """Return the same for depth, ego-motion and flow; no mask decoder is in the file."""
     from dataclasses import replace
 
     from geo_perception.networks.egomotion import EgoMotionNet
@@ -105,4 +105,5 @@ def _geometry_weights(metadata, state):
         if name != 'explainability'}}
     return (replace(metadata, arguments=arguments),
             {f'network.{name}': value for name, value in state.items()
-             if name.startswith(('depth.', 'egomotion.')) and not name.startswith(unused)})
+             if name.startswith(('depth.', 'egomotion.', 'flow.'))
+             and not name.startswith(unused)})

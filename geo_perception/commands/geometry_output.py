@@ -11,8 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from geo_perception.datasets.flow_files import flo_bytes, kitti_flow_bytes
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
 from geo_perception.geometry.se3 import quaternion_from_matrix
+from geo_perception.inference.flow_picture import flow_picture
 from geo_perception.inference.preview import preview
 from geo_perception.model_file import write_atomically
 from geo_perception.progress import track
@@ -23,14 +25,16 @@ COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 
            'reason', 'warning')
 
 
-def write_geometry(pipeline, sequence, output):
+def write_geometry(pipeline, sequence, output, flow=False, motion=False):
     """
     Run a geometry pipeline over images and write all that it says.
 
     Files: ``depth_png/`` (16 bits, millimetres, 0 = unknown or beyond 65.5 m; only where the
     scale is known), ``depth_npy/`` (float32, NaN = unknown), ``preview/``, ``frames.csv``,
     ``camera.json`` (of the depth images), and the trajectory in TUM's and KITTI's form, a piece
-    for each time the odometry started anew.
+    for each time the odometry started anew. With ``flow``: ``flow_flo/``, ``flow_png/`` (KITTI's
+    form) and ``flow_preview/`` (image, full and rigid flow), from each image to the next one. With
+    ``motion``: ``motion_mask/`` (255 where it moves by itself) and ``motion_score/``.
 
     Parameters
     ----------
@@ -40,6 +44,8 @@ def write_geometry(pipeline, sequence, output):
         Images.
     output : str or pathlib.Path
         Folder; it is created.
+    flow, motion : bool
+        Whether these are wanted as well.
 
     Returns
     -------
@@ -49,22 +55,30 @@ def write_geometry(pipeline, sequence, output):
     Raises
     ------
     ModelFileError
-        When the folder cannot be written.
+        When the folder cannot be written, or flow is wanted of a model that has none.
 
     """
     folder = Path(output)
     rows, pieces, camera = [], [], None
     counts = {'images': len(sequence), 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0}
-    metric, warnings = None, []
+    metric, warnings, names = None, [], {}
+    if flow or motion:
+        pipeline.prepare_flow()
+        counts['flow'] = 0
     for i in track(range(len(sequence)), 'Depth and odometry'):
         try:
             frame = sequence[i]
-            depth, odometry, row = _process(pipeline, frame)
+            depth, odometry, row, moved = _process(pipeline, frame, flow or motion)
         except (ImageError, RecordingError) as error:
             counts['failed'] += 1
             rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': int(sequence.stamps[i]),
                          'reason': str(error)})
             continue
+        names[frame.stamp] = f'{i:06d}', frame.image
+        if moved is not None:
+            counts['flow'] += 1
+            _write_flow(folder, *names[moved.earlier_stamp], moved, flow, motion)
+            names = {frame.stamp: names[frame.stamp]}
         known = np.isfinite(depth.depth).any()
         if known:
             counts['depth'] += 1
@@ -124,17 +138,39 @@ def summary_sentence(summary):
     return '\n'.join([*lines, *summary['warnings']])
 
 
-def _process(pipeline, frame):
-    """Return depth, odometry or None, and what the table says about one frame."""
+def _process(pipeline, frame, flow):
+    """Return depth, odometry or None, what the table says about one frame, and flow or None."""
     if frame.camera is None:
         return pipeline.depth_only(frame.image, None), None, {
-            'reason': 'the image has no intrinsics'}
-    result = pipeline(frame.image, frame.camera, frame.stamp)
+            'reason': 'the image has no intrinsics'}, None
+    result = pipeline(frame.image, frame.camera, frame.stamp, flow)
     row = {'reset': result.reset, 'reason': result.reason, 'warning': result.warning}
     if result.odometry is not None:
         row.update(residual=f'{result.odometry.residual:.4f}',
                    standing=int(result.odometry.standing))
-    return result.depth, result.odometry, row
+    if result.flow is not None and result.flow.reason:
+        row['warning'] = ' '.join(filter(None, [row['warning'], result.flow.reason]))
+    return result.depth, result.odometry, row, result.flow
+
+
+def _write_flow(folder, name, image, estimate, flow, motion):
+    """Write the flow from an image to the next, and what moves in it."""
+    known = estimate.forward
+    if flow:
+        write_atomically(folder / 'flow_flo' / f'{name}.flo', flo_bytes(known.flow))
+        write_atomically(folder / 'flow_png' / f'{name}.png', kitti_flow_bytes(known.flow))
+        lengths = np.linalg.norm(known.flow, axis=-1)
+        longest = float(np.quantile(lengths, 0.99))
+        height, width = lengths.shape
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        pictures = [small, *(flow_picture(f, longest) for f in (known.flow, known.rigid))]
+        _write_image(folder / 'flow_preview' / f'{name}.jpg',
+                     np.concatenate(pictures)[..., ::-1])
+    if motion:
+        _write_image(folder / 'motion_mask' / f'{name}.png', np.uint8(255) * known.moving)
+        buffer = io.BytesIO()
+        np.save(buffer, known.score)
+        write_atomically(folder / 'motion_score' / f'{name}.npy', buffer.getvalue())
 
 
 def _write_depth(folder, name, depth, image):

@@ -10,7 +10,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
           device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
           dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
-          camera_height: float = 0.0, camera_pitch: float = 0.0):
+          camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
+          motion: bool = False):
     """
     Run a model over images and keep its answers.
 
@@ -53,6 +54,11 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Geometry: metres over the ground, for ``camera_height``.
     camera_pitch : float
         Geometry: how far the camera looks down, radians, for ``camera_height``.
+    flow : bool
+        Geometry: optical flow from each image to the next as well: flow_flo, flow_png (KITTI's
+        form), flow_preview.
+    motion : bool
+        Geometry: what moves by itself as well: motion_mask (255 where it does), motion_score.
 
     Returns
     -------
@@ -70,13 +76,16 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic)
     loaded = load_model_file(model)
     job = loaded.metadata.job
+    if (flow or motion) and job != 'geometry':
+        raise ConfigurationError(f'--flow and --motion are for models of geometry, and {model} is '
+                                 f'for {job}')
     if job == 'relocalization':
         summary = _relocalize(loaded, sequence, output, dense, samples=samples, **options)
     elif job == 'geometry':
         if scale == 'odometry':
             raise ConfigurationError('scale "odometry" needs true distances, which only the node '
                                      'gets; choose model, camera_height, constant or none')
-        summary = _see(loaded, sequence, output, scale=ScaleOptions(
+        summary = _see(loaded, sequence, output, flow, motion, scale=ScaleOptions(
             scale, metres_per_unit, camera_height, camera_pitch), **options)
     else:
         raise ModelFileError(f'model file {model} is for {job}, which infer does not know')
@@ -84,12 +93,12 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     return summary
 
 
-def _see(model, sequence, output, **options):
-    """Write depth and odometry."""
+def _see(model, sequence, output, flow, motion, **options):
+    """Write depth and odometry, and flow and what moves where they are wanted."""
     from geo_perception.commands.geometry_output import summary_sentence, write_geometry
     from geo_perception.inference.geometry import GeometryPipeline
 
-    summary = write_geometry(GeometryPipeline(model, **options), sequence, output)
+    summary = write_geometry(GeometryPipeline(model, **options), sequence, output, flow, motion)
     print(summary_sentence(summary))
     return summary
 

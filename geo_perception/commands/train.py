@@ -6,7 +6,9 @@
 from typing import Literal
 
 # What is trained where no configuration is given: the systems as published.
-PUBLISHED = {'sfmlearner': 'config/sfmlearner.yaml', 'geonet': 'config/geonet_rigid.yaml'}
+PUBLISHED = {('sfmlearner', 'rigid'): 'config/sfmlearner.yaml',
+             ('geonet', 'rigid'): 'config/geonet_rigid.yaml',
+             ('geonet', 'flow'): 'config/geonet_flow.yaml'}
 
 
 def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
@@ -17,8 +19,8 @@ def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
     ----------
     system : str
         ``relocalization``: PoseNet and its successors, from images with poses; ``sfmlearner``,
-        ``geonet``: depth and ego-motion, from video with intrinsics; as published, unless
-        ``--config`` says otherwise.
+        ``geonet``: depth and ego-motion, from video with intrinsics, and with ``--stage flow``
+        optical flow on top of them; as published, unless ``--config`` says otherwise.
 
     """
     # The arguments of a training never come here, see `run`.
@@ -126,16 +128,19 @@ def _command_line(system, arguments, callbacks):
 
     from geo_perception.commands.usage import OneSentence
     from geo_perception.training.checkpoint_io import AtomicCheckpointIO
-    from geo_perception.errors import ConfigurationError
     from geo_perception.share import share_file
     from geo_perception.training.monitoring import ProgressBar, ProgressLog
 
-    recipe = PUBLISHED.get(system)
+    stage = _stage(arguments) if system == 'geonet' else 'rigid'
+    recipe = PUBLISHED.get((system, stage))
     if recipe is not None and not any(a.split('=')[0] in ('--config', '-c') for a in arguments):
         arguments = ['--config', str(share_file(recipe)), *arguments]
     if system == 'relocalization':
         from geo_perception.training.relocalization import RelocalizationModule as Module
         from geo_perception.training.relocalization_data import RelocalizationData as Data
+    elif stage == 'flow':
+        from geo_perception.training.flow import FlowModule as Module
+        from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
     else:
         from geo_perception.training.view_synthesis import ViewSynthesisModule as Module
         from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
@@ -152,13 +157,18 @@ def _command_line(system, arguments, callbacks):
             parser.add_argument('--resume', default=None, type=str,
                                 help='Checkpoint to go on from (last.ckpt).')
             if system == 'geonet':
-                parser.add_argument('--stage', default='rigid', type=Literal['rigid', 'flow'],
-                                    help='What to train: depth and ego-motion (rigid).')
+                parser.add_argument('--stage', default=stage, type=Literal['rigid', 'flow'],
+                                    help='What to train: depth and ego-motion (rigid), or optical '
+                                         'flow on top of them (flow).')
+            if stage == 'flow':
+                parser.add_argument('--init', default='', type=str,
+                                    help='Checkpoint or model file with depth and ego-motion.')
+                parser.link_arguments('init', 'model.init')
 
         def before_instantiate_classes(self):
-            if getattr(self.config, 'stage', 'rigid') != 'rigid':
-                raise ConfigurationError(f'train geonet --stage {self.config.stage} is not there '
-                                         'yet; --stage rigid trains depth and ego-motion')
+            if stage == 'flow' and not self.config.init and self.config.resume:
+                # A checkpoint of flow holds depth and ego-motion, too.
+                self.config.model.init = self.config.resume
             logger = getattr(self.config.trainer.logger, 'init_args', {})
             if 'save_dir' in logger:
                 logger.save_dir = str(Path(logger.save_dir).absolute())
@@ -183,6 +193,15 @@ def _command_line(system, arguments, callbacks):
             'callbacks': [*callbacks, ProgressBar() if sys.stderr.isatty() else ProgressLog()]})
     cli.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     return cli
+
+
+def _stage(arguments):
+    """Return which stage of GeoNet is asked for: it decides which options there are."""
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition('=')
+        if name == '--stage':
+            return value or (arguments[i + 1] if i + 1 < len(arguments) else '')
+    return 'rigid'
 
 
 def _report(trainer, best, last, waiting, json_path):

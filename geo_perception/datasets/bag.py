@@ -10,12 +10,13 @@ import numpy as np
 
 from geo_perception.datasets.bag_file import BagFile
 from geo_perception.datasets.bag_poses import in_order, PoseReader, stamp_of
-from geo_perception.datasets.bag_topics import choose_camera_info_topic, choose_depth_topic
-from geo_perception.datasets.bag_topics import choose_image_topic, choose_right_topic
+from geo_perception.datasets.bag_topics import (
+    choose_camera_info_topic, choose_depth_topic, choose_flow_topic, choose_image_topic,
+    choose_motion_mask_topic, choose_right_topic)
 from geo_perception.datasets.camera_info import camera_from_info, info_numbers
 from geo_perception.datasets.frame import Frame
 from geo_perception.errors import ImageError, RecordingError
-from geo_perception.image_codec import decode_depth, decode_rgb
+from geo_perception.image_codec import decode_array, decode_depth, decode_flow, decode_rgb
 
 # Images of one instant: depth of another camera of the device, and the other eye of a stereo pair.
 _DEPTH_REACH_NS = 20_000_000
@@ -35,8 +36,9 @@ class BagSequence:
     ``pose_frame`` names another; an Odometry gives the pose of its ``child_frame_id``. Poses of a
     body are moved to the camera through the bag's TF.
 
-    Depth comes from the one depth topic that has the camera's frame, the right image and the
-    baseline from a stereo pair that is rectified.
+    Depth comes from the one depth topic that has the camera's frame, so do flow and the mask of
+    what moves; the right image and the baseline come from a stereo pair that is rectified. Flow
+    leads to the next image of the bag: where that was left out for want of a pose, so is the flow.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ class BagSequence:
     with_poses : bool
         False keeps all frames and reads no poses.
     image_only : bool
-        True leaves depth and right image out.
+        True leaves out all but the image.
 
     Attributes
     ----------
@@ -82,10 +84,13 @@ class BagSequence:
                                               camera_info_topic)
         self._depth_topic = None if image_only else choose_depth_topic(bag, self._frame_id)
         self._right_topic = None if image_only else choose_right_topic(bag, self.image_topic)
+        self._flow_topic = None if image_only else choose_flow_topic(bag, self._frame_id)
+        self._mask_topic = None if image_only else choose_motion_mask_topic(bag, self._frame_id)
         reader = PoseReader(bag, pose_topic, pose_frame) if with_poses else None
 
         images = {t: _ImageIndex() for t in (self.image_topic, self._depth_topic,
-                                             self._right_topic) if t}
+                                             self._right_topic, self._flow_topic,
+                                             self._mask_topic) if t}
         calibrations = _Calibrations('rect' in self.image_topic.rpartition('/')[2])
         for topic, position, message in bag.messages(
                 {*images, *([info_topic] if info_topic else []),
@@ -102,11 +107,13 @@ class BagSequence:
         self._baseline = self._find_baseline()
         self._positions = self._images[self.image_topic].positions
         self._stamps = self._images[self.image_topic].stamps
+        # Whether an image is followed by the one that follows it in the bag.
+        self._followed = np.ones(len(self._stamps), bool)
         self._poses, self.world_frame, self.pose_topic = None, '', None
         if reader:
             poses, valid, self.world_frame, self.pose_topic = reader.camera_poses(
                 self._stamps, self._frame_id)
-            self._poses = poses[valid]
+            self._poses, self._followed = poses[valid], np.append(valid[1:], True)[valid]
             self._stamps, self._positions = self._stamps[valid], self._positions[valid]
             _logger.info('%s: %d images of %s with poses of %s in %s', path, len(self),
                          self.image_topic, self.pose_topic, self.world_frame)
@@ -127,11 +134,15 @@ class BagSequence:
         depth = self._read_beside(self._depth_topic, stamp, _DEPTH_REACH_NS, decode_depth)
         right = self._read_beside(self._right_topic, stamp, _STEREO_REACH_NS, decode_rgb) \
             if self._baseline else None
+        flow = self._read_same_size(self._flow_topic, stamp, decode_flow, image) \
+            if self._followed[index] else None
         return Frame(
             stamp=stamp, image=image, name=name,
             camera=self._calibrations.at(stamp, image.shape[1], image.shape[0], self._frame_id),
             T_world_camera=None if self._poses is None else self._poses[index].copy(),
-            depth=depth, right=right, baseline=None if right is None else self._baseline)
+            depth=depth, flow=flow,
+            motion_mask=self._read_same_size(self._mask_topic, stamp, decode_array, image),
+            right=right, baseline=None if right is None else self._baseline)
 
     @property
     def stamps(self):
@@ -142,6 +153,16 @@ class BagSequence:
     def poses(self):
         """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
         return self._poses
+
+    def _read_same_size(self, topic, stamp, decode, image):
+        """Return what another topic says about each pixel of an image, or None."""
+        found = self._read_beside(topic, stamp, _STEREO_REACH_NS, decode)
+        if found is not None and found.shape[:2] != image.shape[:2]:
+            (height, width), (rows, columns) = image.shape[:2], found.shape[:2]
+            raise ImageError(f'{topic}@{stamp} of {self._bag.path} has {columns}x{rows} pixels, '
+                             f'but the image that it is about has {width}x{height}; record both '
+                             'at one size')
+        return found
 
     def _read_beside(self, topic, stamp, reach, decode):
         """Return the image of another topic nearest in time, or None out of reach."""

@@ -153,6 +153,56 @@ def choose_depth_topic(bag, frame_id):
     return raw[0] if len(raw) == 1 else None
 
 
+def choose_flow_topic(bag, frame_id):
+    """
+    Return the only topic with optical flow of a camera: 32FC2 and the camera's frame.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    frame_id : str
+        Optical frame of the image.
+
+    Returns
+    -------
+    str or None
+
+    """
+    return _only_beside(bag, frame_id, {'flow'}, ('32FC2',), {'rigid'})
+
+
+def choose_motion_mask_topic(bag, frame_id):
+    """
+    Return the only topic that says what moves by itself: a mask with the camera's frame.
+
+    Parameters
+    ----------
+    bag : BagFile
+        The bag.
+    frame_id : str
+        Optical frame of the image.
+
+    Returns
+    -------
+    str or None
+
+    """
+    return _only_beside(bag, frame_id, {'motion', 'mask'}, ('mono8', '8UC1'), set())
+
+
+def _only_beside(bag, frame_id, named, encodings, unlike):
+    """Return the only raw image topic with these words, frame and encodings, or None."""
+    found = []
+    for topic in bag.of_type(IMAGES[0]):
+        fits = named <= words(topic) and not words(topic) & unlike
+        message = bag.first(topic) if fits else None
+        if message is not None and message.header.frame_id == frame_id \
+                and message.encoding in encodings:
+            found.append(topic)
+    return found[0] if len(found) == 1 else None
+
+
 def choose_right_topic(bag, image_topic):
     """
     Return the image topic of the right-hand camera of a stereo pair.

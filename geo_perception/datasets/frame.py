@@ -3,7 +3,7 @@
 
 """Frame and Sequence: what every recording format is turned into."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Protocol
 
 import numpy as np
@@ -31,6 +31,11 @@ class Frame:
     depth : np.ndarray, optional
         (H, W) float32 metres along the optical axis, NaN where unknown, registered to ``image``;
         it may have a size of its own.
+    flow : np.ndarray, optional
+        (H, W, 2) float32 pixels to the next frame of the sequence, u right, v down, NaN where
+        unknown.
+    motion_mask : np.ndarray, optional
+        (H, W) uint8, 255 where the visible surface moves by itself, else 0.
     right : np.ndarray, optional
         Right image of a rectified stereo pair, (H, W, 3) uint8 RGB.
     baseline : float, optional
@@ -44,6 +49,8 @@ class Frame:
     camera: Optional[Camera] = None
     T_world_camera: Optional[np.ndarray] = None
     depth: Optional[np.ndarray] = None
+    flow: Optional[np.ndarray] = None
+    motion_mask: Optional[np.ndarray] = None
     right: Optional[np.ndarray] = None
     baseline: Optional[float] = None
 
@@ -101,8 +108,13 @@ class SlicedSequence:
         return len(self._indices)
 
     def __getitem__(self, index):
-        """Read one frame."""
-        return self.whole[int(self._indices[index])]
+        """Read one frame; flow leads to the next frame of the whole, so it may be left out."""
+        index = range(len(self))[index]
+        frame = self.whole[int(self._indices[index])]
+        ends = index + 1 == len(self)
+        if frame.flow is None or ends or self._indices[index + 1] == self._indices[index] + 1:
+            return frame
+        return replace(frame, flow=None)
 
     @property
     def stamps(self):

@@ -66,12 +66,35 @@ def read_depth(path, units_per_metre):
         When it is not such a picture.
 
     """
-    raw = _read(path, cv2.IMREAD_UNCHANGED)
+    raw = read_raw(path)
     if raw.dtype != np.uint16 or raw.ndim != 2:
         raise ImageError(f'{path} is not a depth image: 16 bits and one channel are expected, it '
                          f'has {raw.dtype} and shape {raw.shape}')
     invalid = (raw == 0) | (raw == 65535)
     return np.where(invalid, np.float32(np.nan), raw / np.float32(units_per_metre))
+
+
+def read_raw(path):
+    """
+    Return the numbers in a picture as they are.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any picture that OpenCV reads.
+
+    Returns
+    -------
+    np.ndarray
+        (H, W) or (H, W, C), uint8 or uint16; channels in OpenCV's order.
+
+    Raises
+    ------
+    ImageError
+        When it is not a whole picture.
+
+    """
+    return _read(path, cv2.IMREAD_UNCHANGED)
 
 
 def nominal_stamps(count, rate=NOMINAL_HZ):

@@ -90,7 +90,31 @@ def rectified_camera(day, index):
         When the file lacks the camera or holds nonsense.
 
     """
-    path = day / CALIBRATION
+    return camera_in_file(day / CALIBRATION, index)
+
+
+def camera_in_file(path, index):
+    """
+    Return a rectified camera of a calibration file, see `rectified_camera`.
+
+    Parameters
+    ----------
+    path : Path
+        File like `CALIBRATION`.
+    index : int
+        0, 1 (grey), 2, 3 (colour).
+
+    Returns
+    -------
+    camera, offset
+        As from `rectified_camera`.
+
+    Raises
+    ------
+    RecordingError
+        When the file lacks the camera or holds nonsense.
+
+    """
     values = read_calibration(path)
     P = _value(values, f'P_rect_0{index}', 12, path).reshape(3, 4)
     width, height = _value(values, f'S_rect_0{index}', 2, path)

@@ -9,7 +9,9 @@ from typing import Optional
 import numpy as np
 
 from geo_perception.errors import ModelFileError
+from geo_perception.geometry.se3 import make_transform
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
+from geo_perception.inference.flow import FlowEstimate, FlowNetwork
 from geo_perception.inference.motion import build_motion, View
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
@@ -42,6 +44,8 @@ class GeometryResult:
         Why ``odometry`` is None, one sentence; empty if it is not.
     warning : str
         What makes the results doubtful though there are some, one sentence; mostly empty.
+    flow : FlowEstimate or None
+        From and to the frame before, where it was asked for; None without odometry.
 
     """
 
@@ -51,6 +55,7 @@ class GeometryResult:
     scale: Scale
     reason: str = ''
     warning: str = ''
+    flow: Optional[FlowEstimate] = None
 
 
 class GeometryPipeline:
@@ -79,9 +84,12 @@ class GeometryPipeline:
         self._rectifier = Rectifier(metadata.preprocessing)
         self._scale = ScaleEstimator(scale, model)
         self._depth_network = DepthNetwork(model, device, precision, threads)
+        self._motion = build_motion(model, device, precision, threads)
         self._odometry = VisualOdometry(
-            build_motion(model, device, precision, threads),
+            self._motion,
             MotionCalibration.from_model(model), _trained_interval(model))
+        self._flow_options = {'device': device, 'precision': precision, 'threads': threads}
+        self._flow_network, self._view = None, None
         self._last = None
 
     @classmethod
@@ -114,7 +122,24 @@ class GeometryPipeline:
         """
         return self._depth_network.describe()
 
-    def __call__(self, image, camera, stamp):
+    def prepare_flow(self, smoothing=0.0):
+        """
+        Load the flow network; otherwise that happens with the first flow that is asked for.
+
+        Parameters
+        ----------
+        smoothing : float
+            How much of the motion score of the frame before is carried along, 0..1.
+
+        Raises
+        ------
+        ModelFileError
+            When the model has none, or it is damaged.
+
+        """
+        self._flow_network = FlowNetwork(self.model, **self._flow_options, smoothing=smoothing)
+
+    def __call__(self, image, camera, stamp, flow=False):
         """
         Process the next image of the camera.
 
@@ -126,6 +151,8 @@ class GeometryPipeline:
             Of that image; distortion is removed here.
         stamp : int
             Nanoseconds.
+        flow : bool
+            Whether flow from and to the frame before is wanted, and what moves by itself.
 
         Returns
         -------
@@ -147,13 +174,57 @@ class GeometryPipeline:
         depth = self._depth_of(crop, ratio)
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
-        step = self._odometry.update(View(crop, depth, camera, stamp, ratio),
-                                     scale.metres_per_unit)
+        view = View(crop, depth, camera, stamp, ratio)
+        step = self._odometry.update(view, scale.metres_per_unit)
         result = GeometryResult(
             _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
-            ' '.join(filter(None, [_focal_warning(ratio), step.warning])))
+            ' '.join(filter(None, [_focal_warning(ratio), step.warning])),
+            self._flow(view, step, scale) if flow else None)
+        if step.estimate is not None or self._odometry.reference is view:
+            self._view = view
         self._last = stamp, result
         return result
+
+    def flow_of_pair(self, image, other, camera, interval):
+        """
+        Return the flow between two images by themselves; nothing is remembered.
+
+        Parameters
+        ----------
+        image, other : np.ndarray
+            The earlier and the later one, (H, W, 3) uint8 RGB.
+        camera : Camera
+            Of both.
+        interval : float
+            Seconds between them.
+
+        Returns
+        -------
+        FlowEstimate
+
+        """
+        views = []
+        for i, picture in enumerate((image, other)):
+            crop, straight = self._rectifier(picture, camera)
+            ratio = self._depth_network.focal_ratio(straight)
+            views.append(View(crop, self._depth_of(crop, ratio), straight,
+                              round(i * interval * 1e9), ratio))
+        if self._flow_network is None:
+            self.prepare_flow()
+        self._flow_network.reset()
+        return self._flow_network(*views, self._motion((), *views))
+
+    def _flow(self, view, step, scale):
+        """Return the flow from and to the frame before, None where there is no motion."""
+        if self._flow_network is None:
+            self.prepare_flow()
+        if step.estimate is None:
+            self._flow_network.reset()
+            return None
+        T = step.estimate.motion
+        # The networks have a unit of their own.
+        units = scale.metres_per_unit if step.estimate.metric else 1.0
+        return self._flow_network(self._view, view, make_transform(T[:3, :3], T[:3, 3] / units))
 
     def depth_only(self, image, camera):
         """
@@ -203,7 +274,9 @@ class GeometryPipeline:
     def reset(self):
         """Forget earlier frames; the next one is the new origin of odometry."""
         self._odometry.reset()
-        self._last = None
+        self._view, self._last = None, None
+        if self._flow_network is not None:
+            self._flow_network.reset()
 
     def _depth_of(self, crop, ratio):
         """Return the depth in units of the network; of a covered lens nothing is known."""

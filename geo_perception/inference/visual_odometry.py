@@ -178,6 +178,11 @@ class VisualOdometry:
         self._metric = False
         self.reset()
 
+    @property
+    def reference(self):
+        """Return the frame that the next one is compared with, a View, None without any."""
+        return self._reference
+
     def reset(self):
         """Forget all frames; the next one is the new origin."""
         self._key = self._last = None

@@ -107,6 +107,26 @@ def image_distance(x, y, reflect=False):
     return _distance(x, y, reflect, SSIM_SHARE)
 
 
+def masked_mean(values, valid):
+    """
+    Return the mean of valid values, 0 where there is none.
+
+    Parameters
+    ----------
+    values : torch.Tensor
+        Finite.
+    valid : torch.Tensor
+        Bool, same shape.
+
+    Returns
+    -------
+    torch.Tensor
+        A number.
+
+    """
+    return (values * valid).sum() / valid.sum().clamp_min(1)
+
+
 def photometric_residual(target, source, depth, T_source_target, K):
     """
     Return how different a source image is from the target after warping it there.

@@ -19,7 +19,8 @@ from geo_perception.geometry.projection import (
     invert_rigid, pose_vector_to_matrix, project_rays, pyramid_intrinsics, SMALLEST_Z,
     viewing_rays)
 from geo_perception.geometry.sampling import area_pyramid, sample
-from geo_perception.losses.photometric import image_distance, Windows, windows
+from geo_perception.losses.photometric import (
+    image_distance, masked_mean, Windows, windows)
 from geo_perception.losses.smoothness import edge_aware, mean_normalised, second_order
 
 # Breaks ties between warped and unwarped images that are equally good.
@@ -266,7 +267,7 @@ class ViewSynthesisLoss:
             difference = ((z - there).abs() / (z + there).clamp_min(SMALLEST_Z)).clamp(0, 1)
             cost = cost * (1 - difference).detach()
             # Outside there is no depth to agree with, whatever the images count below.
-            difference = _masked_mean(difference, valid)
+            difference = masked_mean(difference, valid)
         if options.border == 'published':
             valid = torch.ones_like(valid)
         if options.auto_mask:
@@ -286,10 +287,10 @@ class ViewSynthesisLoss:
         if weight is not None:
             cost = cost * weight
         if not self.options.minimum_reprojection:
-            return cost.shape[1] * _masked_mean(cost, valid)
+            return cost.shape[1] * masked_mean(cost, valid)
         cost = cost.masked_fill(~valid, torch.inf).amin(1)
         seen = cost.isfinite()
-        return _masked_mean(cost.masked_fill(~seen, 0.0), seen)
+        return masked_mean(cost.masked_fill(~seen, 0.0), seen)
 
 
 class _Pair(NamedTuple):
@@ -314,8 +315,3 @@ class _Pair(NamedTuple):
     rays: torch.Tensor
     offset: torch.Tensor
     still: Optional[torch.Tensor]
-
-
-def _masked_mean(values, valid):
-    """Return the mean of valid values, 0 where there is none."""
-    return (values * valid).sum() / valid.sum().clamp_min(1)

@@ -87,9 +87,82 @@ class ResNetEncoder(nn.Module):
         return maps
 
 
-class DispNetResNet50(nn.Module):
+class ResNetPyramid(nn.Module):
+    """
+    Maps at four scales, each finer one made with the help of the coarser (geonet.md 1.2, 1.4).
+
+    Subclasses say with `activate` what the layers of prediction mean.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels of the input and of each map.
+    width : float
+        Factor on all other numbers of channels.
+    momentum : float
+        Of the statistics of batch norm.
+
+    """
+
+    # Of the height and width of the input.
+    multiple = 8
+
+    def __init__(self, n_in, n_out, width, momentum):
+        super().__init__()
+        self.encoder = ResNetEncoder(n_in, width, momentum)
+        *skips, n = self.encoder.channels
+        self.up, self.merge = nn.ModuleList(), nn.ModuleList()
+        self.predict = nn.ModuleList()
+        for level, channels in zip(range(len(DECODER), 0, -1), DECODER):
+            channels = scaled(channels, width)
+            self.up.append(up_convolution(n, channels, momentum))
+            skip = skips[level - 2] if level > 1 else 0
+            self.merge.append(Block(EvenConv2d, channels + skip + n_out * (level < COARSEST),
+                                    channels, 3, momentum))
+            if level <= COARSEST:
+                self.predict.append(EvenConv2d(channels, n_out, 3))
+            n = channels
+        initialise_glorot(self)
+
+    def activate(self, raw):
+        """Return a map from the linear output of its layer."""
+        raise NotImplementedError
+
+    def forward(self, x):
+        """
+        Return the maps.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Shape (B, C, H, W), multiples of 8.
+
+        Returns
+        -------
+        list of torch.Tensor
+            Shapes (B, D, H / 2^s, W / 2^s), the finest first.
+
+        """
+        *maps, x = self.encoder(x)
+        results = []
+        for i, (up, merge) in enumerate(zip(self.up, self.merge)):
+            level = len(self.up) - i
+            parts = [up(x)]
+            if level > 1:
+                parts = [cut_to(parts[0], maps[level - 2]), maps[level - 2]]
+            if results:
+                parts.append(F.interpolate(results[0], scale_factor=2))
+            x = merge(torch.cat(parts, 1))
+            if level <= COARSEST:
+                results.insert(0, self.activate(self.predict[COARSEST - level](x)))
+        return results
+
+
+class DispNetResNet50(ResNetPyramid):
     """
     Disparity at four scales from one image (geonet.md section 1.2).
+
+    Images are in [-1, 1]; disparity is inverse depth in 0.01..5.01.
 
     Parameters
     ----------
@@ -105,55 +178,11 @@ class DispNetResNet50(nn.Module):
 
     """
 
-    # Of the height and width of the input.
-    multiple = 8
-
     def __init__(self, width=1.0, momentum=BATCH_NORM_MOMENTUM):
-        super().__init__()
         if width <= 0:
             raise ConfigurationError(f'dispnet_resnet50 needs a width above 0, not {width}')
-        self.encoder = ResNetEncoder(3, width, momentum)
-        *skips, n = self.encoder.channels
-        self.up, self.merge = nn.ModuleList(), nn.ModuleList()
-        self.predict = nn.ModuleList()
-        for level, channels in zip(range(len(DECODER), 0, -1), DECODER):
-            channels = scaled(channels, width)
-            self.up.append(up_convolution(n, channels, momentum))
-            skip = skips[level - 2] if level > 1 else 0
-            self.merge.append(Block(EvenConv2d, channels + skip + (level < COARSEST), channels,
-                                    3, momentum))
-            if level <= COARSEST:
-                self.predict.append(EvenConv2d(channels, 1, 3))
-            n = channels
-        initialise_glorot(self)
+        super().__init__(3, 1, width, momentum)
 
-    def forward(self, images):
-        """
-        Return disparities.
-
-        Parameters
-        ----------
-        images : torch.Tensor
-            In [-1, 1], shape (B, 3, H, W), multiples of 8.
-
-        Returns
-        -------
-        list of torch.Tensor
-            Inverse depth in 0.01..5.01, shapes (B, 1, H / 2^s, W / 2^s), the finest first.
-
-        """
-        *maps, x = self.encoder(images)
-        disparities = []
-        for i, (up, merge) in enumerate(zip(self.up, self.merge)):
-            level = len(self.up) - i
-            parts = [up(x)]
-            if level > 1:
-                parts = [cut_to(parts[0], maps[level - 2]), maps[level - 2]]
-            if disparities:
-                parts.append(F.interpolate(disparities[0], scale_factor=2))
-            x = merge(torch.cat(parts, 1))
-            if level <= COARSEST:
-                raw = self.predict[COARSEST - level](x)
-                disparities.insert(0, DISPARITY_SCALE * torch.sigmoid(raw)
-                                   + SMALLEST_DISPARITY)
-        return disparities
+    def activate(self, raw):
+        """Return disparity."""
+        return DISPARITY_SCALE * torch.sigmoid(raw) + SMALLEST_DISPARITY

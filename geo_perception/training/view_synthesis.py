@@ -105,10 +105,9 @@ class ViewSynthesisModule(lightning.LightningModule):
         self._egomotion_name = egomotion
         self._egomotion_arguments = {**(egomotion_arguments or {}), 'sources': sources}
         self.depth = build_depth_network(depth, self._depth_arguments)
-        if hasattr(self.depth, 'load_pretrained'):
-            self.depth.load_pretrained()
         self.egomotion = build_by_name('ego-motion', EGOMOTION, egomotion,
                                        self._egomotion_arguments)
+        self._initialise()
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
             raise ConfigurationError(f'model.size is {list(size)}; {depth} takes a height and a '
@@ -141,6 +140,11 @@ class ViewSynthesisModule(lightning.LightningModule):
         self._metrics: Dict[str, float] = {}
         self._motion_calibration: Optional[MotionCalibration] = None
         self._training_camera: Optional[TrainingCamera] = None
+
+    def _initialise(self):
+        """Take weights from elsewhere, where there are any."""
+        if hasattr(self.depth, 'load_pretrained'):
+            self.depth.load_pretrained()
 
     def describe_data(self, summary, camera=None):
         """
@@ -225,10 +229,7 @@ class ViewSynthesisModule(lightning.LightningModule):
         seen = recolour(images, self.augmentation)
         if self.augmentation.legacy_colour_augmentation:
             images = seen
-        disparities, poses, masks, source_disparities = self.predict(
-            seen, K, self.loss.options.both_directions)
-        terms = self.loss(*split_snippet(images), K, disparities, poses, masks,
-                          source_disparities)
+        terms = self._terms(images, seen, K)
         self._snippets = batch['index'].tolist()
         # Of several processes all exchange gradients or none: there the gradient tells, to all.
         finite = torch.isfinite(terms['total'].detach()) or self.trainer.world_size > 1
@@ -240,6 +241,13 @@ class ViewSynthesisModule(lightning.LightningModule):
         for name, value in terms.items():
             self.log(f'train/{name}', value.detach(), prog_bar=name == 'total')
         return terms['total']
+
+    def _terms(self, images, seen, K):
+        """Return the loss of images, of which the networks see a copy in another light."""
+        disparities, poses, masks, source_disparities = self.predict(
+            seen, K, self.loss.options.both_directions)
+        return self.loss(*split_snippet(images), K, disparities, poses, masks,
+                         source_disparities)
 
     def on_before_optimizer_step(self, optimizer):
         """Make no step where a gradient is no number, though the loss is one."""
@@ -294,7 +302,14 @@ class ViewSynthesisModule(lightning.LightningModule):
                                   _true_motion(batch['poses'][i]), residuals[i].item()))
 
     def on_validation_epoch_end(self):
-        """Log what was collected; find the scale."""
+        """Log what was collected."""
+        error = self._measure()
+        for name, value in self._metrics.items():
+            self.log(f'val/{name}', value, prog_bar=True)
+        self.log('val/error', error)
+
+    def _measure(self):
+        """Make metrics of what was collected, find the scale; return what ranks checkpoints."""
         loss, ratio, scaled_error, motions, true_motions, residuals = (
             np.array(column) for column in zip(*self._outputs))
         self._outputs.clear()
@@ -309,10 +324,8 @@ class ViewSynthesisModule(lightning.LightningModule):
             # Several processes have every other snippet each.
             self._show('val/trajectory', trajectory_picture(
                 motions, true_motions, self._metrics.get('metres_per_unit')))
-        for name, value in self._metrics.items():
-            self.log(f'val/{name}', value, prog_bar=True)
         # Photometric loss does not rank models by the quality of their depth (sfmlearner.md 9).
-        self.log('val/error', self._metrics.get('abs_rel_median_scaled', self._metrics['loss']))
+        return self._metrics.get('abs_rel_median_scaled', self._metrics['loss'])
 
     def _learn_motion(self, motions, true_motions, residuals):
         """Find the scale of motions, and how wrong they are once it is applied."""
@@ -355,14 +368,21 @@ class ViewSynthesisModule(lightning.LightningModule):
         return {'optimizer': optimizer,
                 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
 
-    def on_save_checkpoint(self, checkpoint):
-        """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
+    def metadata(self):
+        """
+        Return the header of the model file as it is known now.
+
+        Returns
+        -------
+        Metadata
+
+        """
         calibration = {name: self._metrics[name]
                        for name in ('metres_per_unit', 'metres_per_unit_spread')
                        if name in self._metrics}
         if self._motion_calibration is not None:
             calibration.update(self._motion_calibration.entries())
-        header = asdict(Metadata(
+        return Metadata(
             job='geometry', architecture=self._depth_name,
             arguments={'depth': self._depth_arguments, 'egomotion_name': self._egomotion_name,
                        'egomotion': self._egomotion_arguments,
@@ -371,7 +391,11 @@ class ViewSynthesisModule(lightning.LightningModule):
             training_camera=self._training_camera, calibration=calibration,
             data={**self._data, 'epochs': self.current_epoch + 1, 'steps': self.global_step,
                   'seed': self.seed},
-            metrics=self._metrics, versions=describe_machine()))
+            metrics=self._metrics, versions=describe_machine())
+
+    def on_save_checkpoint(self, checkpoint):
+        """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
+        header = asdict(self.metadata())
         header['preprocessing'].pop('mean_image')
         checkpoint[CONTENT_KEY] = {'metadata': header, 'tensors': {}}
 

@@ -51,6 +51,11 @@ class Video:
         has none with a frame.
     poses : np.ndarray or None
         ``T_world_camera``, shape (N, 4, 4).
+    flows : list of np.ndarray or None
+        True flow to the next frame of a snippet, pixels of the resized images, NaN where unknown,
+        shape (H, W, 2); None where the recording has none with a frame.
+    motion_masks : list of np.ndarray or None
+        Not zero where the surface moves by itself, shape (H, W).
 
     """
 
@@ -59,6 +64,8 @@ class Video:
     snippets: np.ndarray
     depths: list
     poses: Optional[np.ndarray]
+    flows: list
+    motion_masks: list
 
 
 def load_video(sequence, preprocessing, length, step, name):
@@ -91,7 +98,8 @@ def load_video(sequence, preprocessing, length, step, name):
     snippets = consecutive_snippets(sequence.stamps, length, step)
     height, width = preprocessing.crop
     images = scratch_array(np.uint8, (len(sequence), height, width, 3))
-    K, depths = np.zeros((len(sequence), 3, 3), np.float32), []
+    K = np.zeros((len(sequence), 3, 3), np.float32)
+    depths, flows, masks = [], [], []
     for i in track(range(len(sequence)), 'Reading frames'):
         frame = sequence[i]
         if frame.camera is None:
@@ -104,8 +112,12 @@ def load_video(sequence, preprocessing, length, step, name):
         K[i] = camera.resized(resized.shape[1], resized.shape[0]).cropped(
             left, top, width, height).K
         depths.append(_matching_depth(frame, preprocessing))
+        # Of distorted images, and to the frame after this one.
+        straight = not frame.camera.distortion.any()
+        flows.append(_matching_flow(frame, preprocessing) if straight and step == 1 else None)
+        masks.append(_matching(frame.motion_mask, preprocessing) if straight else None)
     snippets = moving_snippets(snippets, image_motion(images))
-    return Video(images, K, snippets, depths, sequence.poses)
+    return Video(images, K, snippets, depths, sequence.poses, flows, masks)
 
 
 def _training_camera(sequence):
@@ -117,13 +129,26 @@ def _training_camera(sequence):
 
 def _matching_depth(frame, preprocessing):
     """Return the true depth that belongs to the resized image, or None."""
-    if frame.depth is None:
+    return _matching(frame.depth, preprocessing)
+
+
+def _matching(truth, preprocessing):
+    """Return what is true of each pixel of an image for the resized one, or None."""
+    if truth is None:
         return None
-    height, width = frame.depth.shape
+    height, width = truth.shape[:2]
     size = preprocessing.resized_size(width, height)
     # Nearest neighbour: a mean of near and far is neither.
-    depth = cv2.resize(frame.depth, size, interpolation=cv2.INTER_NEAREST)
-    return preprocessing.centre_crop(depth)
+    return preprocessing.centre_crop(cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST))
+
+
+def _matching_flow(frame, preprocessing):
+    """Return the true flow in pixels of the resized image, or None."""
+    if frame.flow is None:
+        return None
+    height, width = frame.flow.shape[:2]
+    size = np.array(preprocessing.resized_size(width, height), np.float32)
+    return _matching(frame.flow, preprocessing) * (size / [width, height]).astype(np.float32)
 
 
 class Snippets(Dataset):
@@ -156,6 +181,11 @@ class Snippets(Dataset):
         height, width = video.images.shape[1:3]
         depth = video.depths[centre]
         item['depth'] = (np.full((height, width), np.nan, np.float32) if depth is None else depth)
+        flow, mask = video.flows[centre], video.motion_masks[centre]
+        item['flow'] = (np.full((height, width, 2), np.nan, np.float32) if flow is None else flow)
+        # 0 or 1, and NaN where nobody says.
+        item['moving'] = (np.full((height, width), np.nan, np.float32) if mask is None
+                          else (mask != 0).astype(np.float32))
         item['poses'] = (np.full((len(frames), 4, 4), np.nan) if video.poses is None
                          else video.poses[frames])
         return item

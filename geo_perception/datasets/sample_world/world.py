@@ -33,13 +33,11 @@ class SampleFrame(Frame):
     """
     A frame with the truth that no sensor gives.
 
+    The flow of the last frame of a pass leads onwards, too: the world goes on. It is NaN where a
+    point is then behind the camera.
+
     Attributes
     ----------
-    flow : np.ndarray
-        (H, W, 2) float32 pixels to the next frame, u right, v down; NaN where the point is
-        then behind the camera. The last frame of a pass has one too: the world goes on.
-    motion_mask : np.ndarray
-        (H, W) uint8, 255 where the visible surface belongs to a moving object, else 0.
     T_world_right : np.ndarray
         4x4 pose of the right camera.
     right_depth : np.ndarray
@@ -47,8 +45,6 @@ class SampleFrame(Frame):
 
     """
 
-    flow: Optional[np.ndarray] = None
-    motion_mask: Optional[np.ndarray] = None
     T_world_right: Optional[np.ndarray] = None
     right_depth: Optional[np.ndarray] = None
 

@@ -1,0 +1,245 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The flow pipeline: two images in, full and rigid flow both ways and what moves by itself out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from geo_perception.errors import ModelFileError
+from geo_perception.geometry.camera import Camera
+from geo_perception.geometry.flow_consistency import consistent, round_trip
+from geo_perception.geometry.projection import rigid_flow
+from geo_perception.geometry.sampling import BORDERS, flow_warp
+from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.inference.depth import network_arguments
+from geo_perception.inference.engine import Engine
+from geo_perception.inference.flow_input import flow_input
+from geo_perception.inference.motion_score import MotionScore
+from geo_perception.inference.weights import build_network, load_weights
+from geo_perception.networks.flow import build_flow_network
+from geo_perception.networks.resflownet import INPUTS
+
+# Where more of what both images see moves by itself, or less is seen by both, it cannot be told
+# whether the camera moves or the world.
+LARGEST_MOVING, SMALLEST_SEEN = 0.6, 0.05
+
+
+@dataclass(frozen=True)
+class FlowField:
+    """
+    What is known of each pixel of one image.
+
+    Attributes
+    ----------
+    flow, rigid : np.ndarray
+        Full flow to the other image, and that of a scene that stands still, pixels, u right,
+        v down, float32, shape (h, w, 2); the latter NaN where its depth is unknown.
+    valid : np.ndarray
+        Whether the surface is seen in both images: the flow stays inside, and the flow back
+        agrees; bool, shape (h, w).
+    score : np.ndarray
+        How sure it is that the surface moves by itself, see
+        `geo_perception.inference.motion_score`, float32, shape (h, w), NaN where not valid.
+    moving : np.ndarray
+        Whether it does, bool, shape (h, w); nowhere where it cannot be told.
+
+    """
+
+    flow: np.ndarray
+    rigid: np.ndarray
+    valid: np.ndarray
+    score: np.ndarray
+    moving: np.ndarray
+
+
+@dataclass(frozen=True)
+class FlowEstimate:
+    """
+    Flow between two frames.
+
+    Attributes
+    ----------
+    forward : FlowField
+        Of the earlier image, to the later one.
+    backward : FlowField
+        Of the later image, to the earlier one.
+    camera : Camera
+        Of the pixels, without distortion.
+    earlier_stamp, later_stamp : int
+        Of both, nanoseconds.
+    reason : str
+        Why it cannot be told what moves, one sentence; empty if it can.
+
+    """
+
+    forward: FlowField
+    backward: FlowField
+    camera: Camera
+    earlier_stamp: int
+    later_stamp: int
+    reason: str = ''
+
+
+def has_flow(model):
+    """
+    Tell whether a model file holds a flow network.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for geometry.
+
+    Returns
+    -------
+    bool
+
+    """
+    return 'flow_name' in model.metadata.arguments
+
+
+class FlowNetwork:
+    """
+    The flow network of a model, with its engine.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for geometry.
+    device, precision, threads
+        As in `geo_perception.inference.engine.Engine`.
+    smoothing : float
+        How much of the score of the frame before is carried along, 0..1.
+
+    Raises
+    ------
+    ModelFileError
+        When it has no flow network, or something that it needs is missing, of the wrong shape or
+        not finite.
+
+    """
+
+    def __init__(self, model, device='auto', precision='auto', threads=0, smoothing=0.0):
+        arguments = network_arguments(model)
+        if not has_flow(model):
+            raise ModelFileError(f'model file {model.path} has no flow network; train one with '
+                                 f'"geo_perception train geonet --stage flow --init {model.path}"')
+        self._border = arguments.get('flow_border', 'inclusive')
+        if self._border not in BORDERS:
+            raise ModelFileError(f'model file {model.path} was trained with the border '
+                                 f'"{self._border}", which is unknown here; update geo_perception')
+        network = build_network(model, build_flow_network, arguments['flow_name'],
+                                arguments.get('flow', {}))
+        height, width = model.metadata.preprocessing.crop
+        if height % network.multiple or width % network.multiple:
+            raise ModelFileError(
+                f'model file {model.path} crops images to {height}x{width}, its flow network '
+                f'takes multiples of {network.multiple}')
+        load_weights(network, model, 'flow.')
+        self._residual = network.variant == 'residual'
+        self._score = MotionScore.from_model(model)
+        self._smoothing, self._last = smoothing, None
+        example = np.random.default_rng(0).uniform(
+            -1, 1, (2, INPUTS[network.variant], height, width)).astype(np.float32)
+        self._engine = Engine(_Finest(network), example, device, precision, threads)
+
+    def describe(self):
+        """
+        Return device, library and precision in words.
+
+        Returns
+        -------
+        str
+
+        """
+        return self._engine.describe()
+
+    def reset(self):
+        """Forget the score of the frame before."""
+        self._last = None
+
+    def __call__(self, earlier, later, T_earlier_later):
+        """
+        Return the flow between two frames.
+
+        Parameters
+        ----------
+        earlier, later : View
+            See `geo_perception.inference.motion`.
+        T_earlier_later : np.ndarray
+            Motion between them, units of the network, 4x4.
+
+        Returns
+        -------
+        FlowEstimate
+
+        """
+        images = torch.from_numpy(np.stack([earlier.crop, later.crop]))
+        images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        depth = torch.from_numpy(np.stack([earlier.depth, later.depth]))[:, None]
+        known = torch.isfinite(depth)
+        depth = torch.where(known, depth, torch.ones_like(depth))
+        T = torch.from_numpy(np.stack([inverse_transform(T_earlier_later), T_earlier_later]))
+        K = torch.from_numpy(np.stack([earlier.camera.K, later.camera.K])).float()
+        with torch.inference_mode():
+            rigid, _ = rigid_flow(depth, T.float(), K)
+            turned = T.float().clone()
+            turned[:, :3, 3] = 0
+            parallax = rigid - rigid_flow(torch.ones_like(depth), turned, K)[0]
+            x = flow_input(images, images.flip(0), rigid if self._residual else None,
+                           self._border)
+            flow = self._engine(x.contiguous().numpy())
+            flow = rigid + flow if self._residual else flow
+            miss, inside = round_trip(flow, flow.flip(0))
+            valid = (inside & consistent(flow, miss) & known)[:, 0].numpy()
+            score = self._scores(flow, rigid, parallax, valid)
+        rigid = torch.where(known, rigid, torch.nan)
+        flow, rigid = (f.permute(0, 2, 3, 1).numpy() for f in (flow, rigid))
+        moving = np.nan_to_num(score, nan=0.0) > self._score.threshold
+        reason = _undecided(moving[1], valid[1])
+        if reason:
+            moving[:] = False
+        return FlowEstimate(
+            *(FlowField(flow[i], rigid[i], valid[i], score[i], moving[i]) for i in (0, 1)),
+            later.camera, earlier.stamp, later.stamp, reason)
+
+    def _scores(self, flow, rigid, parallax, valid):
+        """Return the scores of both images, shape (2, h, w); those before are carried along."""
+        score = np.stack([self._score(*(f.permute(1, 2, 0).numpy() for f in fields))
+                          for fields in zip(flow, rigid, parallax)])
+        score[~valid] = np.nan
+        if self._smoothing and self._last is not None:
+            # What is in the later image was there in the earlier one, where the flow leads back.
+            before = flow_warp(torch.from_numpy(self._last)[None, None], flow[1:])[0][0, 0].numpy()
+            carried = self._smoothing * before + (1 - self._smoothing) * score[1]
+            score[1] = np.where(np.isfinite(carried), carried, score[1])
+        self._last = score[1]
+        return score
+
+
+class _Finest(nn.Module):
+    """Flow at the size of the input alone."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        """Return flow, pixels, shape (2, 2, h, w)."""
+        return self.network(x)[0]
+
+
+def _undecided(moving, valid):
+    """Return why it cannot be told what moves, empty if it can."""
+    seen = valid.mean()
+    if seen < SMALLEST_SEEN:
+        return (f'only {100 * seen:.0f} % of the image are seen in the frame before as well, too '
+                'little to tell what moves')
+    share = moving[valid].mean()
+    if share > LARGEST_MOVING:
+        return (f'{100 * share:.0f} % of the image move otherwise than the camera says: either '
+                'nearly everything moves, or the motion of the camera is wrong')
+    return ''
