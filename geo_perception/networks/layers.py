@@ -107,6 +107,25 @@ class EvenConv2d(nn.Conv2d):
         super().__init__(n_in, n_out, kernel, stride, padding=(kernel - 1) // 2, bias=bias)
 
 
+def elu_convolution(n_in, n_out, kernel, stride=1):
+    """
+    Return a convolution with as much padding on either side, and ELU.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    kernel, stride : int
+        Of the convolution.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    """
+    return nn.Sequential(EvenConv2d(n_in, n_out, kernel, stride), nn.ELU(inplace=True))
+
+
 def up_convolution(n_in, n_out, batch_norm):
     """
     Return GeoNet's way to twice the size: nearest neighbour, then a 3x3 convolution.
