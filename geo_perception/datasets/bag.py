@@ -231,10 +231,11 @@ class BagSequence:
 
     def _baseline_of_tf(self, right_frame):
         """Return how far to the right TF has the right camera, or None."""
-        if right_frame == self._frame_id:
+        topics = set(tf_topics(self._bag))
+        if right_frame == self._frame_id or not topics:
             return None
         tree = TransformTree()
-        for topic, position, message in self._bag.messages(set(tf_topics(self._bag))):
+        for topic, _, message in self._bag.messages(topics):
             add_transforms(tree, topic, message)
             if tree.connected(self._frame_id, right_frame):
                 try:
