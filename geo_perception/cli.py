@@ -72,7 +72,7 @@ def _interrupt(number, frame):
 def _run(arguments):
     """Build the parser from the functions' signatures and docstrings, and call the chosen one."""
     if arguments[:1] == ['train'] and arguments[1:2] in (['relocalization'], ['sfmlearner'],
-                                                         ['geonet']):
+                                                         ['geonet'], ['monodepth']):
         # Lightning's own command line: --config, --data.*, --model.*, --trainer.*.
         from geo_perception.commands import train
 
@@ -97,7 +97,7 @@ def _run(arguments):
         {'sample': sample.sample,
          'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag,
                      'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
-                     'cityscapes': prepare.cityscapes},
+                     'cityscapes': prepare.cityscapes, 'stereo': prepare.stereo},
          'train': train.train, 'export': export.export,
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',

@@ -111,11 +111,11 @@ def test_cityscapes(tmp_path):
     assert frame.image[0, 0, 0] == 90 and frame.right[0, 0, 0] == 60
 
 
-YAML = '''
+YAML = """
 image_width: 32
 image_height: 24
 projection_matrix: {{rows: 3, cols: 4, data: [30, 0, 15.5, {}, 0, 30, 11.5, 0, 0, 0, 1, 0]}}
-'''
+"""
 
 
 def test_own_rig(tmp_path):

@@ -70,14 +70,18 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
           report: Optional[str] = None, output: Optional[str] = None, crop: str = 'none',
           cap: float = 80.0, scale: str = 'model', metres_per_unit: float = 1.0,
           camera_height: float = 0.0, camera_pitch: float = 0.0, camera_roll: float = 0.0,
-          image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+          post_process: bool = False, matching: bool = True,
+          image_topic: Optional[str] = None, right_topic: Optional[str] = None,
+          camera_info_topic: Optional[str] = None,
           pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
           device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare the depth of every image of a recording with its true depth.
 
     Errors are given as they are, in metres, and after median scaling as published results are.
-    For the numbers of KITTI's Eigen split set --crop garg --cap 80.
+    For the numbers of KITTI's Eigen split set --crop garg --cap 80. A model trained on stereo
+    pairs is in metres by itself; of recordings with both eyes its disparity is compared as well
+    (D1-all of KITTI 2015), with OpenCV's semi-global matching, which sees both, beside it.
 
     Parameters
     ----------
@@ -106,8 +110,14 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
         How far the camera looks down, radians, for ``camera_height``.
     camera_roll : float
         How far it is turned clockwise about its axis, radians, for ``camera_height``.
+    post_process : bool
+        Trained on stereo pairs: look at the mirror image as well.
+    matching : bool
+        Trained on stereo pairs: whether to measure OpenCV's matching.
     image_topic : str, optional
         Image topic of a bag; by default the only one that fits.
+    right_topic : str, optional
+        Image topic of the right eye, for models trained on stereo pairs.
     camera_info_topic : str, optional
         Calibration topic of a bag; by default the one beside the images.
     pose_topic : str, optional
@@ -133,10 +143,21 @@ def depth(model: str, recording: str, *, json: Optional[str] = None,
     from geo_perception.evaluation.geometry_run import run_geometry
     from geo_perception.inference.geometry import GeometryPipeline
     from geo_perception.inference.scale import ScaleOptions
+    from geo_perception.model_file import load_model_file
 
     rules = DepthRules(crop, cap)
+    loaded = load_model_file(model)
+    options = {'device': device, 'precision': precision, 'threads': threads}
+    if loaded.metadata.job == 'stereo_depth':
+        from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
+
+        return evaluate_stereo_depth(
+            loaded, recording, rules, matching, {'image_topic': image_topic,
+                                                 'right_topic': right_topic,
+                                                 'camera_info_topic': camera_info_topic},
+            json=json, report=report, output=output, post_process=post_process, **options)
     pipeline = GeometryPipeline.load(
-        model, device=device, precision=precision, threads=threads,
+        model, **options,
         scale=ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
     sequence = open_scored(recording, pipeline.model, image_topic=image_topic,
                            camera_info_topic=camera_info_topic, pose_topic=pose_topic,
