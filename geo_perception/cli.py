@@ -72,7 +72,7 @@ def _interrupt(number, frame):
 def _run(arguments):
     """Build the parser from the functions' signatures and docstrings, and call the chosen one."""
     if arguments[:1] == ['train'] and arguments[1:2] in (['relocalization'], ['sfmlearner'],
-                                                         ['geonet']):
+                                                         ['geonet'], ['monodepth']):
         # Lightning's own command line: --config, --data.*, --model.*, --trainer.*.
         from geo_perception.commands import train
 
@@ -101,7 +101,7 @@ def _run(arguments):
         {'sample': sample.sample,
          'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag,
                      'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
-                     'cityscapes': prepare.cityscapes},
+                     'cityscapes': prepare.cityscapes, 'stereo': prepare.stereo},
          'train': train.train, 'export': export.export,
          'import': {'_help': 'Make a model file of published weights.',
                     'sfmlearner': import_weights.sfmlearner, 'geonet': import_weights.geonet},

@@ -31,7 +31,8 @@ from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
 VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
-         'prepare cityscapes', 'train', 'export', 'infer', 'evaluate relocalization',
+         'prepare cityscapes', 'prepare stereo', 'train', 'export', 'infer',
+         'evaluate relocalization',
          'evaluate depth', 'evaluate odometry', 'replay', 'demo')
 
 

@@ -67,12 +67,15 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
 
 
 def depth(model: str, recording: str, *, split: Optional[str] = None,
-          crop: Optional[str] = None, cap: float = 80.0, **options):
+          crop: Optional[str] = None, cap: float = 80.0, post_process: bool = False,
+          matching: bool = True, right_topic: Optional[str] = None, **options):
     """
     Compare the depth of every image of a recording with its true depth.
 
     Errors are given as they are, in metres, and after median scaling as published results are.
-    For the published numbers of KITTI give --split eigen and the folder of KITTI raw.
+    For the published numbers of KITTI give --split eigen and the folder of KITTI raw. A model
+    trained on stereo pairs is in metres by itself; of recordings with both eyes its disparity is
+    compared as well (D1-all of KITTI 2015), with OpenCV's semi-global matching, which sees both.
 
     Parameters
     ----------
@@ -90,6 +93,12 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
         ``eigen`` those of ``garg``.
     cap : float
         Metres; true depths beyond are left out, predictions are clamped to it.
+    post_process : bool
+        Trained on stereo pairs: look at the mirror image as well.
+    matching : bool
+        Trained on stereo pairs: whether to measure OpenCV's matching.
+    right_topic : str, optional
+        Image topic of the right eye, for models trained on stereo pairs.
     **options
         See `_present`.
 
@@ -99,6 +108,22 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
         The metrics: metres, milliseconds, shares 0..1.
 
     """
+    from geo_perception.model_file import load_model_file
+
+    loaded = load_model_file(model)
+    if loaded.metadata.job == 'stereo_depth':
+        from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
+        from geo_perception.evaluation.depth import DepthRules
+
+        def chosen(*names):
+            return {name: options[name] for name in names if name in options}
+
+        return evaluate_stereo_depth(
+            loaded, recording, DepthRules(crop or 'none', cap), matching,
+            {**chosen('image_topic', 'camera_info_topic'), 'right_topic': right_topic},
+            post_process=post_process,
+            **chosen('json', 'report', 'output', 'device', 'precision', 'threads'))
+
     def measure(pipeline, topics):
         from dataclasses import replace
 

@@ -51,8 +51,9 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
                                  '--align_gravity')
     if align_gravity:
         metadata = _upright(metadata, tensors['retrieval.poses'])
-    split = _geometry_weights if metadata.job == 'geometry' else _relocalization_weights
-    metadata, weights = split(metadata, content['state_dict'])
+    split = {'geometry': _geometry_weights, 'stereo_depth': _stereo_weights}
+    metadata, weights = split.get(metadata.job, _relocalization_weights)(
+        metadata, content['state_dict'])
     for name, value in weights.items():
         # Small tensors cost nothing, and positions of the scene need their digits.
         store_half = half and value.numel() >= 4096
@@ -91,6 +92,12 @@ def _relocalization_weights(metadata, state):
     unused = tuple(f'network.{part}' for part in parts)
     return metadata, {name: value for name, value in state.items()
                       if name.startswith('network.') and not name.startswith(unused)}
+
+
+def _stereo_weights(metadata, state):
+    """Return the same for depth from stereo pairs, all of it."""
+    return metadata, {name: value for name, value in state.items()
+                      if name.startswith('network.')}
 
 
 def _geometry_weights(metadata, state):

@@ -32,7 +32,8 @@ _WORDS = {'depth': (score_of_depth, depth_verdict, depth_table, depth_note),
           'motion': (score_of_motion, motion_verdict, motion_table, motion_note)}
 
 
-def present_geometry(recording, model, name, jobs, json=None, report=None, output=None):
+def present_geometry(recording, model, name, jobs, json=None, report=None, output=None,
+                     others=None):
     """
     Print the result and write the files that were asked for.
 
@@ -52,6 +53,8 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
         Folder for ``report.html`` and ``frames.csv``.
     output : str, optional
         File for the per-frame table, CSV.
+    others : dict, optional
+        Further metrics for the file.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
 
     """
     console = Console()
-    metrics = print_geometry(console, recording, jobs)
+    metrics = {**print_geometry(console, recording, jobs), **(others or {})}
     written = []
     if json:
         write_metrics(json, metrics, recording=str(name), model=model.path,

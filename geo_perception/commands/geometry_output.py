@@ -83,7 +83,7 @@ def write_geometry(pipeline, sequence, output, flow=False, motion=False):
         if known:
             counts['depth'] += 1
             camera, metric = depth.camera or camera, depth.metric
-            _write_depth(folder, f'{i:06d}', depth, frame.image)
+            write_depth(folder, f'{i:06d}', depth, frame.image)
         if row.get('reset') or not pieces:
             pieces.append([])
             counts['resets'] += bool(row.get('reset'))
@@ -97,14 +97,12 @@ def write_geometry(pipeline, sequence, output, flow=False, motion=False):
         rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
                      'depth_median': f'{np.nanmedian(depth.depth):.4f}' if known else '',
                      'piece': len(pieces), **row})
-    _write_table(folder / 'frames.csv', rows)
+    write_table(folder / 'frames.csv', rows)
     # A piece of one frame is no way.
     pieces = [piece for piece in pieces if len(piece) > 1]
     _write_trajectories(folder, pieces)
     if camera is not None:
-        write_atomically(folder / 'camera.json', json.dumps({
-            'width': camera.width, 'height': camera.height, 'fx': camera.K[0, 0],
-            'fy': camera.K[1, 1], 'cx': camera.K[0, 2], 'cy': camera.K[1, 2]}, indent=2).encode())
+        write_camera(folder / 'camera.json', camera)
     return {**counts, 'pieces': len(pieces), 'output': str(output), 'metric': bool(metric),
             'unit': 'metres' if metric else 'up to scale', 'scale': pipeline.scale().sentence,
             'metres_per_unit': pipeline.scale().metres_per_unit,
@@ -172,8 +170,39 @@ def _write_flow(folder, name, image, estimate, flow, motion):
         write_atomically(folder / 'motion_score' / f'{name}.npy', buffer.getvalue())
 
 
-def _write_depth(folder, name, depth, image):
-    """Write one depth in all forms."""
+def write_camera(path, camera):
+    """
+    Write the intrinsics of depth images.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        JSON file.
+    camera : Camera
+        Without distortion.
+
+    """
+    write_atomically(path, json.dumps({
+        'width': camera.width, 'height': camera.height, 'fx': camera.K[0, 0],
+        'fy': camera.K[1, 1], 'cx': camera.K[0, 2], 'cy': camera.K[1, 2]}, indent=2).encode())
+
+
+def write_depth(folder, name, depth, image):
+    """
+    Write one depth in all forms.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where ``depth_npy``, ``depth_png`` and ``preview`` are.
+    name : str
+        Of the files, without suffix.
+    depth : DepthEstimate
+        What is written.
+    image : np.ndarray
+        What it is of, (H, W, 3) uint8 RGB.
+
+    """
     buffer = io.BytesIO()
     np.save(buffer, depth.depth)
     write_atomically(folder / 'depth_npy' / f'{name}.npy', buffer.getvalue())
@@ -192,8 +221,18 @@ def _write_image(path, image):
     write_atomically(path, data.tobytes())
 
 
-def _write_table(path, rows):
-    """Write what is known about each frame."""
+def write_table(path, rows):
+    """
+    Write what is known about each frame.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        CSV file.
+    rows : list of dict
+        Entries by `COLUMNS`.
+
+    """
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, restval='')
     writer.writeheader()

@@ -11,7 +11,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
           dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
           camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
-          motion: bool = False):
+          motion: bool = False, post_process: bool = False, depth_scale: float = 1.0):
     """
     Run a model over images and keep its answers.
 
@@ -20,7 +20,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     and the reason if not. A geometry model gives a folder: depth_png (16 bits, millimetres, 0 =
     unknown; only with a scale), depth_npy (float32, NaN = unknown), preview, trajectory_tum.txt
     and trajectory_kitti.txt (further pieces where the odometry had to start anew), frames.csv,
-    camera.json. An image that cannot be decoded gets a row with the reason and nothing else.
+    camera.json. A model trained on stereo pairs gives the same without trajectories. An image
+    that cannot be decoded gets a row with the reason and nothing else.
 
     Parameters
     ----------
@@ -59,6 +60,10 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         form), flow_preview.
     motion : bool
         Geometry: what moves by itself as well: motion_mask (255 where it does), motion_score.
+    post_process : bool
+        Trained on stereo pairs: look at the mirror image as well, which mends the left border.
+    depth_scale : float
+        Trained on stereo pairs: factor on depth, measured for this camera.
 
     Returns
     -------
@@ -76,6 +81,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic)
     loaded = load_model_file(model)
     job = loaded.metadata.job
+    if post_process and job != 'stereo_depth':
+        raise ConfigurationError(f'--post_process is for models trained on stereo pairs, and '
+                                 f'{model} is for {job}')
     if (flow or motion) and job != 'geometry':
         raise ConfigurationError(f'--flow and --motion are for models of geometry, and {model} is '
                                  f'for {job}')
@@ -87,6 +95,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
                                      'gets; choose model, camera_height, constant or none')
         summary = _see(loaded, sequence, output, flow, motion, scale=ScaleOptions(
             scale, metres_per_unit, camera_height, camera_pitch), **options)
+    elif job == 'stereo_depth':
+        summary = _see_stereo(loaded, sequence, output, post_process=post_process,
+                              scale=depth_scale, **options)
     else:
         raise ModelFileError(f'model file {model} is for {job}, which infer does not know')
     write_outcome(json, summary)
@@ -99,6 +110,16 @@ def _see(model, sequence, output, flow, motion, **options):
     from geo_perception.inference.geometry import GeometryPipeline
 
     summary = write_geometry(GeometryPipeline(model, **options), sequence, output, flow, motion)
+    print(summary_sentence(summary))
+    return summary
+
+
+def _see_stereo(model, sequence, output, **options):
+    """Write the depth of single images."""
+    from geo_perception.commands.stereo_output import summary_sentence, write_stereo_depth
+    from geo_perception.inference.stereo_depth import StereoDepthPipeline
+
+    summary = write_stereo_depth(StereoDepthPipeline(model, **options), sequence, output)
     print(summary_sentence(summary))
     return summary
 

@@ -240,6 +240,64 @@ def cityscapes(root: str, *, output: str, split: str = 'train', length: int = 3,
         'dataset': 'cityscapes', 'split': split, 'gap': gap})
 
 
+def stereo(recording: str, *, pairs: int = 12, max_disparity: float = 0.3, force: bool = False,
+           image_topic: Optional[str] = None, right_topic: Optional[str] = None,
+           camera_info_topic: Optional[str] = None, json: Optional[str] = None):
+    """
+    Look at the stereo camera of a recording, and say whether depth can be learned from it.
+
+    Measured on the pairs themselves: how far rows are off, which eye is which, what one eye
+    sees and the other does not, how far apart in time they look; and what the calibration says of
+    the baseline. Every "train monodepth" does the same before it begins.
+
+    Parameters
+    ----------
+    recording : str
+        Bag with two image topics, KITTI drive, list of pairs, or folder with ``left`` and
+        ``right``, with an optional slice: ``drive[0:500]``.
+    pairs : int
+        How many are looked at, evenly spread.
+    max_disparity : float
+        The largest that the network can say, parts of the width.
+    force : bool
+        End well although the rig is hopeless.
+    image_topic : str, optional
+        Image topic of the left eye; by default the only one that fits.
+    right_topic : str, optional
+        Image topic of the right eye; by default the one named like it.
+    camera_info_topic : str, optional
+        Calibration topic of the left eye; by default the one beside its images.
+    json : str, optional
+        Write what was found to this file.
+
+    Returns
+    -------
+    dict
+        The measurements, ``faults`` and ``warnings``.
+
+    """
+    from dataclasses import asdict
+
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.datasets.recording import open_stereo
+    from geo_perception.datasets.rig_check import check_rig
+    from geo_perception.errors import ConfigurationError, RecordingError
+
+    if pairs < 1:
+        raise ConfigurationError(f'pairs is {pairs}; give 1 or more')
+    report = check_rig(open_stereo(recording, image_topic, right_topic, camera_info_topic),
+                       max_disparity, pairs)
+    print(*report.measurements(), sep='\n')
+    # JSON knows no NaN.
+    summary = {name: None if value != value else value for name, value in asdict(report).items()}
+    summary['disparity_px'] = [None if value != value else value for value in report.disparity_px]
+    write_outcome(json, summary)
+    if report.hopeless and not force:
+        raise RecordingError(f'{recording}: {report.verdict()}')
+    print(report.verdict())
+    return summary
+
+
 def _one_of(name, value, known):
     from geo_perception.errors import ConfigurationError
 

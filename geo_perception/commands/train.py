@@ -8,10 +8,11 @@ from typing import Literal
 # What is trained where no configuration is given: the systems as published.
 PUBLISHED = {('sfmlearner', 'rigid'): 'config/sfmlearner.yaml',
              ('geonet', 'rigid'): 'config/geonet_rigid.yaml',
-             ('geonet', 'flow'): 'config/geonet_flow.yaml'}
+             ('geonet', 'flow'): 'config/geonet_flow.yaml',
+             ('monodepth', 'rigid'): 'config/monodepth.yaml'}
 
 
-def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
+def train(system: Literal['relocalization', 'sfmlearner', 'geonet', 'monodepth']):
     """
     Train a network on recordings; "train <system> --help" lists all options of one.
 
@@ -20,7 +21,8 @@ def train(system: Literal['relocalization', 'sfmlearner', 'geonet']):
     system : str
         ``relocalization``: PoseNet and its successors, from images with poses; ``sfmlearner``,
         ``geonet``: depth and ego-motion, from video with intrinsics, and with ``--stage flow``
-        optical flow on top of them; as published, unless ``--config`` says otherwise.
+        optical flow on top of them; ``monodepth``: metric depth, from stereo pairs; as
+        published, unless ``--config`` says otherwise.
 
     """
     # The arguments of a training never come here, see `run`.
@@ -140,6 +142,9 @@ def _command_line(system, arguments, callbacks):
     if system == 'relocalization':
         from geo_perception.training.relocalization import RelocalizationModule as Module
         from geo_perception.training.relocalization_data import RelocalizationData as Data
+    elif system == 'monodepth':
+        from geo_perception.training.stereo import StereoModule as Module
+        from geo_perception.training.stereo_data import StereoData as Data
     elif stage == 'flow':
         from geo_perception.training.flow import FlowModule as Module
         from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data

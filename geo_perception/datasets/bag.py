@@ -9,18 +9,22 @@ import logging
 import numpy as np
 
 from geo_perception.datasets.bag_file import BagFile
-from geo_perception.datasets.bag_poses import in_order, PoseReader, stamp_of
+from geo_perception.datasets.bag_poses import (
+    add_transforms, in_order, PoseReader, stamp_of)
 from geo_perception.datasets.bag_topics import (
     choose_camera_info_topic, choose_depth_topic, choose_flow_topic, choose_image_topic,
-    choose_motion_mask_topic, choose_right_topic)
+    choose_motion_mask_topic, choose_right_topic, tf_topics)
 from geo_perception.datasets.camera_info import camera_from_info, info_numbers
 from geo_perception.datasets.frame import Frame
-from geo_perception.errors import ImageError, RecordingError
+from geo_perception.errors import ImageError, RecordingError, TransformError
+from geo_perception.geometry.transform_tree import TransformTree
 from geo_perception.image_codec import decode_array, decode_depth, decode_flow, decode_rgb
 
 # Images of one instant: depth of another camera of the device, and the other eye of a stereo pair.
 _DEPTH_REACH_NS = 20_000_000
 _STEREO_REACH_NS = 1_000_000
+# Where pairs are asked for, so that whoever asks can be told how far apart their eyes are.
+_ASKED_STEREO_REACH_NS = 100_000_000
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +57,12 @@ class BagSequence:
         False keeps all frames and reads no poses.
     image_only : bool
         True leaves out all but the image.
+    stereo : bool
+        True gives the right image whatever calibration and stamps say: faults of the rig are
+        found by `geo_perception.datasets.rig_check`. The baseline is then the one of P of the
+        right camera, else of TF, with its sign, None where neither says.
+    right_topic : str, optional
+        Image topic of the right camera, where the choice is not clear.
 
     Attributes
     ----------
@@ -72,7 +82,8 @@ class BagSequence:
     """
 
     def __init__(self, path, image_topic=None, pose_topic=None, camera_info_topic=None,
-                 pose_frame=None, with_poses=True, image_only=False):
+                 pose_frame=None, with_poses=True, image_only=False, stereo=False,
+                 right_topic=None):
         self._bag = bag = BagFile(path)
         self.path = bag.path
         self.image_topic = choose_image_topic(bag, image_topic)
@@ -83,7 +94,9 @@ class BagSequence:
         info_topic = choose_camera_info_topic(bag, self.image_topic, self._frame_id,
                                               camera_info_topic)
         self._depth_topic = None if image_only else choose_depth_topic(bag, self._frame_id)
-        self._right_topic = None if image_only else choose_right_topic(bag, self.image_topic)
+        self._stereo = stereo
+        self._right_topic = None if image_only else choose_right_topic(bag, self.image_topic,
+                                                                       right_topic)
         self._flow_topic = None if image_only else choose_flow_topic(bag, self._frame_id)
         self._mask_topic = None if image_only else choose_motion_mask_topic(bag, self._frame_id)
         reader = PoseReader(bag, pose_topic, pose_frame) if with_poses else None
@@ -132,8 +145,7 @@ class BagSequence:
         except ImageError as error:
             raise ImageError(f'frame {name} of {self._bag.path}: {error}') from None
         depth = self._read_beside(self._depth_topic, stamp, _DEPTH_REACH_NS, decode_depth)
-        right = self._read_beside(self._right_topic, stamp, _STEREO_REACH_NS, decode_rgb) \
-            if self._baseline else None
+        right, right_stamp = self._read_right(stamp)
         flow = self._read_same_size(self._flow_topic, stamp, decode_flow, image) \
             if self._followed[index] else None
         return Frame(
@@ -142,7 +154,8 @@ class BagSequence:
             T_world_camera=None if self._poses is None else self._poses[index].copy(),
             depth=depth, flow=flow,
             motion_mask=self._read_same_size(self._mask_topic, stamp, decode_array, image),
-            right=right, baseline=None if right is None else self._baseline)
+            right=right, baseline=None if right is None else self._baseline,
+            right_stamp=right_stamp)
 
     @property
     def stamps(self):
@@ -164,9 +177,20 @@ class BagSequence:
                              'at one size')
         return found
 
+    def _read_right(self, stamp):
+        """Return what the right eye saw and when, or None twice."""
+        if not (self._stereo or self._baseline):
+            return None, None
+        reach = _ASKED_STEREO_REACH_NS if self._stereo else _STEREO_REACH_NS
+        right = self._read_beside(self._right_topic, stamp, reach, decode_rgb)
+        if right is None:
+            return None, None
+        stamps = self._images[self._right_topic].stamps
+        return right, int(stamps[np.argmin(np.abs(stamps - stamp))])
+
     def _read_beside(self, topic, stamp, reach, decode):
         """Return the image of another topic nearest in time, or None out of reach."""
-        if topic is None:
+        if topic is None or not len(self._images[topic].stamps):
             return None
         stamps = self._images[topic].stamps
         nearest = int(np.argmin(np.abs(stamps - stamp)))
@@ -194,11 +218,39 @@ class BagSequence:
         topic = right and choose_camera_info_topic(self._bag, self._right_topic,
                                                    right.header.frame_id)
         info = topic and self._bag.first(topic)
-        if info is None:
+        baseline = None
+        if info is not None:
+            P, D = info_numbers(info, 'p'), info_numbers(info, 'd')
+            rectified = 'rect' in self._right_topic.rpartition('/')[2] or not np.any(D)
+            known = P[0] > 0 and P[3] != 0
+            if known and (self._stereo or rectified and P[3] < 0):
+                baseline = float(-P[3] / P[0])
+        if baseline is None and self._stereo and right is not None:
+            baseline = self._baseline_of_tf(right.header.frame_id)
+        return baseline
+
+    def _baseline_of_tf(self, right_frame):
+        """Return how far to the right TF has the right camera, or None."""
+        topics = set(tf_topics(self._bag))
+        if right_frame == self._frame_id or not topics:
             return None
-        P, D = info_numbers(info, 'p'), info_numbers(info, 'd')
-        rectified = 'rect' in self._right_topic.rpartition('/')[2] or not np.any(D)
-        return float(-P[3] / P[0]) if rectified and P[0] > 0 and P[3] < 0 else None
+        tree = TransformTree()
+        for topic, _, message in self._bag.messages(topics):
+            add_transforms(tree, topic, message)
+            if tree.connected(self._frame_id, right_frame):
+                try:
+                    # Eyes that move against each other are no rig: any time is as good.
+                    T = tree.lookup(self._frame_id, right_frame, _link_stamp(message))
+                    return float(T[0, 3]) or None
+                except TransformError:
+                    continue
+        return None
+
+
+def _link_stamp(message):
+    """Return the stamp of the last transform of a message."""
+    stamp = message.transforms[-1].header.stamp
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
 @dataclass

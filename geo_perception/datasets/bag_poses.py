@@ -75,6 +75,41 @@ def in_order(stamps, topic, path):
     return np.unique(stamps, return_index=True)[1]
 
 
+def add_transforms(tree, topic, message):
+    """
+    Add the transforms of one message.
+
+    Parameters
+    ----------
+    tree : TransformTree
+        Where to.
+    topic : str
+        Those of ``tf_static`` hold for ever.
+    message : tf2_msgs/TFMessage
+        As decoded.
+
+    Returns
+    -------
+    str or None
+        Why one of them was left out.
+
+    """
+    ignored = None
+    for link in message.transforms:
+        p, q = link.transform.translation, link.transform.rotation
+        labels = labels_from_quaternions([[p.x, p.y, p.z]], [[q.w, q.x, q.y, q.z]],
+                                         [link.child_frame_id])
+        stamp = int(link.header.stamp.sec) * 10**9 + int(link.header.stamp.nanosec)
+        try:
+            if not labels.valid[0]:
+                raise TransformError(labels.problems[0])
+            tree.add(link.header.frame_id, link.child_frame_id, stamp, labels.poses[0],
+                     static=topic.endswith('tf_static'))
+        except TransformError as error:
+            ignored = ignored or str(error)
+    return ignored
+
+
 class PoseReader:
     """
     Collects the pose and transform messages of a bag and answers where the camera was.
@@ -137,18 +172,7 @@ class PoseReader:
                 raise RecordingError(f'the poses of {topic} in {self._bag.path} change their '
                                      f'frames from {self._frames[topic]} to {frames}')
             return
-        for link in message.transforms:
-            p, q = link.transform.translation, link.transform.rotation
-            labels = labels_from_quaternions([[p.x, p.y, p.z]], [[q.w, q.x, q.y, q.z]],
-                                             [link.child_frame_id])
-            stamp = int(link.header.stamp.sec) * 10**9 + int(link.header.stamp.nanosec)
-            try:
-                if not labels.valid[0]:
-                    raise TransformError(labels.problems[0])
-                self._tree.add(link.header.frame_id, link.child_frame_id, stamp, labels.poses[0],
-                               static=topic.endswith('tf_static'))
-            except TransformError as error:
-                self._ignored = self._ignored or str(error)
+        self._ignored = self._ignored or add_transforms(self._tree, topic, message)
 
     def camera_poses(self, stamps, camera_frame):
         """

@@ -16,6 +16,7 @@ CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 _DEPTH_ENCODINGS = ('32FC1', '16UC1', '32FC', '16UC')
 _NOT_A_PICTURE = {'depth', 'disparity', 'mask', 'flow', 'label', 'labels', 'segmentation',
                   'confidence', 'right', 'infra2', 'thermal', 'overlay', 'debug', 'theora'}
+_RIGHT = {'right', 'infra2'}
 _MAIN = {'left', 'color', 'colour', 'rgb', 'infra1'}
 # Poses that somebody wished for, not ones that were measured.
 _NOT_MEASURED = {'goal', 'initialpose', 'target', 'setpoint', 'desired', 'cmd', 'command'}
@@ -203,11 +204,12 @@ def _only_beside(bag, frame_id, named, encodings, unlike):
     return found[0] if len(found) == 1 else None
 
 
-def choose_right_topic(bag, image_topic):
+def choose_right_topic(bag, image_topic, requested=None):
     """
     Return the image topic of the right-hand camera of a stereo pair.
 
-    It has the type and the last name of the left topic and the word ``right``.
+    A requested topic must exist. Otherwise it has the type and the last name of the left topic
+    and the word ``right``, or ``infra2`` beside ``infra1``.
 
     Parameters
     ----------
@@ -215,15 +217,24 @@ def choose_right_topic(bag, image_topic):
         The bag.
     image_topic : str
         The left image.
+    requested : str, optional
+        Topic name.
 
     Returns
     -------
     str or None
 
+    Raises
+    ------
+    RecordingError
+        When a requested topic does not exist.
+
     """
+    if requested:
+        return _requested(bag, requested, bag.of_type(*IMAGES), 'image', 'right_topic')
     base = _base(image_topic)
     found = [topic for topic in bag.of_type(bag.topics[image_topic])
-             if 'right' in words(topic) and 'right' not in words(image_topic)
+             if words(topic) & _RIGHT and not words(image_topic) & _RIGHT
              and _base(topic).rpartition('/')[2] == base.rpartition('/')[2]]
     return found[0] if len(found) == 1 else None
 

@@ -39,7 +39,10 @@ class Frame:
     right : np.ndarray, optional
         Right image of a rectified stereo pair, (H, W, 3) uint8 RGB.
     baseline : float, optional
-        Metres from left to right camera, positive.
+        Metres from left to right camera. A negative one is a mistake of the calibration, which
+        `geo_perception.datasets.rig_check` finds.
+    right_stamp : int, optional
+        Acquisition time of the right image, where it has one of its own, nanoseconds.
 
     """
 
@@ -53,6 +56,7 @@ class Frame:
     motion_mask: Optional[np.ndarray] = None
     right: Optional[np.ndarray] = None
     baseline: Optional[float] = None
+    right_stamp: Optional[int] = None
 
 
 class Sequence(Protocol):

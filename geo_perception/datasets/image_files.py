@@ -142,8 +142,8 @@ class FileSequence:
         Turns a depth image of another camera into one of ``camera``.
     rights : list of Path, optional
         Right image of every frame.
-    baseline : float, optional
-        Metres between left and right camera.
+    baseline : float or list of float, optional
+        Metres between left and right camera, of every pair, or one for each.
 
     """
 
@@ -170,7 +170,7 @@ class FileSequence:
             T_world_camera=None if self._poses is None else self._poses[index].copy(),
             depth=self._depth(index),
             right=read_image(self._rights[index]) if self._rights else None,
-            baseline=self._baseline if self._rights else None)
+            baseline=self._baseline_of(index) if self._rights else None)
 
     @property
     def files(self):
@@ -198,6 +198,9 @@ class FileSequence:
     def poses(self):
         """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
         return self._poses
+
+    def _baseline_of(self, index):
+        return self._baseline[index] if isinstance(self._baseline, list) else self._baseline
 
     def _camera_of(self, index, width, height):
         camera = self._camera[index] if isinstance(self._camera, list) else self._camera

@@ -18,6 +18,7 @@ from geo_perception.datasets.kitti_odometry import open_kitti_odometry
 from geo_perception.datasets.kitti_raw import open_kitti_raw
 from geo_perception.datasets.prepared import open_prepared
 from geo_perception.datasets.seven_scenes import open_seven_scenes
+from geo_perception.datasets.stereo_lists import open_stereo_pairs
 from geo_perception.datasets.tum import open_tum
 from geo_perception.datasets.video import is_video, VideoSequence
 from geo_perception.errors import RecordingError
@@ -107,12 +108,46 @@ def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False
     return _sliced(sequence, slices, spec)
 
 
+def open_stereo(spec, image_topic=None, right_topic=None, camera_info_topic=None):
+    """
+    Return the stereo pairs of a recording, as they are: `check_rig` finds what is wrong.
+
+    Formats: ROS bags with two image topics, KITTI raw and odometry, KITTI 2015 stereo, lists
+    of pairs and folders ``left/`` and ``right/`` (`geo_perception.datasets.stereo_lists`).
+
+    Parameters
+    ----------
+    spec : str or Path
+        Path, with slices after it if wanted, as for ``open_recording``.
+    image_topic, right_topic, camera_info_topic : str, optional
+        Topics of a bag where the choice is not clear; the last one is of the left camera.
+
+    Returns
+    -------
+    Sequence
+        Frames have ``right`` and ``baseline`` as far as the recording has them.
+
+    Raises
+    ------
+    RecordingError
+        When nothing fits or the recording is damaged; it says what was looked for.
+
+    """
+    path, slices = split_spec(spec)
+    if not is_bag(path):
+        _refuse({'right_topic': right_topic}, 'a bag', path)
+        return open_images(spec, image_topic, camera_info_topic)
+    return _sliced(BagSequence(path, image_topic, camera_info_topic=camera_info_topic,
+                               with_poses=False, stereo=True, right_topic=right_topic),
+                   slices, spec)
+
+
 def _open_unposed(path):
     if is_video(path):
         return VideoSequence(path)
-    return open_prepared(path) or open_cityscapes(path) or open_kitti_raw(path, False) \
-        or open_kitti_odometry(path, False) or open_annotated_depth(path) \
-        or open_image_files(path)
+    return open_stereo_pairs(path) or open_prepared(path) or open_cityscapes(path) \
+        or open_kitti_raw(path, False) or open_kitti_odometry(path, False) \
+        or open_annotated_depth(path) or open_image_files(path)
 
 
 class _NothingFits(RecordingError):

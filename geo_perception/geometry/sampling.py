@@ -107,6 +107,41 @@ def flow_warp(source, flow, border='inclusive'):
     return sample(source, pixel_grid(*flow.shape[2:], flow)[:2] + flow, border)
 
 
+def shift_columns(image, offset, border='inclusive'):
+    """
+    Return an image sampled beside each pixel, in the same row (monodepth.md section 8).
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        Shape (B, C, H, W).
+    offset : torch.Tensor
+        How far to the right, parts of the width, shape (B, 1, H, W).
+    border : str
+        ``inclusive``: outside the border is repeated. ``published``: outside is 0, and within
+        one pixel of the border the image fades into it.
+
+    Returns
+    -------
+    values : torch.Tensor
+        Shape (B, C, H, W).
+    valid : torch.Tensor
+        Whether the pixel lies inside, bool, shape (B, 1, H, W).
+
+    """
+    height, width = image.shape[2:]
+    pixels = pixel_grid(height, width, offset)[:2].expand(len(image), 2, height, width)
+    pixels = torch.stack([pixels[:, 0] + width * offset[:, 0], pixels[:, 1]], 1)
+    if border == 'inclusive':
+        return sample(image, pixels)
+    valid = (pixels[:, :1] >= 0) & (pixels[:, :1] <= width - 1)
+    limit = pixels.new_tensor([width - 1, height - 1])
+    grid = 2.0 * pixels.permute(0, 2, 3, 1) / limit - 1.0
+    # Far outside coordinates overflow when they are turned into indices.
+    return F.grid_sample(image, grid.clamp(-3.0, 3.0), padding_mode='zeros',
+                         align_corners=True), valid
+
+
 def area_pyramid(image, levels):
     """
     Return an image in halving sizes, each pixel the mean of those it covers.

@@ -32,7 +32,7 @@ def second_order(disparity):
                for second in (_along_x(dx), _along_y(dx), _along_x(dy), _along_y(dy)))
 
 
-def edge_aware(values, image):
+def edge_aware(values, image, axes='xy'):
     """
     Return the mean absolute first differences, less where the image has edges.
 
@@ -42,6 +42,8 @@ def edge_aware(values, image):
         Disparity or flow, shape (B, C, H, W).
     image : torch.Tensor
         Shape (B, 3, H, W).
+    axes : str
+        ``xy``, or ``x`` alone, as Monodepth's released code has it (monodepth.md section 9).
 
     Returns
     -------
@@ -51,7 +53,7 @@ def edge_aware(values, image):
     """
     return sum((difference(values).abs()
                 * (-difference(image).abs().mean(1, keepdim=True)).exp()).mean()
-               for difference in (_along_x, _along_y))
+               for difference in (_along_x, _along_y)[:len(axes)])
 
 
 def mean_normalised(disparity):

@@ -158,6 +158,25 @@ class UpConv2d(EvenConv2d):
         return F.conv_transpose2d(_laid_out(x, self.weight), w, self.bias, 2, 1)
 
 
+def elu_convolution(n_in, n_out, kernel, stride=1):
+    """
+    Return a convolution with as much padding on either side, and ELU.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    kernel, stride : int
+        Of the convolution.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    """
+    return nn.Sequential(EvenConv2d(n_in, n_out, kernel, stride), nn.ELU(inplace=True))
+
+
 def up_convolution(n_in, n_out, batch_norm):
     """
     Return GeoNet's way to twice the size.

@@ -8,12 +8,9 @@ SfMLearner and GeoNet's rigid stage differ in networks, loss and augmentation on
 configurations say how.
 """
 
-from dataclasses import asdict
-import logging
 from typing import Dict, List, Literal, Optional, Tuple, Union
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
-import lightning
 import numpy as np
 import torch
 
@@ -33,24 +30,20 @@ from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.layers import fast_layout
 from geo_perception.networks.registry import build_by_name
 from geo_perception.preprocessing import Preprocessing
-from geo_perception.training.checkpoint import CONTENT_KEY
 from geo_perception.training.direct_egomotion import EGOMOTION
+from geo_perception.training.guarded import GuardedModule
 from geo_perception.training.pictures import trajectory_picture
 from geo_perception.training.video_augmentation import (
     crop_and_flip, recolour, VideoAugmentation)
 
-log = logging.getLogger(__name__)
-
 # Options of a network: numbers on the command line are numbers.
 Arguments = Dict[str, Union[bool, int, float, str]]
 
-# So many batches in a row without a finite loss end the training.
-LARGEST_NOT_FINITE = 5
 # Motion that says something about the scale, metres.
 SMALLEST_MOTION = 0.005
 
 
-class ViewSynthesisModule(lightning.LightningModule):
+class ViewSynthesisModule(GuardedModule):
     """
     A depth network, an ego-motion network and their loss.
 
@@ -100,8 +93,7 @@ class ViewSynthesisModule(lightning.LightningModule):
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle'] = 'constant',
                  sources: int = 2, seed: int = 0):
-        super().__init__()
-        torch.manual_seed(seed)
+        super().__init__(learning_rate, weight_decay, schedule, seed)
         self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
         self._egomotion_name = egomotion
         self._egomotion_arguments = {**(egomotion_arguments or {}), 'sources': sources}
@@ -131,15 +123,9 @@ class ViewSynthesisModule(lightning.LightningModule):
         self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
                                            std=(127.5,) * 3, stretch=stretch)
         self.loss = ViewSynthesisLoss(loss)
-        self.augmentation, self.seed = augmentation, seed
-        # Plain numbers again: checkpoints hold nothing that needs code to be read.
-        self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
-        self._schedule = schedule
-        self._not_finite, self._skipped = 0, 0
-        self._snippets: List[int] = []
+        self.augmentation = augmentation
         self._data: Dict = {}
         self._outputs: List[Tuple] = []
-        self._metrics: Dict[str, float] = {}
         self._motion_calibration: Optional[MotionCalibration] = None
         self._training_camera: Optional[TrainingCamera] = None
 
@@ -242,24 +228,12 @@ class ViewSynthesisModule(lightning.LightningModule):
 
     def training_step(self, batch, batch_index):
         """Return the loss of one batch, None where it is no number."""
-        # Chance depends on seed, step and rank alone, so a resumed run goes on as it was.
-        torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
+        self.seed_step(batch_index)
         images, K = crop_and_flip(*self.inputs(batch), self.augmentation)
         seen = recolour(images, self.augmentation)
         if self.augmentation.legacy_colour_augmentation:
             images = seen
-        terms = self._terms(images, seen, K)
-        self._snippets = batch['index'].tolist()
-        # Of several processes all exchange gradients or none: there the gradient tells, to all.
-        finite = torch.isfinite(terms['total'].detach()) or self.trainer.world_size > 1
-        if not finite:
-            self._skip('loss')
-        self.log('train/skipped', float(self._skipped))
-        if not finite:
-            return None
-        for name, value in terms.items():
-            self.log(f'train/{name}', value.detach(), prog_bar=name == 'total')
-        return terms['total']
+        return self.checked(self._terms(images, seen, K), batch['index'])
 
     def _terms(self, images, seen, K):
         """Return the loss of images, of which the networks see a copy in another light."""
@@ -267,31 +241,6 @@ class ViewSynthesisModule(lightning.LightningModule):
             seen, K, self.loss.options.both_directions)
         return self.loss(*split_snippet(images), K, disparities, poses, masks,
                          source_disparities)
-
-    def on_before_optimizer_step(self, optimizer):
-        """Make no step where a gradient is no number, though the loss is one."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if not gradients:
-            return   # of a batch that was skipped
-        # Half precision on a GPU: its scaler skips by itself, and now and then has to.
-        scaled = getattr(self.trainer.precision_plugin, 'scaler', None) is not None
-        if scaled or torch.stack([g.norm() for g in gradients]).isfinite().all():
-            self._not_finite = 0
-            return
-        optimizer.zero_grad()
-        self._skip('gradient')
-
-    def _skip(self, what):
-        """Count a batch that is of no use, and end the training after several."""
-        self._not_finite += 1
-        self._skipped += 1
-        if self._not_finite >= LARGEST_NOT_FINITE:
-            raise ConfigurationError(
-                f'the {what} of {LARGEST_NOT_FINITE} batches in a row was not finite, the last '
-                f'one of snippets {self._snippets}; lower --model.learning_rate and go on from '
-                'the last checkpoint')
-        log.warning('the %s at step %d is not finite; snippets %s are skipped', what,
-                    self.global_step, self._snippets)
 
     def validation_step(self, batch, batch_index):
         """Collect what is known about one batch."""
@@ -319,13 +268,6 @@ class ViewSynthesisModule(lightning.LightningModule):
                                   *_depth_errors(depth[i], batch['depth'][i]),
                                   motions[i].double().cpu().numpy(),
                                   _true_motion(batch['poses'][i]), residuals[i].item()))
-
-    def on_validation_epoch_end(self):
-        """Log what was collected."""
-        error = self._measure()
-        for name, value in self._metrics.items():
-            self.log(f'val/{name}', value, prog_bar=True)
-        self.log('val/error', error)
 
     def _measure(self):
         """Make metrics of what was collected, find the scale; return what ranks checkpoints."""
@@ -363,30 +305,6 @@ class ViewSynthesisModule(lightning.LightningModule):
             motion_errors(motions[known], true_motions[known], scale), motions[known],
             residuals[known], self._data.get('interval') or 0.0)
 
-    def _show(self, name, picture):
-        """Send a picture, uint8 BGR, to TensorBoard."""
-        board = getattr(self.logger, 'experiment', None)
-        if board is not None and self.trainer.is_global_zero:
-            board.add_image(name, picture[..., ::-1].copy(), self.global_step,
-                            dataformats='HWC')
-
-    def configure_optimizers(self):
-        """Return Adam, and a schedule where there is one."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        # One pass over the weights in place of a dozen. On a GPU it would not go with clipped
-        # gradients in half precision, and matters less.
-        optimizer = torch.optim.AdamW(parameters, self._learning_rate,
-                                      weight_decay=self._weight_decay,
-                                      fused=True if self.device.type == 'cpu' else None)
-        if self._schedule == 'constant':
-            return optimizer
-        steps = max(int(self.trainer.estimated_stepping_batches), 2)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self._learning_rate, total_steps=steps, pct_start=0.1,
-            cycle_momentum=False)
-        return {'optimizer': optimizer,
-                'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}
-
     def metadata(self):
         """
         Return the header of the model file as it is known now.
@@ -411,12 +329,6 @@ class ViewSynthesisModule(lightning.LightningModule):
             data={**self._data, 'epochs': self.current_epoch + 1, 'steps': self.global_step,
                   'seed': self.seed},
             metrics=self._metrics, versions=describe_machine())
-
-    def on_save_checkpoint(self, checkpoint):
-        """Add all that `geo_perception export` needs: numbers, strings and tensors only."""
-        header = asdict(self.metadata())
-        header['preprocessing'].pop('mean_image')
-        checkpoint[CONTENT_KEY] = {'metadata': header, 'tensors': {}}
 
 
 def split_snippet(images):

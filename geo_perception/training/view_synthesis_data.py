@@ -111,7 +111,7 @@ def load_video(sequence, preprocessing, length, step, name):
         images[i] = preprocessing.centre_crop(resized)
         K[i] = camera.resized(resized.shape[1], resized.shape[0]).cropped(
             left, top, width, height).K
-        depths.append(_matching_depth(frame, preprocessing))
+        depths.append(matching_depth(frame, preprocessing))
         # Of distorted images, and to the frame after this one.
         straight = not frame.camera.distortion.any()
         flows.append(_matching_flow(frame, preprocessing) if straight and step == 1 else None)
@@ -120,15 +120,42 @@ def load_video(sequence, preprocessing, length, step, name):
     return Video(images, K, snippets, depths, sequence.poses, flows, masks)
 
 
-def _training_camera(sequence):
-    """Return the camera of a recording as the model file tells it."""
+def training_camera(sequence):
+    """
+    Return the camera of a recording as the model file tells it.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames with intrinsics, of which the first counts.
+
+    Returns
+    -------
+    TrainingCamera
+
+    """
     camera = sequence[0].camera
     (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
     return TrainingCamera(camera.width, camera.height, fx, fy, cx, cy)
 
 
-def _matching_depth(frame, preprocessing):
-    """Return the true depth that belongs to the resized image, or None."""
+def matching_depth(frame, preprocessing):
+    """
+    Return the true depth that belongs to the resized image.
+
+    Parameters
+    ----------
+    frame : Frame
+        As recorded.
+    preprocessing : Preprocessing
+        Says the size.
+
+    Returns
+    -------
+    np.ndarray or None
+        Metres, shape (h, w); None where it is not known.
+
+    """
     return _matching(frame.depth, preprocessing)
 
 
@@ -191,8 +218,20 @@ class Snippets(Dataset):
         return item
 
 
-def _name(spec):
-    """Return what a recording is called; a list of a prepared folder also by the folder."""
+def recording_name(spec):
+    """
+    Return what a recording is called; a list of a prepared folder also by the folder.
+
+    Parameters
+    ----------
+    spec : str
+        As the user named it.
+
+    Returns
+    -------
+    str
+
+    """
     path = Path(spec)
     return f'{path.parent.name}/{path.name}' if path.name in LISTS else path.name
 
@@ -273,12 +312,13 @@ class ViewSynthesisData(lightning.LightningDataModule):
         self.val = Snippets([load_video(val, preprocessing, self.length, self._step,
                                         self._val_spec or self._train_specs[-1])])
         self.trainer.lightning_module.describe_data({
-            'train': [_name(spec) for spec in self._train_specs],
+            'train': [recording_name(spec) for spec in self._train_specs],
             'train_snippets': len(self.train), 'val_snippets': len(self.val),
-            'val': 'the end of the last' if self._val_spec is None else _name(self._val_spec),
+            'val': ('the end of the last' if self._val_spec is None
+                    else recording_name(self._val_spec)),
             'length': self.length, 'step': self._step,
             'interval': self._step * usual_interval(sequences[0].stamps),
-            'prepared': _origin(self._train_specs)}, _training_camera(sequences[0]))
+            'prepared': _origin(self._train_specs)}, training_camera(sequences[0]))
 
     def _open(self, spec):
         """Return a recording with its poses where it has any, without where it has none."""

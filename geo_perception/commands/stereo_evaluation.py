@@ -1,0 +1,68 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``evaluate depth`` with a model that was trained on stereo pairs."""
+
+from geo_perception.commands.geometry_evaluation import present_geometry
+from geo_perception.datasets.recording import open_stereo
+from geo_perception.errors import RecordingError
+from geo_perception.evaluation.stereo_run import run_stereo_depth
+from geo_perception.evaluation.training_overlap import refuse_training_data
+from geo_perception.inference.stereo_depth import StereoDepthPipeline
+
+_NAMES = {'network': 'one eye', 'sgbm': 'SGBM, both eyes'}
+
+
+def evaluate_stereo_depth(model, recording, rules, matching, topics, json=None, report=None,
+                          output=None, **options):
+    """
+    Measure depth and disparity, print them, and write what was asked for.
+
+    Parameters
+    ----------
+    model : ModelFile
+        For depth from stereo pairs.
+    recording : str
+        As the user named it.
+    rules : DepthRules
+        Which pixels count.
+    matching : bool
+        Whether to measure OpenCV's matching beside it.
+    topics : dict
+        Of a bag, see `geo_perception.datasets.recording.open_stereo`.
+    json, report, output : str, optional
+        See `geo_perception.commands.geometry_evaluation.present_geometry`.
+    **options
+        Of the pipeline.
+
+    Returns
+    -------
+    dict
+        Metrics of the depth, and ``disparity``.
+
+    Raises
+    ------
+    RecordingError
+        When there is nothing to compare with.
+
+    """
+    pipeline = StereoDepthPipeline(model, **options)
+    sequence = open_stereo(recording, **topics)
+    refuse_training_data(model, recording, sequence)
+    result, scores, warnings = run_stereo_depth(pipeline, sequence, rules, matching)
+    if not (result.depth.coverage > 0).any():
+        raise RecordingError(
+            f'no pixel of {recording} was scored: none of its {len(result)} images has true depth '
+            f'or disparity between 0 and {rules.cap:g} m where the model looks (crop '
+            f'{rules.crop})')
+    disparity = {name: score.summary() for name, score in scores.items()}
+    metrics = present_geometry(result, model, recording, ('depth',), json=json, report=report,
+                               output=output, others={'disparity': disparity})
+    for name, found in disparity.items():
+        if found['images']:
+            print(f"disparity of {_NAMES[name]}: {found['d1_all_percent']:.1f} % wrong (D1-all), "
+                  f"off by {found['off_px']:.2f} pixels, at {100 * found['coverage']:.0f} % of "
+                  'the pixels')
+    for warning in warnings:
+        print(warning)
+    return {**metrics['depth'], 'disparity': disparity}

@@ -1,0 +1,274 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Metric depth of one image, by a network that was trained on stereo pairs (monodepth.md 12)."""
+
+from dataclasses import dataclass
+from typing import Optional
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from geo_perception.errors import ModelFileError
+from geo_perception.geometry.camera import Camera
+from geo_perception.inference.depth import DepthEstimate
+from geo_perception.inference.engine import Engine
+from geo_perception.inference.rectification import Rectifier
+from geo_perception.inference.weights import build_network, load_weights
+from geo_perception.model_file import load_model_file
+from geo_perception.networks.stereo import build_stereo_network
+
+JOB = 'stereo_depth'
+# Parts of the width at either side that come from one pass alone, and where both count alike.
+RAMP_FROM, RAMP_TO = 0.05, 0.10
+# How fast confidence falls with the relative disagreement.
+CONFIDENCE_RATE = 10.0
+# Focal lengths over the size of the image that are this far apart (relative) are another camera.
+USUAL_CAMERA = 0.05
+
+
+@dataclass(frozen=True)
+class StereoDepthEstimate(DepthEstimate):
+    """
+    The depth of one image, with what it was made of.
+
+    Attributes
+    ----------
+    disparity : np.ndarray
+        Parts of the width of the image, float32, shape (h, w).
+    confidence : np.ndarray
+        0..1, float32, shape (h, w): of both passes with post-processing, else of both
+        disparities.
+    warning : str
+        What makes the depth doubtful, one sentence; mostly empty.
+
+    """
+
+    disparity: Optional[np.ndarray] = None
+    confidence: Optional[np.ndarray] = None
+    warning: str = ''
+
+
+class StereoDepthPipeline:
+    """
+    Depth from single images.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for depth from stereo pairs.
+    device, precision, threads
+        As in `geo_perception.inference.engine.Engine`.
+    post_process : bool
+        Look at the mirror image as well, in the same batch, and take from each what it sees
+        better: without, depth is doubtful at the left border and left of what is near.
+    scale : float
+        Factor on depth, from a calibration with a tape measure.
+
+    Attributes
+    ----------
+    model : ModelFile
+        What it was made from.
+    baseline : float
+        Of the rig that it was trained with, metres.
+    nearest : float
+        The smallest depth that it can say, with the training camera, metres.
+
+    Raises
+    ------
+    ModelFileError
+        When something that it needs is missing, of the wrong shape or not finite.
+
+    """
+
+    def __init__(self, model, device='auto', precision='auto', threads=0, post_process=False,
+                 scale=1.0):
+        metadata = model.metadata
+        self.model, self._scale = model, scale
+        preprocessing = metadata.preprocessing
+        arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
+        if (not isinstance(arguments, dict) or metadata.training_camera is None
+                or not isinstance(reach, (int, float)) or not reach > 0):
+            raise ModelFileError(f'model file {model.path} does not say how its network is built '
+                                 'or which rig it was trained with; export it again')
+        network = build_network(model, build_stereo_network, metadata.architecture, arguments)
+        height, width = preprocessing.crop
+        if height % network.multiple or width % network.multiple:
+            raise ModelFileError(
+                f'model file {model.path} crops images to {height}x{width}, its network takes '
+                f'multiples of {network.multiple}')
+        network = load_weights(network, model)
+        self._rectifier = Rectifier(preprocessing)
+        trained = metadata.training_camera
+        K = np.array([[trained.fx, 0, trained.cx], [0, trained.fy, trained.cy], [0, 0, 1]])
+        self._trained = self._rectifier.network_camera(Camera(K, trained.width, trained.height))
+        self.baseline = reach * width / self._trained.K[0, 0]
+        self.nearest = scale * reach / network.range.largest
+        self._preprocessing, self._post_process = preprocessing, post_process
+        example = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+        self._engine = Engine(_Disparities(network, preprocessing, post_process), example, device,
+                              precision, threads)
+
+    @classmethod
+    def load(cls, path, **options):
+        """
+        Load a pipeline from a model file.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            The model file.
+        **options
+            As in the constructor.
+
+        Returns
+        -------
+        StereoDepthPipeline
+
+        """
+        return cls(load_model_file(path, JOB), **options)
+
+    def describe(self):
+        """
+        Return device, library and precision in words.
+
+        Returns
+        -------
+        str
+
+        """
+        return self._engine.describe()
+
+    def __call__(self, image, camera):
+        """
+        Return the depth of an image.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            (H, W, 3) uint8 RGB.
+        camera : Camera or None
+            Of that image, whose distortion is removed; None where unknown: depth is not metric
+            then, for the same image may be of a near thing by a wide camera or of a far one by a
+            narrow camera.
+
+        Returns
+        -------
+        StereoDepthEstimate
+            At the resolution of the image.
+
+        Raises
+        ------
+        ImageError
+            When it is no image, or not of the size that its camera has.
+        ConfigurationError
+            When the intrinsics are absurd.
+
+        """
+        crop, seen = self._rectifier(image, camera)
+        first, second = self._engine(crop[None])[0].numpy()
+        doubt = second if self._post_process else _disagreement(first, second)
+        confidence = np.exp(-CONFIDENCE_RATE * doubt / np.maximum(first, 1e-6))
+        size = self._output_size(image)
+        # Disparity is enlarged, not depth, whose mean of near and far is neither.
+        disparity = cv2.resize(first, size, interpolation=cv2.INTER_LINEAR)
+        confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
+        taken = self._trained if seen is None else seen
+        focal = taken.K[0, 0] / taken.width
+        depth = np.float32(self._scale * self.baseline * focal) / np.maximum(disparity, 1e-9)
+        return StereoDepthEstimate(
+            depth, None if seen is None else seen.resized(*size), seen is not None, disparity,
+            confidence, '' if seen is None else self._camera_warning(seen))
+
+    # Offline evaluation asks for depth alone of every pipeline.
+    depth_only = __call__
+
+    def _output_size(self, image):
+        """Return (width, height) of the part of the image that the network sees."""
+        height, width = image.shape[:2]
+        resized = self._preprocessing.resized_size(width, height)
+        rows, columns = self._preprocessing.crop
+        return round(columns * width / resized[0]), round(rows * height / resized[1])
+
+    def _camera_warning(self, seen):
+        """Return what to think of depth from a camera unlike that of training."""
+        ratios = [seen.K[i, i] / self._trained.K[i, i] for i in (0, 1)]
+        if max(abs(ratio - 1) for ratio in ratios) <= USUAL_CAMERA:
+            return ''
+        return (f'The focal length is {ratios[0]:.2f} (across) and {ratios[1]:.2f} (down) times '
+                'that of the training camera, in parts of the image: depth is rescaled for it, '
+                'but networks are not made for other cameras; calibrate the scale, or train with '
+                'pairs of this camera.')
+
+
+class _Disparities(nn.Module):
+    """From uint8 crops to two maps: disparity, and that of the other eye or what is doubtful."""
+
+    def __init__(self, network, preprocessing, post_process):
+        super().__init__()
+        self.network, self._preprocessing = network, preprocessing
+        self._post_process = post_process
+        width = preprocessing.crop[1]
+        self.register_buffer('_left', left_share(width))
+
+    def forward(self, crops):
+        """Return both maps of uint8 crops (1, h, w, 3), shape (1, 2, h, w)."""
+        images = self._preprocessing.normalise(crops)
+        if not self._post_process:
+            return self.network(images)[0]
+        both = self.network(torch.cat([images, images.flip(-1)]))[0][:, :1]
+        direct, mirrored = both[:1], both[1:].flip(-1)
+        return torch.cat([blend(direct, mirrored, self._left), (direct - mirrored).abs()], 1)
+
+
+def left_share(width):
+    """
+    Return how much of each column comes from the mirrored pass alone (monodepth.md 12.1).
+
+    Parameters
+    ----------
+    width : int
+        Columns.
+
+    Returns
+    -------
+    torch.Tensor
+        0..1, shape (width,).
+
+    """
+    column = torch.linspace(0, 1, width)
+    return 1 - ((column - RAMP_FROM) / (RAMP_TO - RAMP_FROM)).clamp(0, 1)
+
+
+def blend(direct, mirrored, left):
+    """
+    Return the disparity of both passes.
+
+    Parameters
+    ----------
+    direct : torch.Tensor
+        Of the image, shape (..., W).
+    mirrored : torch.Tensor
+        Of the mirror image, mirrored back, same shape.
+    left : torch.Tensor
+        From `left_share`.
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape: the left border from the mirrored pass, the right one from the direct one.
+
+    """
+    right = left.flip(-1)
+    return right * direct + left * mirrored + (1 - left - right) * 0.5 * (direct + mirrored)
+
+
+def _disagreement(left, right):
+    """Return how far the disparity of the right eye, where the left one has it, is off."""
+    height, width = left.shape
+    column = np.arange(width, dtype=np.float32) - width * left
+    row = np.repeat(np.arange(height, dtype=np.float32)[:, None], width, 1)
+    there = cv2.remap(right, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.abs(there - left)
