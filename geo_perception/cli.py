@@ -104,6 +104,7 @@ def _run(arguments):
                      'cityscapes': prepare.cityscapes},
          'train': train.train, 'export': export.export,
          'import': {'_help': 'Make a model file of published weights.',
+                    'posenet': import_weights.posenet,
                     'sfmlearner': import_weights.sfmlearner, 'geonet': import_weights.geonet},
          'infer': infer.infer,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
