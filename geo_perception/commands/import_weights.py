@@ -85,6 +85,33 @@ def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
     return _import(import_sfmlearner, sources, output, json, corrected=corrected)
 
 
+def sfmlearner_pytorch(sources: List[str], *, output: str, json: Optional[str] = None):
+    """
+    Make a model file of the well-known port of SfMLearner to PyTorch.
+
+    Its paddings and enlargements differ from the original's, and are kept. Masks are left out.
+
+    Parameters
+    ----------
+    sources : list of str
+        Files of the depth and of the ego-motion network, in any order: dispnet.pth.tar
+        exp_pose.pth.tar.
+    output : str
+        Model file to write (.safetensors).
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.sfmlearner_pytorch import import_sfmlearner_pytorch
+
+    return _import(import_sfmlearner_pytorch, sources, output, json)
+
+
 def geonet(sources: List[str], *, output: str, corrected: bool = False,
            scale_normalize: bool = False, json: Optional[str] = None):
     """
