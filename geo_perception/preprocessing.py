@@ -16,8 +16,9 @@ from PIL import Image
 
 from geo_perception.errors import ConfigurationError
 
-INTERPOLATIONS = ('area', 'linear', 'lanczos')
+INTERPOLATIONS = ('area', 'linear', 'bilinear', 'lanczos')
 _OPENCV = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
+_PILLOW = {'bilinear': Image.BILINEAR, 'lanczos': Image.LANCZOS}
 CHANNEL_ORDERS = ('rgb', 'bgr')
 
 
@@ -33,8 +34,9 @@ class Preprocessing:
     crop : tuple of int
         (height, width) of the centre crop, pixels.
     interpolation : str
-        ``area`` (antialiased), ``linear`` (OpenCV's bilinear, as Caffe-trained weights want) or
-        ``lanczos`` (Pillow's, antialiased: slow, and what published depth is measured with).
+        ``area`` (antialiased), ``linear`` (OpenCV's bilinear, as Caffe-trained weights want),
+        ``bilinear`` or ``lanczos`` (Pillow's, antialiased: slow, and what published networks for
+        depth are trained and measured with).
     channel_order : str
         ``rgb`` or ``bgr``: what the network was trained on.
     mean : tuple of float
@@ -132,8 +134,8 @@ class Preprocessing:
         size = self.resized_size(image.shape[1], image.shape[0])
         if size == (image.shape[1], image.shape[0]):
             return image
-        if self.interpolation == 'lanczos':
-            return np.asarray(Image.fromarray(image).resize(size, Image.LANCZOS))
+        if self.interpolation in _PILLOW:
+            return np.asarray(Image.fromarray(image).resize(size, _PILLOW[self.interpolation]))
         return cv2.resize(image, size, interpolation=_OPENCV[self.interpolation])
 
     def centre(self, width, height):

@@ -31,7 +31,8 @@ from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
 VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
-         'prepare cityscapes', 'prepare stereo', 'train', 'export', 'infer',
+         'prepare cityscapes', 'prepare stereo', 'train', 'export', 'import posenet',
+         'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'infer',
          'evaluate relocalization',
          'evaluate depth', 'evaluate odometry', 'replay', 'demo')
 
@@ -93,7 +94,8 @@ def test_help_lists_the_verbs(capsys):
 
 @pytest.mark.parametrize('arguments, words', [
     ((), 'subcommand'), (('fly',), 'fly'), (('train',), 'system'), (('train', 'depth'), 'depth'),
-    (('export', 'a.ckpt'), 'output'), (('evaluate',), 'relocalization'),
+    (('export', 'a.ckpt'), 'output'), (('import', 'geonet', 'a', 'b'), 'output is missing'),
+    (('import', 'geonet', '--output', 'o'), 'sources is missing'), (('evaluate',), 'relocalization'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'outptu'),
     (('evaluate', 'depth', 'm'), 'recording is missing; see geo_perception evaluate depth --help'),
     (('infer', 'm'), 'images, output are missing; see geo_perception infer --help'),

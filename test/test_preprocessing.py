@@ -58,11 +58,13 @@ def test_stretched_to_the_crop_whatever_the_aspect():
     assert stretched.centre(416, 128) == (0, 0)
 
 
-def test_lanczos_is_that_of_pillow():
-    """Antialiased: fine stripes become grey, which OpenCV's filter of that name would alias."""
-    stretched = Preprocessing(1, (32, 104), interpolation='lanczos', stretch=True)
+@pytest.mark.parametrize('name, code', [
+    ('lanczos', Image.LANCZOS), ('bilinear', Image.BILINEAR)])
+def test_interpolations_of_pillow(name, code):
+    """Antialiased: fine stripes become grey, which OpenCV's filters of these names would alias."""
+    stretched = Preprocessing(1, (32, 104), interpolation=name, stretch=True)
     image = picture(414, 126)
-    expected = Image.fromarray(image).resize((104, 32), Image.LANCZOS)
+    expected = Image.fromarray(image).resize((104, 32), code)
     np.testing.assert_array_equal(stretched.resize(image), np.asarray(expected))
     stripes = np.repeat(np.tile([0, 255], (126, 207))[..., None], 3, 2).astype(np.uint8)
     assert np.ptp(stretched.resize(stripes)[:, 4:-4].astype(int)) < 20
@@ -166,7 +168,7 @@ def test_constants_are_uploaded_once(monkeypatch, mean_image):
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'interpolation': 'cubic'}, 'choose area, linear or lanczos'),
+    ({'interpolation': 'cubic'}, 'choose area, linear, bilinear or lanczos'),
     ({'channel_order': 'grb'}, 'choose rgb or bgr'), ({'short_side': 0}, 'positive'),
     ({'crop': (0, 5)}, 'positive'), ({'std': (1.0, 0.0, 1.0)}, 'std above zero'),
     ({'std': (1.0, float('nan'), 1.0)}, 'std above zero'), ({'mean': (1.0,)}, 'three numbers'),

@@ -46,7 +46,7 @@ def place(world, tmp_path, monkeypatch):
     (('--model.architecture', 'alexnet'), 'architecture "alexnet" is unknown'),
     (('--model.arguments', '{depth: 3}'), 'does not take these arguments'),
     (('--model.preprocessing.crop', '[60,96]'), 'multiples of 32 pixels, not 60x96'),
-    (('--model.preprocessing.interpolation', 'cubic'), 'choose area, linear or lanczos'),
+    (('--model.preprocessing.interpolation', 'cubic'), 'choose area, linear, bilinear or lanczos'),
     (('--model.mean', 'image'), 'set mean to fixed'),
     (('--model.rotation', 'quaternion'), 'set rotation to "matrix"'),
     (('--trainer.accelerator', 'gpu'), 'gpu'),

@@ -3,10 +3,54 @@
 
 """``geo_perception import``: make a model file of published weights."""
 
-from typing import List, Optional
+from typing import List, Literal, Optional, Tuple
 
 # Names of variables that are printed; the summary has all of them.
 MOST_NAMES = 8
+
+
+def posenet(source: str, *, output: str,
+            mean: Optional[Tuple[float, float, float]] = None, mean_image: Optional[str] = None,
+            padding: Literal['auto', 'caffe', 'tf'] = 'auto', world_frame: str = 'map',
+            json: Optional[str] = None):
+    """
+    Make a model file of Kendall's PoseNet.
+
+    The weights do not say what was subtracted from images: give the mean of the training images,
+    or poses are worse than published. Neither do they say how sure poses are: the covariance is
+    that of the samples and the usual error in the literature.
+
+    Parameters
+    ----------
+    source : str
+        posenet.npy (a dictionary of layers), .npz with names such as conv1/weights, or
+        TensorFlow checkpoint.
+    output : str
+        Model file to write (.safetensors).
+    mean : list of float, optional
+        Mean of the training images: blue, green, red, 0..255; by default that of ImageNet.
+    mean_image : str, optional
+        Mean image instead: .npy of numbers, (256, W, 3), blue green red.
+    padding : str
+        Zeros around the image: ``caffe``, for weights trained there; ``tf``, for those that were
+        trained further in TensorFlow; ``auto``: ``tf`` for a TensorFlow checkpoint.
+    world_frame : str
+        Name of the frame that poses are in.
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.numpy_files import read_mean_image
+    from geo_perception.importers.posenet import import_posenet
+
+    image = None if mean_image is None else read_mean_image(mean_image)
+    return _import(import_posenet, [source], output, json, mean=mean, mean_image=image,
+                   padding=padding, world_frame=world_frame)
 
 
 def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
@@ -39,6 +83,33 @@ def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
     from geo_perception.importers.sfmlearner import import_sfmlearner
 
     return _import(import_sfmlearner, sources, output, json, corrected=corrected)
+
+
+def sfmlearner_pytorch(sources: List[str], *, output: str, json: Optional[str] = None):
+    """
+    Make a model file of the well-known port of SfMLearner to PyTorch.
+
+    Its paddings and enlargements differ from the original's, and are kept. Masks are left out.
+
+    Parameters
+    ----------
+    sources : list of str
+        Files of the depth and of the ego-motion network, in any order: dispnet.pth.tar
+        exp_pose.pth.tar.
+    output : str
+        Model file to write (.safetensors).
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.sfmlearner_pytorch import import_sfmlearner_pytorch
+
+    return _import(import_sfmlearner_pytorch, sources, output, json)
 
 
 def geonet(sources: List[str], *, output: str, corrected: bool = False,

@@ -80,14 +80,16 @@ def with_baselines(result, sequence, retrieval):
         Of this sequence.
     sequence : Sequence
         Its frames.
-    retrieval : Retrieval
-        The baseline.
+    retrieval : Retrieval or None
+        The baseline; None where the training images are unknown.
 
     Returns
     -------
     RelocalizationResult
 
     """
+    if retrieval is None:
+        return result
     T_retrieval = np.stack([retrieval(sequence[i].image) for i in
                             track(range(len(sequence)), 'Retrieving', total=len(sequence))])
     return replace(result, T_retrieval=T_retrieval,

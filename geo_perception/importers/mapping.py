@@ -67,7 +67,7 @@ def tensorflow_layers(network, scopes):
             layers = {f'{path}.{name}': layer for name, layer in module.named_children()}
         for name, layer in layers.items():
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-                plan[f'{name}.weight'] = _turned(f'{scope}/weights', layer.weight.shape)
+                plan[f'{name}.weight'] = turned(f'{scope}/weights', layer.weight.shape)
                 if layer.bias is not None:
                     plan[f'{name}.bias'] = Wanted(f'{scope}/biases', tuple(layer.bias.shape))
             elif isinstance(layer, SlimBatchNorm2d):
@@ -78,12 +78,26 @@ def tensorflow_layers(network, scopes):
     return plan
 
 
-def _turned(name, shape):
-    """Return a weight that TensorFlow keeps in its own order."""
+def turned(name, shape):
+    """
+    Return the weights of a convolution, which TensorFlow keeps in its own order.
+
+    Parameters
+    ----------
+    name : str
+        Of the variable.
+    shape : sequence of int
+        Of ours: OIHW, or IOHW for a transposed one.
+
+    Returns
+    -------
+    Wanted
+
+    """
     return Wanted(name, tuple(shape[axis] for axis in (2, 3, 1, 0)), FROM_TENSORFLOW)
 
 
-def take(source, plan, network):
+def take(source, plan, network, left_out=()):
     """
     Return the weights of a network from a file.
 
@@ -92,9 +106,11 @@ def take(source, plan, network):
     source : Source
         The file.
     plan : dict of str to Wanted
-        Every weight of the network.
+        Every weight of the network but those of ``left_out``.
     network : torch.nn.Module
         On any device; only its names and shapes count.
+    left_out : tuple of str
+        What the names of weights begin with that may be missing in the plan.
 
     Returns
     -------
@@ -113,6 +129,8 @@ def take(source, plan, network):
     state: Dict[str, np.ndarray] = {}
     for name, parameter in network.state_dict().items():
         if name not in plan:
+            if name.startswith(tuple(left_out)):
+                continue
             # Batches that were seen in training: no weight.
             assert name.endswith('num_batches_tracked'), name
             state[name] = np.zeros((), np.int64)

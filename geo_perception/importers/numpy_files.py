@@ -11,6 +11,7 @@ stands for code of Python or NumPy.
 
 import io
 import math
+import os
 import pickle
 import pickletools
 import zipfile
@@ -153,6 +154,45 @@ def read_npy_dictionary(path):
     except (pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError, EOFError,
             OverflowError, MemoryError) as error:
         raise WeightsError(f'cannot read {path}: {error}') from error
+
+
+def read_mean_image(path):
+    """
+    Return a mean image.
+
+    Parameters
+    ----------
+    path : str
+        ``.npy`` of numbers, shape (H, W, 3).
+
+    Returns
+    -------
+    np.ndarray
+        float32, shape (H, W, 3).
+
+    Raises
+    ------
+    WeightsError
+        When it is missing, damaged or no such image.
+
+    """
+    try:
+        size = os.stat(path).st_size
+        with open(path, 'rb') as file:
+            shape, fortran, dtype, header = _npy_header(file.read(LARGEST_HEADER))
+            if (dtype.kind not in 'fiu' or len(shape) != 3 or shape[2] != 3
+                    or math.prod(shape) * dtype.itemsize != size - header):
+                raise ValueError(f'it holds {dtype.name} of shape {shape}, expected numbers of '
+                                 'shape (H, W, 3)')
+            file.seek(header)
+            array = np.frombuffer(file.read(), dtype).reshape(shape, order='F' if fortran else 'C')
+    except OSError as error:
+        raise WeightsError(f'cannot read {path}: {error.strerror}') from error
+    except ValueError as error:
+        raise WeightsError(f'{path} is no mean image: {error}') from error
+    if not np.isfinite(array).all():
+        raise WeightsError(f'{path} is no mean image: it holds a NaN or infinite number')
+    return array.astype(np.float32)
 
 
 def _check_pickle(data):

@@ -89,8 +89,8 @@ class Relocalizer:
         Name of the frame that poses are given in.
     T_map_world : np.ndarray
         From the frame of the training labels to that frame, 4x4.
-    retrieval : Retrieval
-        The baseline over the training images, poses in that frame.
+    retrieval : Retrieval or None
+        The baseline over the training images, poses in that frame; None where they are unknown.
 
     Raises
     ------
@@ -222,8 +222,9 @@ class Relocalizer:
         position, R, covariance = summarise_samples(position.double().numpy(),
                                                     rotations.double().numpy())
         covariance = self._calibration.covariance(covariance, novelty)
+        similarity = 1.0 if self.retrieval is None else self.retrieval.similarity(image)
         spread_score, similarity_score = self._calibration.scores(
-            self._calibration.spread(covariance), self.retrieval.similarity(image))
+            self._calibration.spread(covariance), similarity)
         score = min(spread_score, similarity_score)
         T = self.T_map_world @ make_transform(R, position)
         covariance = rotate_pose_covariance(covariance, self.T_map_world[:3, :3])

@@ -69,14 +69,17 @@ class Retrieval:
 
         Returns
         -------
-        Retrieval
+        Retrieval or None
+            None where the model knows no training images, as imported ones.
 
         Raises
         ------
         ModelFileError
-            When the model lacks it.
+            When it is damaged.
 
         """
+        if not any(name.startswith('retrieval.') for name in model.tensors):
+            return None
         thumbnails = model.tensors.get('retrieval.thumbnails', np.zeros(0))
         poses = model.tensors.get('retrieval.poses', np.zeros(0))
         n = len(poses)

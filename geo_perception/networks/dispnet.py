@@ -5,13 +5,14 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.layers import (
-    BATCH_NORM_MOMENTUM, Block, cut_to, initialise_glorot, SameConv2d, SameConvTranspose2d,
-    scaled, up_convolution, upsample_legacy_bilinear)
+    BATCH_NORM_MOMENTUM, Block, cut_to, EvenConv2d, EvenConvTranspose2d, initialise_glorot,
+    SameConv2d, SameConvTranspose2d, scaled, up_convolution, upsample_legacy_bilinear)
 
-FORMS = ('sfmlearner', 'geonet')
+FORMS = ('sfmlearner', 'geonet', 'sfmlearner_pytorch')
 ENCODER = ((32, 7), (64, 5), (128, 3), (256, 3), (512, 3), (512, 3), (512, 3))
 DECODER = (512, 512, 256, 128, 64, 32, 16)
 # The coarsest level with a prediction.
@@ -27,7 +28,8 @@ class DispNetVGG(nn.Module):
     ----------
     form : str
         ``sfmlearner``: transposed convolutions, no norm; ``geonet``: nearest neighbour and
-        convolution, batch norm.
+        convolution, batch norm; ``sfmlearner_pytorch``: as the former, with the paddings and the
+        bilinear enlargement that its port to PyTorch has (sfmlearner.md section 2).
     batch_norm : bool, optional
         Batch norm on all but the predictions; by default what the form has. The first release
         of SfMLearner had it.
@@ -57,12 +59,14 @@ class DispNetVGG(nn.Module):
         if batch_norm is None:
             batch_norm = form == 'geonet'
         norm = momentum if batch_norm else None
+        self._even = form == 'sfmlearner_pytorch'
+        convolution = EvenConv2d if self._even else SameConv2d
         encoder, skips, n = [], [], 3
         for channels, kernel in ENCODER:
             channels = scaled(channels, width)
             encoder.append(nn.Sequential(
-                Block(SameConv2d, n, channels, kernel, norm, stride=2),
-                Block(SameConv2d, channels, channels, kernel, norm)))
+                Block(convolution, n, channels, kernel, norm, stride=2),
+                Block(convolution, channels, channels, kernel, norm)))
             skips.append(channels)
             n = channels
         self.encoder = nn.ModuleList(encoder)
@@ -70,14 +74,14 @@ class DispNetVGG(nn.Module):
         self.predict = nn.ModuleList()
         for level, channels in zip(range(len(DECODER), 0, -1), DECODER):
             channels = scaled(channels, width)
-            self.up.append(Block(SameConvTranspose2d, n, channels, 3, norm)
-                           if form == 'sfmlearner' else
-                           up_convolution(n, channels, norm))
+            transposed = EvenConvTranspose2d if self._even else SameConvTranspose2d
+            self.up.append(up_convolution(n, channels, norm) if form == 'geonet' else
+                           Block(transposed, n, channels, 3, norm))
             skip = skips[level - 2] if level > 1 else 0
-            self.merge.append(Block(SameConv2d, channels + skip + (level < COARSEST), channels,
+            self.merge.append(Block(convolution, channels + skip + (level < COARSEST), channels,
                                     3, norm))
             if level <= COARSEST:
-                self.predict.append(SameConv2d(channels, 1, 3))
+                self.predict.append(convolution(channels, 1, 3))
             n = channels
         initialise_glorot(self)
 
@@ -107,7 +111,8 @@ class DispNetVGG(nn.Module):
             if level > 1:
                 parts = [cut_to(parts[0], maps[level - 2]), maps[level - 2]]
             if disparities:
-                parts.append(upsample_legacy_bilinear(disparities[0]))
+                parts.append(F.interpolate(disparities[0], scale_factor=2, mode='bilinear')
+                             if self._even else upsample_legacy_bilinear(disparities[0]))
             x = merge(torch.cat(parts, 1))
             if level <= COARSEST:
                 raw = self.predict[COARSEST - level](x)

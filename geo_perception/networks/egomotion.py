@@ -8,7 +8,8 @@ from torch import nn
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.networks.layers import (
-    BATCH_NORM_MOMENTUM, Block, initialise_glorot, SameConv2d, SameConvTranspose2d, scaled)
+    BATCH_NORM_MOMENTUM, Block, EvenConv2d, initialise_glorot, SameConv2d, SameConvTranspose2d,
+    scaled)
 
 ENCODER = ((16, 7), (32, 5), (64, 3), (128, 3), (256, 3))
 POSE = (256, 256)
@@ -33,11 +34,13 @@ class EgoMotionNet(nn.Module):
         Factor on all numbers of channels.
     momentum : float
         Of the statistics of batch norm.
+    even_padding : bool
+        As much on either side, as the port of SfMLearner to PyTorch pads; its masks are others.
 
     Raises
     ------
     ConfigurationError
-        When there is no source or the width is not positive.
+        When there is no source, the width is not positive, or masks are wanted with even padding.
 
     """
 
@@ -46,23 +49,27 @@ class EgoMotionNet(nn.Module):
     training_only = ('up.', 'mask.')
 
     def __init__(self, sources=2, explainability=False, batch_norm=False, width=1.0,
-                 momentum=BATCH_NORM_MOMENTUM):
+                 momentum=BATCH_NORM_MOMENTUM, even_padding=False):
         super().__init__()
+        if even_padding and explainability:
+            raise ConfigurationError('the ego-motion network has no masks with even padding; set '
+                                     'explainability to false')
         if sources < 1 or width <= 0:
             raise ConfigurationError(f'the ego-motion network needs at least one source '
                                      f'({sources}) and a width ({width}) above 0')
         self.sources = sources
         norm = momentum if batch_norm else None
+        convolution = EvenConv2d if even_padding else SameConv2d
         layers, n = [], 3 * (sources + 1)
         for channels, kernel in ENCODER:
             channels = scaled(channels, width)
-            layers.append(Block(SameConv2d, n, channels, kernel, norm, stride=2))
+            layers.append(Block(convolution, n, channels, kernel, norm, stride=2))
             n = channels
         self.encoder = nn.Sequential(*layers)
         layers, n_pose = [], n
         for channels in POSE:
             channels = scaled(channels, width)
-            layers.append(Block(SameConv2d, n_pose, channels, 3, norm, stride=2))
+            layers.append(Block(convolution, n_pose, channels, 3, norm, stride=2))
             n_pose = channels
         self.pose = nn.Sequential(*layers, nn.Conv2d(n_pose, 6 * sources, 1))
         self.up = nn.ModuleList()

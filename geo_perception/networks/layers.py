@@ -143,6 +143,32 @@ class EvenConv2d(nn.Conv2d):
         return super().forward(_laid_out(x, self.weight))
 
 
+class EvenConvTranspose2d(nn.ConvTranspose2d):
+    """
+    A transposed convolution of stride 2 as most of PyTorch's ports have it.
+
+    The size doubles, too, but what it makes lies one pixel further than TensorFlow's.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    kernel : int
+        3.
+    bias : bool
+        Whether it has one.
+
+    """
+
+    def __init__(self, n_in, n_out, kernel, bias=True):
+        super().__init__(n_in, n_out, kernel, 2, padding=(kernel - 1) // 2, output_padding=1,
+                         bias=bias)
+
+    def forward(self, x):
+        """Return the convolution, size ``2 n``."""
+        return super().forward(_laid_out(x, self.weight))
+
+
 class UpConv2d(EvenConv2d):
     """
     Nearest neighbour to twice the size, then a 3x3 convolution.
