@@ -13,6 +13,7 @@ import pytest
 
 from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
+from geo_perception.nodes.stereo_depth import StereoDepthParameters
 
 REASON = 'launch and launch_ros are not installed (they have no wheel)'
 launch = pytest.importorskip('launch', reason=REASON)
@@ -25,7 +26,9 @@ NODES = {
     'relocalize': (RelocalizeParameters, COMMON),
     'geometry': (GeometryParameters, COMMON + [
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
-        'motion_smoothing', 'publish_tf', 'wheel_odometry'])}
+        'motion_smoothing', 'publish_tf', 'wheel_odometry']),
+    'stereo_depth': (StereoDepthParameters, COMMON + [
+        'rectified', 'post_process', 'scale_correction'])}
 
 
 @pytest.fixture(scope='module', params=NODES)

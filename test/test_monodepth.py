@@ -57,7 +57,8 @@ def test_numbers_of_the_reference_graph(name, build, size):
 
 def test_order_and_shapes_of_the_weights():
     """Importers walk through both in this order (monodepth.md section 4)."""
-    layers = convolutions(MonodepthVGG(width=0.1), (128, 128))
+    # So wide that only predictions have two channels.
+    layers = convolutions(MonodepthVGG(width=0.25), (128, 128))
     assert len(layers) == 32 and layers[0].kernel_size == (7, 7) and layers[3].stride == (2, 2)
     # Predictions come between the layers of the decoder, from the coarsest.
     assert [i for i, layer in enumerate(layers) if layer.out_channels == 2

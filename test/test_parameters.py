@@ -15,6 +15,7 @@ import yaml
 from geo_perception.errors import ConfigurationError
 from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
+from geo_perception.nodes.stereo_depth import StereoDepthParameters
 from geo_perception.ros.parameters import declare_parameters, describe_parameters
 from geo_perception.ros.parameters import NodeParameters, parameter, read_overrides
 from geo_perception.ros.parameters import read_parameters
@@ -131,7 +132,8 @@ def test_the_description_lists_every_field():
 
 
 @pytest.mark.parametrize('node, parameters_class', [
-    ('relocalize', RelocalizeParameters), ('geometry', GeometryParameters)])
+    ('relocalize', RelocalizeParameters), ('geometry', GeometryParameters),
+    ('stereo_depth', StereoDepthParameters)])
 def test_the_shipped_yaml_holds_every_parameter_with_its_default(node, parameters_class):
     """The file in ``config/`` and the code agree, in values and in order."""
     text = (ROOT / 'config' / f'{node}.yaml').read_text()
