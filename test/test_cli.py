@@ -94,7 +94,8 @@ def test_help_lists_the_verbs(capsys):
 @pytest.mark.parametrize('arguments, words', [
     ((), 'subcommand'), (('fly',), 'fly'), (('train',), 'system'), (('train', 'depth'), 'depth'),
     (('export', 'a.ckpt'), 'output'), (('import', 'geonet', 'a', 'b'), 'output is missing'),
-    (('import', 'geonet', '--output', 'o'), 'sources is missing'), (('evaluate',), 'relocalization'),
+    (('import', 'geonet', '--output', 'o'), 'sources is missing'),
+    (('evaluate',), 'relocalization'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'outptu'),
     (('evaluate', 'depth', 'm'), 'recording is missing; see geo_perception evaluate depth --help'),
     (('infer', 'm'), 'images, output are missing; see geo_perception infer --help'),
