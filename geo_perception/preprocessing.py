@@ -18,7 +18,7 @@ from geo_perception.errors import ConfigurationError
 
 INTERPOLATIONS = ('area', 'linear', 'bilinear', 'lanczos')
 _OPENCV = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
-_PILLOW = {'bilinear': Image.BILINEAR, 'lanczos': Image.LANCZOS}
+_PILLOW = ('bilinear', 'lanczos')
 CHANNEL_ORDERS = ('rgb', 'bgr')
 
 
@@ -135,7 +135,8 @@ class Preprocessing:
         if size == (image.shape[1], image.shape[0]):
             return image
         if self.interpolation in _PILLOW:
-            return np.asarray(Image.fromarray(image).resize(size, _PILLOW[self.interpolation]))
+            how = getattr(Image, self.interpolation.upper())
+            return np.asarray(Image.fromarray(image).resize(size, how))
         return cv2.resize(image, size, interpolation=_OPENCV[self.interpolation])
 
     def centre(self, width, height):

@@ -13,6 +13,8 @@ from tiny_model import CALIBRATION, images, network, PREPROCESSING, write_model
 import torch
 
 from geo_perception.errors import ConfigurationError, ImageError, ModelFileError
+from geo_perception.evaluation.relocalization_result import RelocalizationResult
+from geo_perception.evaluation.run import with_baselines
 from geo_perception.geometry import se3
 from geo_perception.inference.relocalizer import Relocalizer
 from geo_perception.model_file import load_model_file
@@ -237,6 +239,17 @@ def test_the_published_architecture_runs_too(tmp_path, monkeypatch):
     R = fix.T_world_camera[:3, :3]
     assert_allclose(R @ R.T, np.eye(3), atol=1e-9)
     assert np.trace(fix.covariance) > 0.01
+
+
+def test_model_that_knows_no_training_images(tmp_path):
+    """As imported ones: the score is that of the spread, and there is no retrieval to beat."""
+    path = write_model(tmp_path / 'm', {'retrieval.poses': None, 'retrieval.thumbnails': None})
+    relocalizer = Relocalizer.load(path, samples=4)
+    assert relocalizer.retrieval is None
+    noise = np.random.default_rng(0).integers(0, 255, (120, 180, 3), np.uint8)
+    assert relocalizer(noise).score == 1.0
+    result = RelocalizationResult.unanswered([0, 1], ['0', '1'])
+    assert with_baselines(result, [], relocalizer.retrieval) is result
 
 
 @pytest.mark.parametrize('changes, words', [
