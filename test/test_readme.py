@@ -22,11 +22,13 @@ import yaml
 from geo_perception import cli, commands
 from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
+from geo_perception.nodes.stereo_depth import StereoDepthParameters
 from geo_perception.ros.parameters import describe_parameters, read_overrides
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 README = DOCUMENTS[0].read_text()
-NODES = {'relocalize': RelocalizeParameters, 'geometry': GeometryParameters}
+NODES = {'relocalize': RelocalizeParameters, 'geometry': GeometryParameters,
+         'stereo_depth': StereoDepthParameters}
 
 
 def blocks(*languages):
