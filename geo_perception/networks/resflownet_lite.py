@@ -22,8 +22,8 @@ FEATURES = (16, 24, 32, 48)
 RADII = (2, 3, 4, 4)
 DECODER = (8, 24, 40, 56, 64)
 SCALES = 4
-# Of the exponents that turn likeness into a displacement, at first: where features of random
-# weights tell most on the sample world.
+# Of the exponents that turn likeness into a displacement, at first: that is where features of
+# random weights tell most on the sample world.
 SHARPNESS = 20.0
 # So that the rigid flow of slow and fast cameras is a number of the size of others.
 FLOW_UNIT = 0.05

@@ -18,8 +18,7 @@ from torch.nn import functional as F
 # Half lengths of a piece, in parts of the width of the image.
 SMALLEST, LARGEST = 0.04, 0.2
 # What is missed counts by this power, with an offset in pixels (as Sun et al. 2018 finish
-# PWC-Net):
-# otherwise long ways are all that is learned, and short ones are taken for noise.
+# PWC-Net): otherwise long ways are all that is learned, and short ones are taken for noise.
 POWER, OFFSET = 0.4, 0.01
 
 
