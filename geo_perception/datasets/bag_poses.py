@@ -172,7 +172,8 @@ class PoseReader:
                 raise RecordingError(f'the poses of {topic} in {self._bag.path} change their '
                                      f'frames from {self._frames[topic]} to {frames}')
             return
-        self._ignored = self._ignored or add_transforms(self._tree, topic, message)
+        ignored = add_transforms(self._tree, topic, message)
+        self._ignored = self._ignored or ignored
 
     def camera_poses(self, stamps, camera_frame):
         """
