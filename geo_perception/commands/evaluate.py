@@ -113,7 +113,13 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     loaded = load_model_file(model)
     if loaded.metadata.job == 'stereo_depth':
         from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
+        from geo_perception.errors import ConfigurationError
         from geo_perception.evaluation.depth import DepthRules
+
+        if split:
+            raise ConfigurationError(f'--split {split} is for models of geometry, and {model} was '
+                                     'trained on stereo pairs; leave it out, and set --crop and '
+                                     '--cap')
 
         def chosen(*names):
             return {name: options[name] for name in names if name in options}
