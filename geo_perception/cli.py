@@ -95,14 +95,14 @@ def _run(arguments):
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
+        calibrate, demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
 
     auto_cli(
         {'sample': sample.sample,
          'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag,
                      'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
                      'cityscapes': prepare.cityscapes, 'stereo': prepare.stereo},
-         'train': train.train, 'export': export.export,
+         'train': train.train, 'export': export.export, 'calibrate': calibrate.calibrate,
          'import': {'_help': 'Make a model file of published weights.',
                     'posenet': import_weights.posenet,
                     'sfmlearner': import_weights.sfmlearner, 'geonet': import_weights.geonet,

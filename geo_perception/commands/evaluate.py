@@ -279,13 +279,14 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
 
 def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool = True,
-         enlargement: str = 'bilinear', quantise: bool = False, device: str = 'auto',
-         precision: str = 'auto', threads: int = 0):
+         enlargement: str = 'bilinear', quantise: bool = False, refine: bool = True,
+         device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare optical flow with true flow, by the protocol of KITTI 2015.
 
-    Rigid flow (of a scene that stands still), OpenCV's DIS and Farneback, and no flow at all are
-    measured beside it. As GeoNet's authors did it: --enlargement nearest --quantise true.
+    Rigid flow (of a scene that stands still), the flow of the network before it is refined,
+    OpenCV's DIS and Farneback, and no flow at all are measured beside it. As GeoNet's authors did
+    it: --enlargement nearest --quantise true --refine false.
     For recordings ``newest`` is the flow of the later image, back, as the node publishes it.
 
     Parameters
@@ -303,6 +304,8 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
         From the size of the network to that of the truth: ``bilinear`` or ``nearest``.
     quantise : bool
         Cut flow down to 1/64 pixels before.
+    refine : bool
+        Whether flow is made sharp in the image of the camera.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     precision : str
@@ -319,7 +322,7 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import RecordingError
 
-    run = _run_flow(model, pairs, baselines, device, precision, threads,
+    run = _run_flow(model, pairs, baselines, refine, device, precision, threads,
                     enlargement=enlargement, quantise=quantise)
     summary = run.flow_summary()
     if not summary['images']:
@@ -337,8 +340,8 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
     return summary
 
 
-def motion(model: str, recording: str, *, json: Optional[str] = None, device: str = 'auto',
-           precision: str = 'auto', threads: int = 0):
+def motion(model: str, recording: str, *, json: Optional[str] = None, refine: bool = True,
+           device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare what is said to move by itself with what does.
 
@@ -354,6 +357,8 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
         sample", with an optional slice: ``drive[0:100]``.
     json : str, optional
         Write the metrics to this file.
+    refine : bool
+        Whether flow is made sharp in the image of the camera.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     precision : str
@@ -370,7 +375,7 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import RecordingError
 
-    run = _run_flow(model, recording, False, device, precision, threads)
+    run = _run_flow(model, recording, False, refine, device, precision, threads)
     summary = run.motion_summary()
     if summary['false_alarm_rate'] is None and summary['recall'] is None:
         raise RecordingError(f'nobody says what moves in {recording}: a bag needs a topic with '
@@ -384,14 +389,15 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
     return summary
 
 
-def _run_flow(model, pairs, baselines, device, precision, threads, **enlargement):
+def _run_flow(model, pairs, baselines, refine, device, precision, threads, **enlargement):
     """Run a model over pairs of images."""
     from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
     from geo_perception.evaluation.flow_run import evaluate_flow
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import GeometryPipeline
 
-    pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads)
+    pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads,
+                                     refine_flow=refine)
     opened = open_flow_pairs(pairs)
     if isinstance(opened, RecordedPairs):
         refuse_training_data(pipeline.model, pairs, opened.sequence)

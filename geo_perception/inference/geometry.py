@@ -70,6 +70,9 @@ class GeometryPipeline:
         As in `Engine`.
     scale : ScaleOptions
         Where metres come from.
+    refine_flow : bool
+        Whether flow is made sharp in the image of the camera, see
+        `geo_perception.inference.flow_refinement`.
 
     Attributes
     ----------
@@ -78,7 +81,8 @@ class GeometryPipeline:
 
     """
 
-    def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions()):
+    def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions(),
+                 refine_flow=True):
         metadata = model.metadata
         self.model = model
         self._rectifier = Rectifier(metadata.preprocessing)
@@ -87,7 +91,8 @@ class GeometryPipeline:
         self._motion = build_motion(model, device, precision, threads)
         self._odometry = VisualOdometry(self._motion, MotionCalibration.from_model(model),
                                         _trained_interval(model))
-        self._flow_options = {'device': device, 'precision': precision, 'threads': threads}
+        self._flow_options = {'device': device, 'precision': precision, 'threads': threads,
+                              'refine': refine_flow}
         self._flow_network, self._view = None, None
         self._last = None
 
@@ -173,12 +178,10 @@ class GeometryPipeline:
         if self._last is not None and stamp == self._last[0]:
             return replace(self._last[1], odometry=None, reset='',
                            reason='a frame with this stamp was there already')
-        crop, camera = self._rectifier(image, camera)
-        ratio = self._depth_network.focal_ratio(camera)
-        depth = self._depth_of(crop, ratio)
+        view = self._view_of(image, camera, stamp)
+        depth, camera, ratio = view.depth, view.camera, view.focal_ratio
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
-        view = View(crop, depth, camera, stamp, ratio)
         step = self._odometry.update(view, scale.metres_per_unit)
         begins = step.estimate is None and self._odometry.last is view
         if self._flow_network is not None and (begins or not flow):
@@ -211,12 +214,8 @@ class GeometryPipeline:
         FlowEstimate
 
         """
-        views = []
-        for i, picture in enumerate((image, other)):
-            crop, straight = self._rectifier(picture, camera)
-            ratio = self._depth_network.focal_ratio(straight)
-            views.append(View(crop, self._depth_of(crop, ratio), straight,
-                              round(i * interval * 1e9), ratio))
+        views = [self._view_of(picture, camera, round(i * interval * 1e9))
+                 for i, picture in enumerate((image, other))]
         if self._flow_network is None:
             self.prepare_flow()
         self._flow_network.reset()
@@ -309,6 +308,15 @@ class GeometryPipeline:
         self._view, self._last = None, None
         if self._flow_network is not None:
             self._flow_network.reset()
+
+    def _view_of(self, image, camera, stamp):
+        """Return an image as the networks see it."""
+        straight = self._rectifier.straight(image, camera)
+        crop, camera = self._rectifier.crop(straight), self._rectifier.network_camera(camera)
+        ratio = self._depth_network.focal_ratio(camera)
+        detail = (self._rectifier.detail(straight)
+                  if self.has_flow and self._flow_options['refine'] else None)
+        return View(crop, self._depth_of(crop, ratio), camera, stamp, ratio, detail)
 
     def _depth_of(self, crop, ratio):
         """Return the depth in units of the network; of a covered lens nothing is known."""

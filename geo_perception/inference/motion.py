@@ -9,6 +9,8 @@ Which of both is what the model was trained with, see `geo_perception.training.d
 
 from dataclasses import dataclass
 
+from typing import Optional
+
 import numpy as np
 import torch
 from torch import nn
@@ -42,6 +44,8 @@ class View:
         Nanoseconds.
     focal_ratio : float
         Focal length in parts of that of the training camera.
+    detail : np.ndarray or None
+        The same view in more pixels, grey, uint8; None where nobody wants it.
 
     """
 
@@ -50,6 +54,7 @@ class View:
     camera: Camera
     stamp: int
     focal_ratio: float = 1.0
+    detail: Optional[np.ndarray] = None
 
 
 def build_motion(model, device='auto', precision='auto', threads=0):
