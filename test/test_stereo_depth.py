@@ -176,13 +176,6 @@ def test_evaluate_depth_measures_metres_and_disparity(place, tmp_path, capsys):
     assert 'D1-all' in text and 'SGBM, both eyes' in text
 
 
-def test_a_split_of_kitti_is_not_ignored(place, tmp_path, capsys):
-    """It is for other models: a sentence instead of numbers over something else."""
-    assert main(['evaluate', 'depth', str(place / 'flat.safetensors'), str(tmp_path),
-                 '--split', 'eigen']) == 1
-    assert '--split eigen is for models of geometry' in capsys.readouterr().err
-
-
 def test_infer_writes_metres(place, tmp_path, capsys):
     """The same files as from other depth, and no trajectory."""
     output = tmp_path / 'depth'
