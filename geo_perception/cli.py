@@ -95,7 +95,7 @@ def _run(arguments):
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
+        calibrate, demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
 
     auto_cli(
         {'sample': sample.sample,
@@ -107,7 +107,7 @@ def _run(arguments):
                     'posenet': import_weights.posenet,
                     'sfmlearner': import_weights.sfmlearner, 'geonet': import_weights.geonet,
                     'sfmlearner-pytorch': import_weights.sfmlearner_pytorch},
-         'infer': infer.infer,
+         'infer': infer.infer, 'calibrate': calibrate.calibrate,
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization,
                       'depth': evaluate.depth, 'odometry': evaluate.odometry,

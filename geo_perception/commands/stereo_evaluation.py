@@ -3,6 +3,7 @@
 
 """``evaluate depth`` with a model that was trained on stereo pairs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from geo_perception.commands.geometry_evaluation import (
@@ -15,6 +16,7 @@ from geo_perception.evaluation.stereo_run import run_stereo_depth
 from geo_perception.evaluation.training_overlap import (
     refuse_stereo_training_data, refuse_training_data)
 from geo_perception.inference.stereo_depth import StereoDepthPipeline
+from geo_perception.inference.tape_scale import read_tape_scale, TapeScale
 
 _KITTI_2015 = 'kitti_2015'
 _NAMES = {'network': 'one eye', 'sgbm': 'SGBM, both eyes'}
@@ -62,13 +64,16 @@ def evaluate_stereo_depth(model, recording, split, crop, cap, matching, topics, 
     rules = DepthRules(crop or ('garg' if split == 'eigen' else 'none'), cap,
                        cap_truth=split != _KITTI_2015)
     sequence = _open(model, recording, split, topics)
-    pipeline = StereoDepthPipeline(model, **options)
+    # Published numbers are those of the file.
+    tape = TapeScale() if split else read_tape_scale(model)
+    pipeline = StereoDepthPipeline(model, scale=tape.factor, **options)
     result, scores, warnings = run_stereo_depth(pipeline, sequence, rules, matching, split or '')
     if not (result.depth.coverage > 0).any():
         raise RecordingError(
             f'no pixel of {recording} was scored: none of its {len(result)} images has true depth '
             f'or disparity between 0 and {rules.cap:g} m where the model looks (crop '
             f'{rules.crop})')
+    result = replace(result, scale=f'{result.scale} {tape.sentence()}'.strip())
     disparity = {name: score.summary() for name, score in scores.items()}
     metrics = present_geometry(result, model, recording, ('depth',), json=json, report=report,
                                output=output, others={'disparity': disparity})

@@ -196,8 +196,9 @@ class ScaleEstimator:
                          'The model carries no scale, because it was validated without poses: '
                          'depth and motion are up to scale; choose another scale source.')
         if 'reach' in self._calibration:
-            return Scale('model', value, STEREO_CONFIDENCE, None,
-                         f'{value:.4g} metres per unit, by the stereo camera of training.')
+            return Scale('model', value, STEREO_CONFIDENCE, None, ' '.join(filter(None, [
+                f'{value:.4g} metres per unit, by the stereo camera of training.',
+                self._calibration.get('tape_measure')])))
         spread = self._calibration.get('metres_per_unit_spread')
         confidence = 0.5 if spread is None else float(np.clip(1 - spread, 0, 1))
         told = '' if spread is None else f', spread {100 * spread:.0f} %'

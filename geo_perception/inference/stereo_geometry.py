@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from geo_perception.errors import ModelFileError
 from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.tape_scale import read_tape_scale
 
 # What a motion may be wrong by at least, metres: a guess, for such models are trained without
 # poses. The rest of the calibration has no unit of length.
@@ -43,12 +44,15 @@ def as_geometry(model):
             or not isinstance(reach, (int, float)) or not reach > 0):
         raise ModelFileError(f'model file {model.path} does not say how its network is built '
                              'or which rig it was trained with; export it again')
-    motion = replace(MotionCalibration(), floor_translation=FLOOR / reach)
+    tape = read_tape_scale(model)
+    metres_per_unit = reach * tape.factor
+    motion = replace(MotionCalibration(), floor_translation=FLOOR / metres_per_unit)
     return replace(
         model,
         metadata=replace(
             metadata, job='geometry',
             arguments={'depth': arguments, 'egomotion_name': 'direct', 'egomotion': {}},
-            calibration={'metres_per_unit': reach, 'reach': reach, **motion.entries()}),
+            calibration={'metres_per_unit': metres_per_unit, 'reach': reach,
+                         'tape_measure': tape.sentence(), **motion.entries()}),
         tensors={f'network.depth.{name[len("network."):]}': value
                  for name, value in model.tensors.items() if name.startswith('network.')})
