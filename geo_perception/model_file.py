@@ -215,8 +215,8 @@ def load_model_file(path, job=None):
     ----------
     path : str or pathlib.Path
         The file.
-    job : str, optional
-        What it must be for.
+    job : str or tuple of str, optional
+        What it must be for, or one of them.
 
     Returns
     -------
@@ -247,8 +247,10 @@ def load_model_file(path, job=None):
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelFileError(f'model file {path} is damaged ({error}); copy it again') from error
     metadata = _parse_metadata(path, header, tensors.pop('preprocessing.mean_image', None))
-    if job is not None and metadata.job != job:
-        raise ModelFileError(f'model file {path} is for {metadata.job}, not for {job}')
+    jobs = (job,) if isinstance(job, str) else job
+    if jobs is not None and metadata.job not in jobs:
+        raise ModelFileError(f'model file {path} is for {metadata.job}, not for '
+                             f'{" or ".join(jobs)}')
     return ModelFile(metadata, tensors, hashlib.sha256(data).hexdigest(), path)
 
 

@@ -74,8 +74,9 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
 
     Errors are given as they are, in metres, and after median scaling as published results are.
     For the published numbers of KITTI give --split eigen and the folder of KITTI raw. A model
-    trained on stereo pairs is in metres by itself; of recordings with both eyes its disparity is
-    compared as well (D1-all of KITTI 2015), with OpenCV's semi-global matching, which sees both.
+    trained on stereo pairs is in metres by itself, so it takes no --scale; of recordings with
+    both eyes its disparity is compared as well (D1-all of KITTI 2015), with OpenCV's semi-global
+    matching, which sees both.
 
     Parameters
     ----------
@@ -83,16 +84,21 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
         Model file (.safetensors).
     recording : str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; with ``split`` the
-        folder of KITTI raw that holds those of the dates.
+        folder of KITTI raw that holds those of the dates, or that of KITTI 2015.
     split : str, optional
         ``eigen``: Eigen's 697 test images of KITTI raw, in all as published: resized by Lanczos'
         filter, compared with the laser scan at their original size. ``eigen_benchmark``: the 652
-        of them that have annotated depth, compared with that.
+        of them that have annotated depth, compared with that. Trained on stereo pairs, images are
+        resized as in training, depth is made with the baseline of KITTI, and there is
+        ``kitti_2015``, too: its 200 training pairs, compared with ``disp_noc_0``, whose D1-all
+        counts what is off by at least 3 pixels and 5 %. Without a split that of ``disp_occ_0``
+        is taken, as KITTI does.
     crop : str, optional
         Pixels that count: ``none`` (all), ``garg`` or ``eigen``; by default all, with split
         ``eigen`` those of ``garg``.
     cap : float
-        Metres; true depths beyond are left out, predictions are clamped to it.
+        Metres; true depths beyond are left out (not of kitti_2015), predictions are clamped to
+        it.
     post_process : bool
         Trained on stereo pairs: look at the mirror image as well.
     matching : bool
@@ -113,22 +119,18 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     loaded = load_model_file(model)
     if loaded.metadata.job == 'stereo_depth':
         from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
-        from geo_perception.errors import ConfigurationError
-        from geo_perception.evaluation.depth import DepthRules
-
-        if split:
-            raise ConfigurationError(f'--split {split} is for models of geometry, and {model} was '
-                                     'trained on stereo pairs; leave it out, and set --crop and '
-                                     '--cap')
 
         def chosen(*names):
-            return {name: options[name] for name in names if name in options}
+            return {name: options.pop(name) for name in names if name in options}
 
-        return evaluate_stereo_depth(
-            loaded, recording, DepthRules(crop or 'none', cap), matching,
-            {**chosen('image_topic', 'camera_info_topic'), 'right_topic': right_topic},
-            post_process=post_process,
-            **chosen('json', 'report', 'output', 'device', 'precision', 'threads'))
+        topics = {**chosen('image_topic', 'camera_info_topic'), 'right_topic': right_topic}
+        pipeline = chosen('json', 'report', 'output', 'device', 'precision', 'threads')
+        _refuse_others(options, _present, f'{model} was trained on stereo pairs, is in metres by '
+                       'itself and asks for no poses')
+        return evaluate_stereo_depth(loaded, recording, split, crop, cap, matching, topics,
+                                     post_process=post_process, **pipeline)
+    _refuse_others({'post_process': post_process, 'matching': matching,
+                    'right_topic': right_topic}, depth, f'{model} was not trained on stereo pairs')
 
     def measure(pipeline, topics):
         from dataclasses import replace
@@ -164,7 +166,8 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
 
     Two plain methods are measured beside it: OpenCV's five-point essential matrix, with steps as
     long as ours, and the constant motion that is the mean of the true one. Of a model with an
-    ego-motion network the snippets that it predicts at once are measured too, as published.
+    ego-motion network the snippets that it predicts at once are measured too, as published. With
+    a model trained on stereo pairs motion is found by alignment, in metres.
 
     Parameters
     ----------
@@ -201,6 +204,19 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
         return with_baselines(result, sequence) if baselines else result
 
     return _present('odometry', measure, model, recording, False, **options)
+
+
+def _refuse_others(options, function, reason):
+    """Raise where an option is not what a function has by default, for it would be ignored."""
+    import inspect
+
+    from geo_perception.errors import ConfigurationError
+
+    usual = inspect.signature(function).parameters
+    for name, value in options.items():
+        if value != usual[name].default:
+            raise ConfigurationError(f'--{name} {value} has no meaning here: {reason}; leave it '
+                                     'out')
 
 
 def _present(job, measure, model, recording, published, *, json: Optional[str] = None,
@@ -263,11 +279,10 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
     """
     from geo_perception.commands.geometry_evaluation import present_geometry, resized_as_published
-    from geo_perception.inference.geometry import GeometryPipeline, JOB
+    from geo_perception.inference.geometry import GeometryPipeline, load_geometry_model
     from geo_perception.inference.scale import ScaleOptions
-    from geo_perception.model_file import load_model_file
 
-    loaded = load_model_file(model, JOB)
+    loaded = load_geometry_model(model)
     pipeline = GeometryPipeline(
         resized_as_published(loaded) if published else loaded, device, precision, threads,
         ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))

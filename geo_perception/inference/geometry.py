@@ -16,6 +16,8 @@ from geo_perception.inference.motion import build_motion, View
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
+from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
+from geo_perception.inference.stereo_geometry import as_geometry
 from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate, VisualOdometry
 from geo_perception.model_file import load_model_file
 
@@ -104,7 +106,7 @@ class GeometryPipeline:
         Parameters
         ----------
         path : str or pathlib.Path
-            The model file.
+            The model file, see `load_geometry_model`.
         **options
             As in the constructor.
 
@@ -113,7 +115,7 @@ class GeometryPipeline:
         GeometryPipeline
 
         """
-        return cls(load_model_file(path, JOB), **options)
+        return cls(load_geometry_model(path), **options)
 
     def describe(self):
         """
@@ -323,6 +325,31 @@ class GeometryPipeline:
         if is_blank(crop):
             return np.full(crop.shape[:2], np.nan, np.float32)
         return self._depth_network(crop, ratio)
+
+
+def load_geometry_model(path):
+    """
+    Read a model file that depth and odometry can be made with.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A model for geometry, or one for depth from stereo pairs, see
+        `geo_perception.inference.stereo_geometry.as_geometry`.
+
+    Returns
+    -------
+    ModelFile
+        For geometry.
+
+    Raises
+    ------
+    ModelFileError
+        When it is neither, or not to be read.
+
+    """
+    model = load_model_file(path, (JOB, STEREO_DEPTH))
+    return as_geometry(model) if model.metadata.job == STEREO_DEPTH else model
 
 
 def _trained_interval(model):
