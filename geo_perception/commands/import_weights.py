@@ -190,6 +190,39 @@ def monodepth(source: str, *, output: str, rig: Literal['kitti', 'cityscapes'] =
                    baseline=baseline, corrected=corrected)
 
 
+def backbone(source: str, *, output: str,
+             network: Optional[Literal['posenet', 'dispnet_resnet50',
+                                       'monodepth_resnet50']] = None,
+             json: Optional[str] = None):
+    """
+    Take the trunk of a pretrained classifier, for ``train ... --init`` to begin with.
+
+    Files have torchvision's names: GoogLeNet for posenet, ResNet-50 for the depth networks. Which
+    layers were taken, and which not, is printed. Of posenet.npy, which has PoseNet's own layers,
+    all are taken.
+
+    Parameters
+    ----------
+    source : str
+        State dict (.pth), .npz or .safetensors with torchvision's names, or posenet.npy.
+    output : str
+        File to write (.safetensors).
+    network : str, optional
+        Whose trunk it becomes; a GoogLeNet is always posenet's.
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.backbone import import_backbone
+
+    return _import(import_backbone, [source], output, json, network=network)
+
+
 def _import(build, paths, output, json, **options):
     """Read files, make the model, write it and tell of it."""
     from dataclasses import replace

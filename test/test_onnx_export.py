@@ -1,0 +1,155 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Networks as ONNX files: the same numbers for any batch, and ports that say what they are."""
+
+import json
+from pathlib import Path
+import sys
+
+import numpy as np
+import pytest
+from tiny_geometry_model import write_flow_model, write_geometry_model
+from tiny_model import images, network, write_model
+from tiny_stereo_model import metadata, PREPROCESSING, weights
+import torch
+
+from geo_perception.cli import main
+from geo_perception.inference import onnx_export
+from geo_perception.inference.relocalizer import Relocalizer
+from geo_perception.inference.stereo_depth import StereoDepthPipeline
+from geo_perception.model_file import load_model_file, save_model_file
+from geo_perception.networks.posenet_lite import align, align_without_svd
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def onnxruntime():
+    """Return the package, where all that is needed is there."""
+    pytest.importorskip('onnxscript')
+    return pytest.importorskip('onnxruntime')
+
+
+def ports(name):
+    """Return names and shapes of the ports of a network in ports.json."""
+    network = json.loads(Path('o/ports.json').read_text())[name]
+    return [(port['name'], port['shape']) for kind in ('inputs', 'outputs')
+            for port in network[kind]]
+
+
+def test_relocalizer(place, onnxruntime, capsys):
+    """The pose that the pipeline gives, in the published frame, of four images at once."""
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]], (1, 2, 3)
+    write_model('m.safetensors', T_map_world=T.tolist())
+    assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 0
+    out = capsys.readouterr().out
+    assert 'o/pose.onnx' in out and 'agrees with the original within' in out
+    assert '  out position: float32, batch x 3. Of the camera in office, metres.' in out
+    assert ports('pose') == [('images', ['batch', 64, 96, 3]), ('position', ['batch', 3]),
+                             ('rotation', ['batch', 3, 3])]
+    pipeline = Relocalizer(load_model_file('m.safetensors'), device='cpu', precision='fp32',
+                           samples=0)
+    preprocessing = pipeline.model.metadata.preprocessing
+    crops = [preprocessing.centre_crop(preprocessing.resize(image)) for image in images()[:4]]
+    session = onnxruntime.InferenceSession('o/pose.onnx')
+    position, rotation = session.run(['position', 'rotation'], {'images': np.stack(crops)})
+    for i in range(4):
+        T = pipeline(images()[i]).T_world_camera
+        np.testing.assert_allclose(position[i], T[:3, 3], atol=1e-4)
+        np.testing.assert_allclose(rotation[i], T[:3, :3], atol=1e-4)
+
+
+@pytest.mark.parametrize('variant, inputs', [
+    ('residual', ['image', 'other', 'rigid_flow']), ('direct', ['image', 'other'])])
+def test_geometry(place, onnxruntime, variant, inputs):
+    """Depth, motion and flow, a file each."""
+    write_flow_model('m.safetensors', variant=variant, zero_heads=False)
+    assert main(['export', 'm.safetensors', '--onnx', '--output', 'o', '--json', 's.json']) == 0
+    summary = json.loads(Path('s.json').read_text())['networks']
+    assert list(summary) == ['depth', 'ego_motion', 'flow']
+    assert all(part['difference'] < 1e-3 for part in summary.values())
+    assert ports('ego_motion') == [
+        ('target', ['batch', 64, 96, 3]), ('sources', ['batch', 2, 64, 96, 3]),
+        ('T_source_target', ['batch', 2, 4, 4])]
+    assert [name for name, _ in ports('flow')] == [*inputs, 'flow']
+    described = onnxruntime.InferenceSession('o/flow.onnx').get_modelmeta().custom_metadata_map
+    assert json.loads(described['geo_perception'])['outputs'][0]['name'] == 'flow'
+
+
+def test_stereo(place, onnxruntime):
+    """Both disparities; reach over the left one is the depth of the pipeline."""
+    save_model_file('m.safetensors', metadata(), weights())
+    assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 0
+    assert ports('disparity') == [('images', ['batch', 64, 128, 3]),
+                                  ('disparity', ['batch', 2, 64, 128])]
+    model = load_model_file('m.safetensors')
+    pipeline = StereoDepthPipeline(model, device='cpu', precision='fp32')
+    picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    crop = PREPROCESSING.resize(picture)
+    found, = onnxruntime.InferenceSession('o/disparity.onnx').run(None, {'images': crop[None]})
+    expected = pipeline._engine(crop[None])[0].numpy()
+    assert np.abs(found[0] - expected).max() < 1e-4 * expected.std()
+
+
+def test_what_cannot_be_run_is_said(place, monkeypatch, capsys):
+    """What is missing, one sentence; a check that was not made; motion without a network."""
+    write_geometry_model('m.safetensors')
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, 'onnxscript', None)
+        assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 1
+        assert 'pip install onnx onnxscript onnxruntime' in capsys.readouterr().err
+    assert main(['export', 'm.safetensors', '--onnx', '--half', '--output', 'o']) == 1
+    assert '--half' in capsys.readouterr().err
+    assert main(['export', 'none', '--onnx', '--output', 'o']) == 1
+    assert not Path('o').exists()
+    pytest.importorskip('onnxscript')
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    write_geometry_model('d.safetensors', arguments={
+        'depth': {'width': 0.12}, 'egomotion': {'sources': 2}, 'egomotion_name': 'direct'})
+    assert main(['export', 'd.safetensors', '--onnx', '--output', 'o']) == 0
+    out = capsys.readouterr().out
+    assert 'not compared with the original: onnxruntime is not installed' in out
+    assert 'motion is found by aligning images' in out
+    assert [path.name for path in sorted(Path('o').iterdir())] == ['depth.onnx', 'ports.json']
+
+
+def test_a_graph_that_computes_something_else_is_not_kept(place, monkeypatch, onnxruntime, capsys):
+    """The check is one."""
+    save_model_file('m.safetensors', metadata(), weights())
+    check = onnx_export._difference
+
+    def changed(data, part):
+        with torch.no_grad():
+            part.module.network.predict[-1].weight += 0.01
+        return check(data, part)
+
+    monkeypatch.setattr(onnx_export, '_difference', changed)
+    assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 1
+    assert 'computes something else in ONNX' in capsys.readouterr().err
+    assert not Path('o/disparity.onnx').exists()
+
+
+def test_alignment_without_singular_values():
+    """The same rotations, for exact and for noisy points."""
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=random)
+
+    for noise in (0.0, 0.1, 1.0):
+        R = torch.linalg.qr(normal(50, 3, 3))[0]
+        R = R * torch.det(R)[:, None, None]
+        points, scores = normal(50, 3, 40), normal(50, 1, 40)
+        moved = R @ points + noise * normal(50, 3, 40) + normal(50, 3, 1)
+        expected = align(points, moved, torch.softmax(scores, 2))
+        found = align_without_svd(points, moved, torch.softmax(scores, 2))
+        for a, b in zip(found, expected):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+    assert network().align is align
