@@ -3,6 +3,7 @@
 
 """Networks as ONNX files: the same numbers for any batch, and ports that say what they are."""
 
+from functools import lru_cache
 import json
 from pathlib import Path
 import sys
@@ -16,6 +17,8 @@ import torch
 
 from geo_perception.cli import main
 from geo_perception.inference import onnx_export
+from geo_perception.inference.onnx_export import _traced as trace
+from geo_perception.inference.onnx_parts import onnx_parts
 from geo_perception.inference.relocalizer import Relocalizer
 from geo_perception.inference.stereo_depth import StereoDepthPipeline
 from geo_perception.model_file import load_model_file, save_model_file
@@ -66,11 +69,9 @@ def test_relocalizer(place, onnxruntime, capsys):
         np.testing.assert_allclose(rotation[i], T[:3, :3], atol=1e-4)
 
 
-@pytest.mark.parametrize('variant, inputs', [
-    ('residual', ['image', 'other', 'rigid_flow']), ('direct', ['image', 'other'])])
-def test_geometry(place, onnxruntime, variant, inputs):
+def test_geometry(place, onnxruntime):
     """Depth, motion and flow, a file each."""
-    write_flow_model('m.safetensors', variant=variant, zero_heads=False)
+    write_flow_model('m.safetensors', zero_heads=False)
     assert main(['export', 'm.safetensors', '--onnx', '--output', 'o', '--json', 's.json']) == 0
     summary = json.loads(Path('s.json').read_text())['networks']
     assert list(summary) == ['depth', 'ego_motion', 'flow']
@@ -78,62 +79,67 @@ def test_geometry(place, onnxruntime, variant, inputs):
     assert ports('ego_motion') == [
         ('target', ['batch', 64, 96, 3]), ('sources', ['batch', 2, 64, 96, 3]),
         ('T_source_target', ['batch', 2, 4, 4])]
-    assert [name for name, _ in ports('flow')] == [*inputs, 'flow']
+    assert [name for name, _ in ports('flow')] == ['image', 'other', 'rigid_flow', 'flow']
     described = onnxruntime.InferenceSession('o/flow.onnx').get_modelmeta().custom_metadata_map
     assert json.loads(described['geo_perception'])['outputs'][0]['name'] == 'flow'
 
 
-def test_stereo(place, onnxruntime):
-    """Both disparities; reach over the left one is the depth of the pipeline."""
+def test_flow_without_rigid_flow(place):
+    """The direct variant takes two images alone."""
+    write_flow_model('m.safetensors', variant='direct', zero_heads=False)
+    part = onnx_parts(load_model_file('m.safetensors'))[-1]
+    assert [port.name for port in part.inputs] == ['image', 'other']
+    images = [port.example(2, torch.Generator()) for port in part.inputs]
+    with torch.no_grad():
+        flow = part.module(*images)
+        x = torch.cat(images, 3).permute(0, 3, 1, 2) / 127.5 - 1
+        assert torch.equal(flow, part.module.network(x)[0])
+
+
+def test_stereo(place, onnxruntime, monkeypatch, capsys):
+    """Both disparities as the pipeline has them; what differs is not kept; no check, no claim."""
     save_model_file('m.safetensors', metadata(), weights())
-    assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 0
+    monkeypatch.setattr(onnx_export, '_traced', lru_cache(lambda part: trace(part)))
+    model = load_model_file('m.safetensors')
+    parts = onnx_parts(model)
+    monkeypatch.setattr(onnx_export, 'onnx_parts', lambda model: parts)
+    command = ['export', 'm.safetensors', '--onnx', '--output', 'o']
+    assert main(command) == 0
     assert ports('disparity') == [('images', ['batch', 64, 128, 3]),
                                   ('disparity', ['batch', 2, 64, 128])]
-    model = load_model_file('m.safetensors')
     pipeline = StereoDepthPipeline(model, device='cpu', precision='fp32')
     picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
     crop = PREPROCESSING.resize(picture)
     found, = onnxruntime.InferenceSession('o/disparity.onnx').run(None, {'images': crop[None]})
     expected = pipeline._engine(crop[None])[0].numpy()
     assert np.abs(found[0] - expected).max() < 1e-4 * expected.std()
-
-
-def test_what_cannot_be_run_is_said(place, monkeypatch, capsys):
-    """What is missing, one sentence; a check that was not made; motion without a network."""
-    write_geometry_model('m.safetensors')
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, 'onnxscript', None)
-        assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 1
-        assert 'pip install onnx onnxscript onnxruntime' in capsys.readouterr().err
-    assert main(['export', 'm.safetensors', '--onnx', '--half', '--output', 'o']) == 1
-    assert '--half' in capsys.readouterr().err
-    assert main(['export', 'none', '--onnx', '--output', 'o']) == 1
-    assert not Path('o').exists()
-    pytest.importorskip('onnxscript')
-    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    write_geometry_model('d.safetensors', arguments={
-        'depth': {'width': 0.12}, 'egomotion': {'sources': 2}, 'egomotion_name': 'direct'})
-    assert main(['export', 'd.safetensors', '--onnx', '--output', 'o']) == 0
-    out = capsys.readouterr().out
-    assert 'not compared with the original: onnxruntime is not installed' in out
-    assert 'motion is found by aligning images' in out
-    assert [path.name for path in sorted(Path('o').iterdir())] == ['depth.onnx', 'ports.json']
-
-
-def test_a_graph_that_computes_something_else_is_not_kept(place, monkeypatch, onnxruntime, capsys):
-    """The check is one."""
-    save_model_file('m.safetensors', metadata(), weights())
-    check = onnx_export._difference
-
-    def changed(data, part):
-        with torch.no_grad():
-            part.module.network.predict[-1].weight += 0.01
-        return check(data, part)
-
-    monkeypatch.setattr(onnx_export, '_difference', changed)
-    assert main(['export', 'm.safetensors', '--onnx', '--output', 'o']) == 1
+    Path('o/disparity.onnx').unlink()
+    with torch.no_grad():
+        parts[0].module.network.predict[-1].weight += 1.0
+    assert main(command) == 1
     assert 'computes something else in ONNX' in capsys.readouterr().err
     assert not Path('o/disparity.onnx').exists()
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    assert main(command) == 0
+    assert 'not compared with the original: onnxruntime' in capsys.readouterr().out
+
+
+def test_what_cannot_be_done_is_said(place, monkeypatch, capsys):
+    """What is missing, one sentence; motion without a network has no file."""
+    write_geometry_model('m.safetensors')
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    for arguments, words in ((('m.safetensors',), 'pip install onnx onnxscript onnxruntime'),
+                             (('m.safetensors', '--half'), '--half'), (('none',), 'none')):
+        assert main(['export', *arguments, '--onnx', '--output', 'o']) == 1
+        err = capsys.readouterr().err
+        assert words in err and err.count('\n') == 1
+    assert not Path('o').exists()
+    write_geometry_model('d.safetensors', arguments={
+        'depth': {'width': 0.12}, 'egomotion': {'sources': 2}, 'egomotion_name': 'direct'})
+    assert [part.name for part in onnx_parts(load_model_file('d.safetensors'))] == ['depth']
+    monkeypatch.setattr(onnx_export, 'export_onnx', lambda model, folder: [])
+    assert main(['export', 'd.safetensors', '--onnx', '--output', 'o']) == 0
+    assert 'motion is found by aligning images' in capsys.readouterr().out
 
 
 def test_alignment_without_singular_values():
