@@ -152,10 +152,10 @@ def test_alignment_without_singular_values():
     for noise in (0.0, 0.1, 1.0):
         R = torch.linalg.qr(normal(50, 3, 3))[0]
         R = R * torch.det(R)[:, None, None]
-        points, scores = normal(50, 3, 40), normal(50, 1, 40)
-        moved = R @ points + noise * normal(50, 3, 40) + normal(50, 3, 1)
-        expected = align(points, moved, torch.softmax(scores, 2))
-        found = align_without_svd(points, moved, torch.softmax(scores, 2))
+        points, shares = normal(50, 40, 3), torch.softmax(normal(50, 40, 1), 1)
+        moved = points @ R.mT + noise * normal(50, 40, 3) + normal(50, 1, 3)
+        expected = align(points, moved, shares)
+        found = align_without_svd(points, moved, shares)
         for a, b in zip(found, expected):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
     assert network().align is align
