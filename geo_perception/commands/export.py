@@ -47,7 +47,8 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
         if _is_model_file(checkpoint) and not align_gravity:
             model = load_model_file(checkpoint)
         else:
-            model = ModelFile(*_from_checkpoint(checkpoint, False, align_gravity), '', checkpoint)
+            metadata, tensors = _from_checkpoint(checkpoint, False, align_gravity)
+            model = ModelFile(metadata, tensors, '', checkpoint)
         return _write_onnx(model, output, json)
     metadata, tensors = _from_checkpoint(checkpoint, half, align_gravity)
     save_model_file(output, metadata, tensors)
