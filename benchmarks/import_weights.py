@@ -48,7 +48,7 @@ def main():
     parser.add_argument('--keep', metavar='FOLDER', help='keep files and models here')
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1] / 'test'))
-    from named_weights import arrays, differences, FILES, outputs
+    from named_weights import arrays, FILES, largest_difference
 
     from geo_perception.model_file import load_model_file
 
@@ -70,19 +70,19 @@ def main():
                 seconds.append(summary['seconds'])
                 peaks.append(summary['peak_mb'])
             model = load_model_file(summary['output'])
-            off = max(differences(name, outputs(model)).values())
+            off = largest_difference(name, model)
             memory = np.median(peaks) / (4e-6 * parameters)
             rows.append((name, f'{parameters:,}', *(str(sum(map(len, summary[kind].values())))
                                                     for kind in ('taken', 'ignored')),
                          f'{off:.1e}', f"{summary['megabytes']:.1f}",
                          f'{np.median(seconds):.1f}', f'{np.median(whole):.1f}', f'{memory:.2f}'))
+            results.note(name, f"{summary['megabytes']:.1f} MB, {parameters:,} parameters")
             results.target(f'{name}: difference / spread', off, LARGEST_DIFFERENCE)
             results.target(f'{name}: import, s', np.median(whole), SLOWEST_S)
             results.target(f'{name}: memory / weights', memory, LARGEST_MEMORY)
     print()
     for row in (HEADER, ('---',) * len(HEADER), *rows):
         print(f'| {" | ".join(row)} |')
-    results.note('table', [dict(zip(HEADER, row)) for row in rows])
     results.write()
 
 

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from zlib import crc32
 
-from monodepth_golden import image
+from monodepth_golden import differences_from_reference, image
 from monodepth_golden import variables as monodepth_variables
 import numpy as np
 from published_networks import (
@@ -181,6 +181,16 @@ def outputs(imported):
 
 def _maps(name, maps):
     return {f'{name} {i}': x.permute(0, 2, 3, 1).numpy() for i, x in enumerate(maps)}
+
+
+def largest_difference(name, model):
+    """Return how far a model is from the original, in parts of the spread of an output."""
+    if model.metadata.job != 'stereo_depth':
+        return max(differences(name, outputs(model)).values())
+    net = load_weights(build_stereo_network(model.metadata.architecture, {}),
+                       ModelFile(model.metadata, model.tensors, '', 'memory'))
+    kind = 'vgg' if 'VGG' in name else 'resnet'
+    return max(off / spread for off, spread in differences_from_reference(kind, net))
 
 
 def digest(array):
