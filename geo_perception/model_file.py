@@ -19,7 +19,7 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
+from safetensors.numpy import save_file
 
 from geo_perception.errors import ConfigurationError, ModelFileError, PoseError
 from geo_perception.geometry.se3 import project_to_rigid
@@ -160,19 +160,29 @@ def write_atomically(path, data):
         When the file cannot be written (no permission, disk full).
 
     """
+    def write(temporary):
+        with open(temporary, 'wb') as file:
+            file.write(data)
+
+    _write_atomically(path, write)
+
+
+def _write_atomically(path, write):
+    """Let a function write a file under another name, and give it its own."""
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=path.name + '.', dir=path.parent)
-        with os.fdopen(descriptor, 'wb') as file:
-            file.write(data)
-            file.flush()
+        os.close(descriptor)
+        write(temporary)
+        with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        raise ModelFileError(f'cannot write {path}: {error.strerror}') from error
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError('cannot write '
+                             f'{path}: {getattr(error, "strerror", error)}') from error
     finally:
         # Also when interrupted by Ctrl-C; after success the name is gone.
         if temporary is not None and os.path.exists(temporary):
@@ -204,7 +214,9 @@ def save_model_file(path, metadata, tensors):
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
     header['format_version'] = FORMAT_VERSION
-    write_atomically(path, save_safetensors(tensors, {HEADER_KEY: json.dumps(header)}))
+    # Straight into the file: in memory it would be there two more times.
+    _write_atomically(path, lambda temporary: save_file(
+        tensors, temporary, {HEADER_KEY: json.dumps(header)}))
 
 
 def load_model_file(path, job=None):

@@ -65,11 +65,12 @@ def import_posenet(sources, mean=None, mean_image=None, padding='auto', world_fr
             name.startswith('cls3_') for name in source.arrays):
         raise WeightsError(f'{source.path} holds a pretrained GoogLeNet without the layers that '
                            'answer with a pose (cls3_fc1_pose, cls3_fc_pose_xyz, '
-                           'cls3_fc_pose_wpqr), so it was never trained on a scene; import what '
-                           'came out of that training')
+                           'cls3_fc_pose_wpqr), so it was never trained on a scene; begin a '
+                           'training with it ("import backbone", then "train relocalization '
+                           '--init"), or import what came out of one')
     left_out = tuple(f'{head}.' for head in AUXILIARY_HEADS
                      if not any(name.startswith(f'{head}_') for name in source.arrays))
-    plan = {name: wanted for name, wanted in _plan(network).items()
+    plan = {name: wanted for name, wanted in posenet_plan(network).items()
             if not name.startswith(left_out)}
     weights = take(source, plan, network, left_out)
     account.take(source, plan, 'pose by PoseNet' + (
@@ -93,8 +94,21 @@ def import_posenet(sources, mean=None, mean_image=None, padding='auto', world_fr
         {f'network.{name}': array for name, array in weights.items()})
 
 
-def _plan(network):
-    """Return where the weights of all layers are."""
+def posenet_plan(network):
+    """
+    Return where the weights of all layers are.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        PoseNet, on any device.
+
+    Returns
+    -------
+    dict of str to Wanted
+        By the name of the weight.
+
+    """
     plan = {}
     for path, layer in network.named_modules():
         scope = path.replace('.', '_')

@@ -112,7 +112,7 @@ class Relocalizer:
         self.world_frame = metadata.world_frame
         self.gate = gate
         self._preprocessing = metadata.preprocessing
-        self._network = _load_network(model)
+        self._network = load_regressor(model)
         self._calibration = _load_calibration(model)
         self._novelty = Novelty.from_model(model)
         self.T_map_world = np.array(metadata.T_map_world)
@@ -259,8 +259,26 @@ def _load_calibration(model):
     return calibration
 
 
-def _load_network(model):
-    """Return the network of a model file with its weights."""
+def load_regressor(model):
+    """
+    Return the network of a model for relocalization.
+
+    Parameters
+    ----------
+    model : ModelFile
+        The model.
+
+    Returns
+    -------
+    PoseRegressor
+        In evaluation mode.
+
+    Raises
+    ------
+    ModelFileError
+        When something that it needs is missing, of the wrong shape or not finite.
+
+    """
     metadata = model.metadata
     network = build_network(model, build_regressor, metadata.architecture, metadata.arguments)
     if network.rotation_width != WIDTHS.get(metadata.rotation):
