@@ -90,8 +90,8 @@ def test_the_score_is_calibrated_on_what_the_pipeline_gives(tmp_path, monkeypatc
             bag.image('/flow', frame.stamp, 'camera', frame.flow, '32FC2')
             bag.image('/motion_mask', frame.stamp, 'camera', frame.motion_mask, 'mono8')
     write_flow_model('m.safetensors', noise=0.5, depth_error=0.5)
-    assert main(['calibrate', 'motion', 'm.safetensors', 'bag', '--output', 'c.safetensors', '--json',
-                 'c.json']) == 0
+    assert main(['calibrate', 'motion', 'm.safetensors', 'bag', '--output', 'c.safetensors',
+                 '--json', 'c.json']) == 0
     before, after = load_model_file('m.safetensors'), load_model_file('c.safetensors')
     entries = json.loads(Path('c.json').read_text())
     assert set(entries) == {f'moving_{name}' for name in (
@@ -105,8 +105,10 @@ def test_the_score_is_calibrated_on_what_the_pipeline_gives(tmp_path, monkeypatc
     assert found['false_alarm_rate'] < 0.05
     capsys.readouterr()
     write_geometry_model('n.safetensors')
-    assert main(['calibrate', 'motion', 'n.safetensors', 'bag', '--output', 'o.safetensors']) == 1
+    assert main(['calibrate', 'motion', 'n.safetensors', 'bag', '--output',
+                 'o.safetensors']) == 1
     assert 'has no flow network' in capsys.readouterr().err
-    assert main(['calibrate', 'motion', 'm.safetensors', 'bag[0:1]', '--output', 'o.safetensors']) == 1
+    assert main(['calibrate', 'motion', 'm.safetensors', 'bag[0:1]', '--output',
+                 'o.safetensors']) == 1
     assert 'take a longer recording' in capsys.readouterr().err
     assert not Path('o.safetensors').exists()
