@@ -35,6 +35,9 @@ class Evidence:
     disagreement : float
         Difference to the coarse pose over its standard deviation, the larger one of position and
         orientation.
+    uncertainty : float
+        Standard deviation of the solver, the larger one of position over depth and orientation,
+        radians.
 
     """
 
@@ -45,6 +48,7 @@ class Evidence:
     spread: float
     error: float
     disagreement: float
+    uncertainty: float
 
     def numbers(self):
         """
@@ -53,12 +57,12 @@ class Evidence:
         Returns
         -------
         np.ndarray
-            Shape (7,).
+            Shape (8,).
 
         """
         return np.array([np.log1p(self.first_inliers), self.first_share, np.log1p(self.inliers),
                          self.share, self.spread, np.log(max(self.error, 1e-5)),
-                         np.log1p(self.disagreement)])
+                         np.log1p(self.disagreement), np.log(max(self.uncertainty, 1e-5))])
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Gate:
 
         """
         numbers = [*self.usual, *self.weights, *astuple(self)[2:]]
-        if len(self.usual) != 7 or len(self.weights) != 7 or not np.isfinite(numbers).all():
+        if len(self.usual) != 8 or len(self.weights) != 8 or not np.isfinite(numbers).all():
             return f'its gate has the numbers {numbers}'
         return ''
 
@@ -150,7 +154,9 @@ class Gate:
             f'points lie {np.degrees(evidence.error):.2f} deg off '
             f'(usual {np.degrees(np.exp(usual[5])):.2f})',
             f'it is {evidence.disagreement:.1f} standard deviations from the coarse pose '
-            f'(usual {np.expm1(usual[6]):.1f})')
+            f'(usual {np.expm1(usual[6]):.1f})',
+            f'the points that fit leave {np.degrees(evidence.uncertainty):.2f} deg open '
+            f'(usual {np.degrees(np.exp(usual[7])):.2f})')
         if evidence.inliers < self.smallest_inliers:
             return sentences[2]
         return sentences[int(np.argmin(self._contributions(evidence)))]

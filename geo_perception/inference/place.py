@@ -21,6 +21,12 @@ from geo_perception.inference.local_features import FeatureDetector, KINDS
 from geo_perception.inference.uncertainty import Calibration
 
 VERSION = 1
+# Errors grow with the distance to the map: the novelty of a view is 1 at a key frame, and one more
+# for each such angle.
+NOVELTY_VIEW = 0.25
+# A fix that may be off by more than this part of the depth, or this angle (standard deviations),
+# is of no use.
+LARGEST_PART, LARGEST_ANGLE = 0.06, np.deg2rad(4.0)
 PREFIX = 'place.'
 
 
@@ -117,6 +123,50 @@ class Place:
             raise ModelFileError(f'the place memory of {model.path} is damaged: {problem}; make '
                                  'it again with "geo_perception map"')
         return place
+
+    def covariance(self, found):
+        """
+        Return the calibrated covariance of a verified pose.
+
+        Parameters
+        ----------
+        found : Verification
+            From a `Verifier` of this place.
+
+        Returns
+        -------
+        np.ndarray
+            6x6, world of the training labels.
+
+        """
+        return self.calibration.covariance(found.covariance, novelty(found.view))
+
+    def judge(self, found):
+        """
+        Return how much a verified pose is believed.
+
+        Parameters
+        ----------
+        found : Verification
+            From a `Verifier` of this place.
+
+        Returns
+        -------
+        score : float
+            0..1; from 0.5 on wrong poses pass at the rate of the gate.
+        reason : str
+            What speaks most against it, half a sentence.
+
+        """
+        score = self.gate.score(found.evidence)
+        variances = np.diag(self.covariance(found))
+        position, angle = np.sqrt(variances[:3].sum()), np.sqrt(variances[3:].sum())
+        excess = max(position / (LARGEST_PART * found.depth), angle / LARGEST_ANGLE)
+        limit = float(1.0 / (1.0 + min(excess, 1e3) ** 4))
+        if limit < score:
+            return limit, (f'it may be off by {position:.2f} m and {np.degrees(angle):.1f} deg '
+                           '(standard deviations)')
+        return score, self.gate.reason(found.evidence)
 
     def problem(self):
         """
@@ -232,6 +282,24 @@ class Place:
         """
         T = np.asarray(T_world_camera)[..., None, :, :]
         return view_distance(T, self.poses, self.depths)
+
+
+def novelty(view):
+    """
+    Return how new a view is, as `Calibration` takes it.
+
+    Parameters
+    ----------
+    view : float or np.ndarray
+        Distance to the nearest key frame, radians.
+
+    Returns
+    -------
+    float or np.ndarray
+        1 or more.
+
+    """
+    return 1.0 + view / NOVELTY_VIEW
 
 
 def view_distance(T_a, T_b, depth):

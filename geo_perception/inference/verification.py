@@ -23,8 +23,10 @@ from geo_perception.inference.local_features import comparable, distances, Featu
 NEIGHBOURS = 8
 # Key frames that the pose is refined with.
 CLOSEST = 4
+# The key frame that most of the image looks like counts with those that look like it, radians.
+ALIKE = 0.2
 # Windows around projections, and reprojection errors, as angles: pixels over the focal length.
-WINDOW, NARROW_WINDOW = 0.23, 0.046
+WINDOW, WIDE_WINDOW, NARROW_WINDOW = 0.23, 0.6, 0.046
 THRESHOLD, REFINED_THRESHOLD = 0.023, 0.030
 # A match is better than the next best point of another place by this.
 RATIO, NARROW_RATIO = 0.85, 0.95
@@ -52,8 +54,10 @@ class Verification:
         6x6 as the solver has it: too small, see `Place.calibration`.
     evidence : Evidence
         What speaks for it.
-    novelty : float
+    view : float
         View distance to the nearest key frame, radians.
+    depth : float
+        How far the scene is there, metres.
     focal_error : float
         By how much of itself the focal length seems too small; NaN where the points do not tell.
 
@@ -62,7 +66,8 @@ class Verification:
     T_world_camera: np.ndarray
     covariance: np.ndarray
     evidence: Evidence
-    novelty: float
+    view: float
+    depth: float
     focal_error: float
 
 
@@ -107,8 +112,9 @@ class Verifier:
         self.place = place
         self._detector = FeatureDetector(place.features)
         self._rows = comparable(place.descriptors, place.features)
-        frames = np.repeat(np.arange(len(place.poses)), np.diff(place.first))
-        self._same = (SAME_POINT * place.depths[frames]).astype(np.float32)
+        # Of each point: its key frame, and how near others are the same one.
+        self._frames = np.repeat(np.arange(len(place.poses)), np.diff(place.first))
+        self._same = (SAME_POINT * place.depths[self._frames]).astype(np.float32)
 
     def look(self, image, camera):
         """
@@ -130,7 +136,39 @@ class Verifier:
         return Query(camera.undistort_pixels(features.pixels),
                      comparable(features.descriptors, self.place.features), camera)
 
-    def __call__(self, query, hypothesis, coarse, sigmas, forgotten=None):
+    def recognise(self, query, forgotten=None):
+        """
+        Return the view of the key frame that an image looks most like, whatever the coarse pose.
+
+        Each feature votes for the key frame that shows it, where no point elsewhere rivals it.
+
+        Parameters
+        ----------
+        query : Query
+            From `look`.
+        forgotten : np.ndarray, optional
+            Key frames not to be used, bool, shape (M,).
+
+        Returns
+        -------
+        np.ndarray or None
+            ``T_world_camera``; None where nothing is recognised.
+
+        """
+        place = self.place
+        frames = np.arange(len(place.poses))
+        rows = place.rows(frames if forgotten is None else frames[~forgotten])
+        if not len(query.rows) or not len(rows):
+            return None
+        _, best = self._unambiguous(distances(query.rows, self._rows[rows]), rows, RATIO)
+        votes = np.bincount(self._frames[rows[best]], minlength=len(frames)).astype(float)
+        if not votes.any():
+            return None
+        likely = np.argsort(-votes, kind='stable')[:NEIGHBOURS]
+        support = (place.view_distances(place.poses[likely]) < ALIKE) @ votes
+        return place.poses[likely[np.argmax(support)]]
+
+    def __call__(self, query, hypothesis, coarse, sigmas, forgotten=None, window=WINDOW):
         """
         Look for the pose of an image near a hypothesis.
 
@@ -146,6 +184,8 @@ class Verifier:
             Its standard deviations: metres, radians.
         forgotten : np.ndarray, optional
             Key frames not to be used, bool, shape (M,).
+        window : float
+            How far from where the hypothesis has them points are looked for, radians.
 
         Returns
         -------
@@ -156,7 +196,7 @@ class Verifier:
         K = query.camera.K
         focal = float(np.sqrt(K[0, 0] * K[1, 1]))
         near = self._nearest(hypothesis, NEIGHBOURS, forgotten)[0]
-        points, pixels = self._matches(query, near, hypothesis, WINDOW * focal, RATIO)
+        points, pixels = self._matches(query, near, hypothesis, window * focal, RATIO)
         found = solve_pose(points, pixels, K, THRESHOLD * focal)
         if found is None:
             return None
@@ -175,15 +215,15 @@ class Verifier:
         inside = found.inliers
         cells = np.floor(pixels[inside] * CELLS / (query.camera.width, query.camera.height))
         cells = np.unique(np.clip(cells, 0, CELLS - 1) @ (1, CELLS))
-        T = found.T_world_camera
+        T, depth = found.T_world_camera, float(self.place.depths[near[0]])
         disagreement = max(np.linalg.norm(T[:3, 3] - coarse[:3, 3]) / sigmas[0],
                            rotation_angle(T[:3, :3], coarse[:3, :3]) / sigmas[1])
         return Verification(
             T, found.covariance,
             Evidence(first_inliers, first_share, int(inside.sum()), float(inside.mean()),
                      len(cells) / CELLS ** 2, float(np.median(found.errors[inside])) / focal,
-                     float(disagreement)),
-            float(view[0]), focal_error(points[inside], pixels[inside], K, T))
+                     float(disagreement), _uncertainty(found.covariance, depth)),
+            float(view[0]), depth, focal_error(points[inside], pixels[inside], K, T))
 
     def _nearest(self, T, count, forgotten):
         """Return the key frames that look most like a view, nearest first, and how unlike."""
@@ -238,6 +278,12 @@ class Verifier:
         # Many views of one point and no rival among them.
         kept[undecided] = True
         return every[kept], best[kept]
+
+
+def _uncertainty(covariance, depth):
+    """Return the standard deviation of a pose as an angle."""
+    variances = np.diag(covariance)
+    return float(max(np.sqrt(variances[:3].sum()) / depth, np.sqrt(variances[3:].sum())))
 
 
 def focal_error(points, pixels, K, T_world_camera):

@@ -13,7 +13,7 @@ from geo_perception.geometry.se3 import inverse_transform, rotate_pose_covarianc
 from geo_perception.inference.place import Place
 from geo_perception.inference.rectification import checked_image
 from geo_perception.inference.relocalizer import JOB, Relocalization, Relocalizer
-from geo_perception.inference.verification import Verifier
+from geo_perception.inference.verification import Verifier, WIDE_WINDOW, WINDOW
 from geo_perception.model_file import load_model_file
 
 # An image whose sides are in another proportion than the map's is of another camera.
@@ -91,27 +91,25 @@ class VerifiedRelocalizer:
         image = checked_image(image)
         camera = self._camera_of(image, camera)
         coarse = self.coarse(image)
-        T_world_map = inverse_transform(self.T_map_world)
-        T_coarse = T_world_map @ coarse.T_world_camera
+        T_coarse = inverse_transform(self.T_map_world) @ coarse.T_world_camera
         variances = np.diag(coarse.covariance)
         sigmas = np.sqrt(variances[:3].sum()), np.sqrt(variances[3:].sum())
         query = self._verifier.look(image, camera)
-        best, best_score = None, -1.0
-        for hypothesis in self._hypotheses(image, T_coarse, T_world_map):
-            found = self._verifier(query, hypothesis(), T_coarse, sigmas)
+        best_score, why = -1.0, ''
+        for hypothesis, window in self._hypotheses(query, T_coarse):
+            found = self._verifier(query, hypothesis, T_coarse, sigmas, window=window)
             if found is None:
                 continue
-            score = self.place.gate.score(found.evidence)
+            score, reason = self.place.judge(found)
             if score > best_score:
-                best, best_score = found, score
+                best_score, why = score, reason
             if score >= self.gate:
                 return self._fix(found, score, coarse)
-        if best is None:
+        if not why:
             reason = (f'no pose agrees with the map: {len(query.pixels)} features, of which fewer '
                       'than 6 fit any one pose')
         else:
-            reason = (f'not verified: {self.place.gate.reason(best.evidence)} '
-                      f'(score {best_score:.2f}, gate {self.gate:.2f})')
+            reason = (f'not verified: {why} (score {best_score:.2f}, gate {self.gate:.2f})')
         return replace(coarse, score=max(best_score, 0.0), accepted=False, reason=reason,
                        coarse=coarse)
 
@@ -152,20 +150,21 @@ class VerifiedRelocalizer:
                 f'{"small" if error > 0 else "large"}, judged by how points of the map lie in the '
                 f'last {FIXES} fixes: positions may be off; check camera_info.')
 
-    def _hypotheses(self, image, T_coarse, T_world_map):
-        """Return where to look, one after the other: the second only costs where it is needed."""
-        yield lambda: T_coarse
-        if self.retrieval is not None:
-            yield lambda: T_world_map @ self.retrieval(image)
+    def _hypotheses(self, query, T_coarse):
+        """Return where to look, and how wide; the second only costs where it is needed."""
+        yield T_coarse, WINDOW
+        recognised = self._verifier.recognise(query)
+        if recognised is not None:
+            yield recognised, WIDE_WINDOW
 
     def _fix(self, found, score, coarse):
         """Return a verified pose."""
         if np.isfinite(found.focal_error):
             self._focal_errors.append(found.focal_error)
-        covariance = self.place.calibration.covariance(found.covariance, found.novelty)
         return Relocalization(
             self.T_map_world @ found.T_world_camera,
-            rotate_pose_covariance(covariance, self.T_map_world[:3, :3]), score, True, '', coarse)
+            rotate_pose_covariance(self.place.covariance(found), self.T_map_world[:3, :3]), score,
+            True, '', coarse)
 
     def _camera_of(self, image, camera):
         """Return the camera of an image."""

@@ -5,29 +5,32 @@
 Gate and covariance of a place memory, fitted on frames that it is made to forget.
 
 Each of some frames of the map is looked for in what is left of it without its own stretch of the
-drive and without all that looks alike, once from a coarse pose as wrong as coarse poses are, once
-from a wrong place, and once as its mirror image, which shows a place that is not in the map.
+drive and without all that looks alike: from a coarse pose as wrong as coarse poses are, from a
+wrong place, and from where it seems to be by its features; its mirror image, which shows a place
+that is not in the map, likewise.
 """
 
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import (
     matrix_from_rotation_vector, rotation_vector_from_matrix)
-from geo_perception.inference.gate import Evidence, Gate
+from geo_perception.inference.gate import Gate
+from geo_perception.inference.place import novelty
 from geo_perception.inference.uncertainty import fit_calibration
-from geo_perception.inference.verification import Verifier
+from geo_perception.inference.verification import Verification, Verifier, WIDE_WINDOW
 from geo_perception.progress import track
 
-FRAMES = 200
+FRAMES = 300
 # The nearest key frame left looks different by an angle up to this; no frame within this part of
 # the recording before or after is left.
-FARTHEST_VIEW = 0.5
-LONGEST_STRETCH = 0.08
+FARTHEST_VIEW = 0.7
+LONGEST_STRETCH = 0.15
 # Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
-COARSE_FACTORS = (0.5, 2.5)
+COARSE_FACTORS = (0.5, 8.0)
 # A pose is right within this part of the depth of the scene and this angle, wrong beyond twice
 # that; what lies in between teaches nothing.
 RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
@@ -38,7 +41,7 @@ SMALLEST_INLIERS = 12
 # Weights of evidence do not grow beyond what so few frames can know.
 REGULARISATION = 0.02
 # Evidence that speaks for a pose when it is large, and against it.
-SIGNS = np.array([1, 1, 1, 1, 1, -1, -1])
+SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1])
 # The rarest tenth of wrong poses tells how their tail goes on.
 TAIL = 0.1
 SMALLEST_TRIALS = 20
@@ -53,37 +56,25 @@ class Trial:
 
     Attributes
     ----------
-    evidence : Evidence or None
+    found : Verification or None
         None where no pose was found.
     error : np.ndarray
         ``[x_true - x; Log(R_true R^T)]``, metres and radians, shape (6,).
-    covariance : np.ndarray
-        Of the solver, 6x6.
-    novelty : float
-        View distance to the nearest key frame.
-    focal_error : float
-        See `Verification`.
-    depth : float
-        Of the scene, metres.
     fair : bool
         Whether the frame was looked for where it was taken.
 
     """
 
-    evidence: Evidence
+    found: Optional[Verification]
     error: np.ndarray
-    covariance: np.ndarray
-    novelty: float
-    focal_error: float
-    depth: float
     fair: bool
 
     @property
     def misplaced(self):
         """Error in units of what counts as right; infinite where no pose was found."""
-        if self.evidence is None:
+        if self.found is None:
             return np.inf
-        return max(np.linalg.norm(self.error[:3]) / (RIGHT_PART * self.depth),
+        return max(np.linalg.norm(self.error[:3]) / (RIGHT_PART * self.found.depth),
                    np.linalg.norm(self.error[3:]) / RIGHT_ANGLE)
 
 
@@ -123,21 +114,27 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
         if forgotten.all():
             continue
         covariance = relocalizer(frame.image).covariance
-        sigmas = np.sqrt(np.diag(covariance)) * random.uniform(*COARSE_FACTORS)
+        sigmas = np.sqrt(np.diag(covariance)) * np.exp(
+            random.uniform(*np.log(COARSE_FACTORS)))
         stated = tuple(np.sqrt(np.diag(covariance).reshape(2, 3).sum(1)))
         coarse = _moved(T, random.normal(size=6) * sigmas)
-        depth = float(place.depths[np.argmin(view)])
         query = verifier.look(frame.image, frame.camera)
-        trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, depth, True))
+        trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True))
         far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
         if len(far):
             wrong = place.poses[random.choice(far)]
-            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, depth,
-                                 False))
-        mirrored = verifier.look(frame.image[:, ::-1], frame.camera)
-        found = verifier(mirrored, coarse, coarse, stated)
+            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False))
+        recognised = verifier.recognise(query, forgotten)
+        if recognised is not None:
+            trials.append(_trial(verifier(query, recognised, coarse, stated, forgotten,
+                                          WIDE_WINDOW), T, False))
         # Whatever is found of the mirror image is wrong.
-        trials.append(_trial(found, None, depth, False))
+        mirrored = verifier.look(frame.image[:, ::-1], frame.camera)
+        trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False))
+        recognised = verifier.recognise(mirrored)
+        if recognised is not None:
+            trials.append(_trial(verifier(mirrored, recognised, coarse, stated,
+                                          window=WIDE_WINDOW), None, False))
     return trials
 
 
@@ -149,17 +146,14 @@ def _moved(T, change):
     return moved
 
 
-def _trial(found, T_true, depth, fair):
+def _trial(found, T_true, fair):
     """Return what a search came to; without a true pose whatever was found is wrong."""
-    if found is None:
-        return Trial(None, np.full(6, np.inf), np.eye(6), np.nan, np.nan, depth, fair)
     error = np.full(6, np.inf)
-    if T_true is not None:
+    if found is not None and T_true is not None:
         T = found.T_world_camera
         error = np.concatenate([T_true[:3, 3] - T[:3, 3], rotation_vector_from_matrix(
             T_true[:3, :3] @ T[:3, :3].T)])
-    return Trial(found.evidence, error, found.covariance, found.novelty, found.focal_error, depth,
-                 fair)
+    return Trial(found, error, fair)
 
 
 def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
@@ -185,9 +179,9 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
     """
     from scipy.optimize import minimize
 
-    right = np.array([t.evidence.numbers() for t in trials if t.misplaced <= 1.0])
+    right = np.array([t.found.evidence.numbers() for t in trials if t.misplaced <= 1.0])
     attempts = [t for t in trials if t.misplaced > 2.0]
-    wrong = np.array([t.evidence.numbers() for t in attempts if t.evidence is not None])
+    wrong = np.array([t.found.evidence.numbers() for t in attempts if t.found is not None])
     if len(right) < SMALLEST_TRIALS:
         raise RecordingError(
             f'only {len(right)} frames of {sum(t.fair for t in trials)} were found again in the '
@@ -224,7 +218,7 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
                 SMALLEST_INLIERS, false_accept_rate)
 
 
-def fit_covariance(trials, gate, accepted=0.5):
+def fit_covariance(trials, place):
     """
     Fit how much larger real errors are than those of the solver, and the least they are.
 
@@ -232,46 +226,23 @@ def fit_covariance(trials, gate, accepted=0.5):
     ----------
     trials : list of Trial
         From `run_trials`.
-    gate : Gate
-        Says which poses count.
-    accepted : float
-        Score that it asks for.
+    place : Place
+        With a fitted gate, which says which poses count.
 
     Returns
     -------
     Calibration
-        Its novelties are view distances.
+        Its novelties are those of views.
 
     """
-    counted = answered(trials, gate, accepted)
+    counted = [t for t in trials if t.fair and t.misplaced <= 2.0
+               and place.gate.score(t.found.evidence) >= 0.5]
     return fit_calibration(
-        np.array([t.error for t in counted]), np.array([t.covariance for t in counted]),
-        np.ones(len(counted)), np.array([max(t.novelty, 1e-3) for t in counted]))
+        np.array([t.error for t in counted]), np.array([t.found.covariance for t in counted]),
+        np.ones(len(counted)), np.array([novelty(t.found.view) for t in counted]))
 
 
-def answered(trials, gate, accepted=0.5):
-    """
-    Return the fair searches that pass the gate and are not wrong.
-
-    Parameters
-    ----------
-    trials : list of Trial
-        From `run_trials`.
-    gate : Gate
-        To pass.
-    accepted : float
-        Score that it asks for.
-
-    Returns
-    -------
-    list of Trial
-
-    """
-    return [t for t in trials if t.fair and t.misplaced <= 2.0
-            and gate.score(t.evidence) >= accepted]
-
-
-def fit_focal_error(trials, gate):
+def fit_focal_error(trials, place):
     """
     Return what residuals of right poses say about the focal length.
 
@@ -279,8 +250,8 @@ def fit_focal_error(trials, gate):
     ----------
     trials : list of Trial
         From `run_trials`.
-    gate : Gate
-        Says which poses count.
+    place : Place
+        With a fitted gate and calibration.
 
     Returns
     -------
@@ -288,7 +259,8 @@ def fit_focal_error(trials, gate):
         Median and spread (1.48 times the median deviation) of relative errors.
 
     """
-    errors = np.array([t.focal_error for t in answered(trials, gate)])
+    errors = np.array([t.found.focal_error for t in trials if t.fair and t.misplaced <= 2.0
+                       and place.judge(t.found)[0] >= 0.5])
     errors = errors[np.isfinite(errors)]
     if not len(errors):
         return 0.0, 1.0
@@ -296,7 +268,7 @@ def fit_focal_error(trials, gate):
     return median, float(max(1.4826 * np.median(np.abs(errors - median)), 1e-3))
 
 
-def coverage(trials, gate):
+def coverage(trials, place):
     """
     Return what share of left out frames is answered, by how far the map is.
 
@@ -304,8 +276,8 @@ def coverage(trials, gate):
     ----------
     trials : list of Trial
         From `run_trials`.
-    gate : Gate
-        Of the place.
+    place : Place
+        With a fitted gate and calibration.
 
     Returns
     -------
@@ -314,10 +286,10 @@ def coverage(trials, gate):
         ``answered`` and the median errors ``position_m`` and ``orientation_deg`` of those.
 
     """
-    fair, rows = [t for t in trials if t.fair and t.evidence is not None], []
+    fair, rows = [t for t in trials if t.fair and t.found is not None], []
     for low, high in zip(VIEW_BOUNDS, (*VIEW_BOUNDS[1:], np.inf)):
-        here = [t for t in fair if low <= t.novelty < high]
-        passed = [t for t in here if gate.score(t.evidence) >= 0.5]
+        here = [t for t in fair if low <= t.found.view < high]
+        passed = [t for t in here if place.judge(t.found)[0] >= 0.5]
         if not here:
             continue
         errors = np.array([t.error for t in passed]).reshape(-1, 6)

@@ -23,7 +23,7 @@ LARGE = 4096
 # A key frame with fewer points is where the map will refuse.
 FEW_POINTS = 60
 # What stands in a place before its gate is fitted: trials do not ask it.
-_OPEN = Gate((0.0,) * 7, (0.0,) * 7, 0.0, 0, 1.0)
+_OPEN = Gate((0.0,) * 8, (0.0,) * 8, 0.0, 0, 1.0)
 
 
 def make_place_file(sequence, relocalizer, name, features='sift', largest=200, extend=False):
@@ -80,7 +80,8 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     sources = np.concatenate([np.full(0 if known is None else len(known.poses), -1),
                               [frame.index for frame in frames]]).astype(int)
     trials = run_trials(place, sequence, sources, relocalizer)
-    gate = fit_gate(trials)
+    place = replace(place, gate=fit_gate(trials))
+    place = replace(place, calibration=fit_covariance(trials, place))
     counts = np.diff(place.first)
     few = np.flatnonzero(counts < FEW_POINTS)
     warnings = [] if not len(few) else [
@@ -89,11 +90,10 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
             '({:.1f}, {:.1f}, {:.1f})'.format(*place.poses[i, :3, 3]) for i in few[:3])]
     recordings = [] if known is None else list(known.summary['recordings'])
     place = replace(
-        place, gate=gate, calibration=fit_covariance(trials, gate),
-        focal_error=fit_focal_error(trials, gate), summary={
+        place, focal_error=fit_focal_error(trials, place), summary={
             'recordings': [*recordings, name], 'key_frames': len(place.poses),
             'points': len(place.points), 'points_from': 'depth',
-            'coverage': coverage(trials, gate), 'warnings': warnings})
+            'coverage': coverage(trials, place), 'warnings': warnings})
     tensors = {key: _compact(key, value) for key, value in model.tensors.items()
                if not key.startswith(PREFIX)}
     if known is not None:
