@@ -89,6 +89,9 @@ class Metadata:
         Validation metrics at export.
     versions : dict
         Software that trained it.
+    place : dict
+        What a place memory beside the network says about itself, see
+        `geo_perception.inference.place`; empty without one.
 
     """
 
@@ -104,6 +107,7 @@ class Metadata:
     data: Dict = field(default_factory=dict)
     metrics: Dict = field(default_factory=dict)
     versions: Dict = field(default_factory=dict)
+    place: Dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,8 @@ def save_model_file(path, metadata, tensors):
     """
     header = asdict(metadata)
     mean_image = header['preprocessing'].pop('mean_image')
+    if not header['place']:
+        del header['place']   # versions before place memories read the file
     tensors = {name: np.asarray(value, order='C') for name, value in tensors.items()}
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)

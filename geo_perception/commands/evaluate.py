@@ -11,16 +11,17 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
                    image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
                    pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
                    device: str = 'auto', precision: str = 'auto', samples: int = 40,
-                   threads: int = 0):
+                   threads: int = 0, verify: bool = True):
     """
     Relocalize every image of a recording offline and compare with its poses.
 
-    The pipeline is the one that the node runs; image retrieval is measured beside it.
+    The pipeline is the one that the node runs; image retrieval is measured beside it. Of a place
+    file poses are verified: coarse, verified and refused stand side by side.
 
     Parameters
     ----------
     model : str
-        Model file (.safetensors).
+        Model file (.safetensors) or place file (.place).
     recording : str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
     json : str, optional
@@ -45,20 +46,23 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
         Monte-Carlo samples for the covariance.
     threads : int
         CPU threads of the network; 0 leaves it to the engine.
+    verify : bool
+        Whether to use the place memory of a place file.
 
     Returns
     -------
     dict
-        The metrics: metres, degrees, milliseconds, shares 0..1.
+        Job (``relocalization``, with a place memory ``verified``) to metrics: metres, degrees,
+        milliseconds, shares 0..1.
 
     """
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
-    from geo_perception.inference.relocalizer import Relocalizer
+    from geo_perception.inference.verified import load_relocalizer
 
-    relocalizer = Relocalizer.load(model, device=device, precision=precision, samples=samples,
-                                   threads=threads)
+    relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
+                                   samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
                               pose_frame=pose_frame, quaternion=quaternion)
     result = evaluate_relocalizer(relocalizer, sequence)
