@@ -8,18 +8,22 @@ from typing import Optional
 
 import numpy as np
 
-from geo_perception.errors import ModelFileError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
+from geo_perception.inference.feature_tracks import FeatureImage
 from geo_perception.inference.flow import FlowEstimate, FlowNetwork, has_flow
+from geo_perception.inference.hybrid_motion import HybridMotion
 from geo_perception.inference.motion import build_motion, View
-from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
 from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate, VisualOdometry
 from geo_perception.model_file import load_model_file
 
 JOB = 'geometry'
+# Ways to find motions.
+ODOMETRY = ('hybrid', 'network')
 # Cameras whose focal length is within this factor of the training camera's pass as alike.
 USUAL_FOCAL_RATIO = 1.2
 
@@ -70,6 +74,9 @@ class GeometryPipeline:
         As in `Engine`.
     scale : ScaleOptions
         Where metres come from.
+    odometry : str
+        ``hybrid``: corners of the whole image, among points of the depth network's scale;
+        ``network``: what the model was trained with, alone.
 
     Attributes
     ----------
@@ -78,15 +85,21 @@ class GeometryPipeline:
 
     """
 
-    def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions()):
+    def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions(),
+                 odometry='hybrid'):
+        if odometry not in ODOMETRY:
+            raise ConfigurationError(f"odometry is '{odometry}'; expected {' or '.join(ODOMETRY)}")
         metadata = model.metadata
         self.model = model
         self._rectifier = Rectifier(metadata.preprocessing)
         self._scale = ScaleEstimator(scale, model)
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._motion = build_motion(model, device, precision, threads)
-        self._odometry = VisualOdometry(self._motion, MotionCalibration.from_model(model),
-                                        _trained_interval(model))
+        self._hybrid = HybridMotion(self._motion) if odometry == 'hybrid' else None
+        self._odometry = VisualOdometry(
+            self._hybrid or self._motion, MotionCalibration.from_model(model),
+            _trained_interval(model), None if self._hybrid is None else
+            MotionCalibration.from_model(model, HYBRID_PREFIX))
         self._flow_options = {'device': device, 'precision': precision, 'threads': threads}
         self._flow_network, self._view = None, None
         self._last = None
@@ -173,12 +186,14 @@ class GeometryPipeline:
         if self._last is not None and stamp == self._last[0]:
             return replace(self._last[1], odometry=None, reset='',
                            reason='a frame with this stamp was there already')
-        crop, camera = self._rectifier(image, camera)
+        straight = self._rectifier.straighten(image, camera)
+        features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
+        crop, camera = self._rectifier.crop(straight), self._rectifier.network_camera(camera)
         ratio = self._depth_network.focal_ratio(camera)
         depth = self._depth_of(crop, ratio)
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
-        view = View(crop, depth, camera, stamp, ratio)
+        view = View(crop, depth, camera, stamp, ratio, features)
         step = self._odometry.update(view, scale.metres_per_unit)
         begins = step.estimate is None and self._odometry.last is view
         if self._flow_network is not None and (begins or not flow):
@@ -188,6 +203,8 @@ class GeometryPipeline:
             _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
             ' '.join(filter(None, [_focal_warning(ratio), step.warning])),
             self._flow(view, step, scale) if flow else None)
+        if self._hybrid is not None and result.flow is not None:
+            self._hybrid.leave_out(result.flow.backward.moving, result.flow.camera.K)
         if step.estimate is not None or self._odometry.last is view:
             self._view = view
         self._last = stamp, result

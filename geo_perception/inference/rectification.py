@@ -84,20 +84,59 @@ class Rectifier:
             When the intrinsics are absurd.
 
         """
+        return self.crop(self.straighten(image, camera)), (
+            None if camera is None else self._camera)
+
+    def straighten(self, image, camera):
+        """
+        Return the whole image without distortion.
+
+        Parameters
+        ----------
+        image, camera
+            As of a call.
+
+        Returns
+        -------
+        np.ndarray
+            Of the same size and, without its distortion, the same camera.
+
+        Raises
+        ------
+        ImageError
+            When it is no image, or not of the size that its camera has.
+        ConfigurationError
+            When the intrinsics are absurd.
+
+        """
         checked_image(image)
-        cropped = None
-        if camera is not None:
-            if self._source is None or not same_camera(camera, self._source):
-                self._prepare(camera)
-            if image.shape[:2] != (camera.height, camera.width):
-                raise ImageError(f'the image has {image.shape[1]}x{image.shape[0]} pixels, its '
-                                 f'camera_info is for {camera.width}x{camera.height}')
-            if self._maps is not None:
-                image = cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
-            cropped = self._camera
-        crop = self._preprocessing.centre_crop(self._preprocessing.resize(image))
+        if camera is None:
+            return image
+        if self._source is None or not same_camera(camera, self._source):
+            self._prepare(camera)
+        if image.shape[:2] != (camera.height, camera.width):
+            raise ImageError(f'the image has {image.shape[1]}x{image.shape[0]} pixels, its '
+                             f'camera_info is for {camera.width}x{camera.height}')
+        return image if self._maps is None else cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+
+    def crop(self, image):
+        """
+        Return what the network sees of an image without distortion.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            From `straighten`.
+
+        Returns
+        -------
+        np.ndarray
+            uint8 RGB, contiguous and writable.
+
+        """
         # A copy: PyTorch wants arrays that it may write to, and decoded images are not.
-        return np.array(crop, order='C'), cropped
+        return np.array(self._preprocessing.centre_crop(self._preprocessing.resize(image)),
+                        order='C')
 
     def _prepare(self, camera):
         """Take another camera."""
