@@ -46,15 +46,22 @@ class HybridMotion:
         # The two frames of the last motion and their poses in the map.
         self._frames = []
 
-    @property
-    def corners(self):
-        """Number of corners that agreed on the last motion, 0 without a map."""
-        return 0 if self._map is None else self._map.agreeing
+    def describe(self):
+        """
+        Return how following corners goes, for people.
 
-    @property
-    def scale_ratio(self):
-        """How many times deeper the map is than the network says, None without a map."""
-        return None if self._map is None else self._map.scale_ratio
+        Returns
+        -------
+        dict
+            Name to text.
+
+        """
+        values = {'tracking': self.state}
+        if self._map is not None:
+            values['corners'] = str(self._map.agreeing)
+            # Far from 1 the network's depth of this view is off, or the map has drifted.
+            values['map scale over network'] = f'{self._map.scale_ratio:.3f}'
+        return values
 
     def __call__(self, earlier, previous, current, guess):
         """
