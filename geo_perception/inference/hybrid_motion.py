@@ -29,8 +29,10 @@ class HybridMotion:
 
     Attributes
     ----------
-    memory, snippet_length, keeps_key_frames
-        As of a network; the previous frame is always the last one.
+    memory : int
+        Frames before the last two that the network wants to see.
+    keeps_key_frames : bool
+        False: the previous frame is always the last one.
     state : str
         ``hybrid``, or ``network alone: `` and why, of the last motion.
 
@@ -40,7 +42,7 @@ class HybridMotion:
 
     def __init__(self, network):
         self._network = network
-        self.memory, self.snippet_length = network.memory, network.snippet_length
+        self.memory = network.memory
         self.state = HYBRID
         self._map = None
         # The two frames of the last motion and their poses in the map.
@@ -103,23 +105,6 @@ class HybridMotion:
                 return inverse_transform(T_previous) @ self._map.T
         self._frames = [(previous, T_previous), (current, self._map.T)]
         return inverse_transform(T_previous) @ self._map.T
-
-    def snippet(self, crops, focal_ratio=1.0):
-        """
-        Return everything that the network predicts for a snippet.
-
-        Parameters
-        ----------
-        crops, focal_ratio
-            See `geo_perception.inference.motion.MotionNetwork.snippet`.
-
-        Returns
-        -------
-        np.ndarray
-            Shape (L, 4, 4).
-
-        """
-        return self._network.snippet(crops, focal_ratio)
 
     def leave_out(self, moving, K):
         """
