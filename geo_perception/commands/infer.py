@@ -11,7 +11,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
           dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
           camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
-          motion: bool = False, post_process: bool = False, depth_scale: float = 1.0):
+          motion: bool = False, post_process: bool = False, depth_scale: float = 1.0,
+          odometry: str = 'hybrid'):
     """
     Run a model over images and keep its answers.
 
@@ -64,6 +65,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Trained on stereo pairs: look at the mirror image as well, which mends the left border.
     depth_scale : float
         Trained on stereo pairs: factor on depth, measured for this camera.
+    odometry : str
+        Geometry: ``hybrid`` follows corners, at the scale of the depth network; ``network`` finds
+        motions by what the model was trained with, alone.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
             raise ConfigurationError('scale "odometry" needs true distances, which only the node '
                                      'gets; choose model, camera_height, constant or none')
         summary = _see(loaded, sequence, output, flow, motion, scale=ScaleOptions(
-            scale, metres_per_unit, camera_height, camera_pitch), **options)
+            scale, metres_per_unit, camera_height, camera_pitch), odometry=odometry, **options)
     elif job == 'stereo_depth':
         summary = _see_stereo(loaded, sequence, output, post_process=post_process,
                               scale=depth_scale, **options)

@@ -3,6 +3,7 @@
 
 """The geometry pipeline: depth and odometry of a camera, everything computed once a frame."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -97,14 +98,10 @@ class GeometryPipeline:
         metadata = model.metadata
         self.model = model
         self._rectifier = Rectifier(metadata.preprocessing)
-        self._scale = ScaleEstimator(scale, model)
+        self._scale_options, self._scale = scale, ScaleEstimator(scale, model)
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._motion = build_motion(model, device, precision, threads)
-        self._hybrid = HybridMotion(self._motion) if odometry == 'hybrid' else None
-        self._odometry = VisualOdometry(
-            self._hybrid or self._motion, MotionCalibration.from_model(model),
-            _trained_interval(model), None if self._hybrid is None else
-            MotionCalibration.from_model(model, HYBRID_PREFIX))
+        self._follow_by(odometry)
         self._flow_options = {'device': device, 'precision': precision, 'threads': threads,
                               'refine': refine_flow}
         self._flow_network, self._view = None, None
@@ -139,6 +136,35 @@ class GeometryPipeline:
 
         """
         return self._depth_network.describe()
+
+    @property
+    def tracking(self):
+        """
+        Return what following corners came to, for people; empty where only the network is asked.
+
+        Returns
+        -------
+        dict
+            Name to text.
+
+        """
+        return {} if self._hybrid is None else self._hybrid.describe()
+
+    def network_alone(self):
+        """
+        Return a pipeline with the same networks that finds motions by the model's way alone.
+
+        Returns
+        -------
+        GeometryPipeline
+            Fresh.
+
+        """
+        other = copy(self)
+        other._scale = ScaleEstimator(self._scale_options, self.model)
+        other._follow_by('network')
+        other._flow_network = other._view = other._last = None
+        return other
 
     @property
     def has_flow(self):
@@ -324,6 +350,14 @@ class GeometryPipeline:
         self._view, self._last = None, None
         if self._flow_network is not None:
             self._flow_network.reset()
+
+    def _follow_by(self, odometry):
+        """Choose the way to find motions."""
+        self._hybrid = HybridMotion(self._motion) if odometry == 'hybrid' else None
+        self._odometry = VisualOdometry(
+            self._hybrid or self._motion, MotionCalibration.from_model(self.model),
+            _trained_interval(self.model), None if self._hybrid is None else
+            MotionCalibration.from_model(self.model, HYBRID_PREFIX))
 
     def _view_of(self, image, camera, stamp):
         """Return an image as the networks see it."""

@@ -29,8 +29,10 @@ class HybridMotion:
 
     Attributes
     ----------
-    memory, snippet_length, keeps_key_frames
-        As of a network; the previous frame is always the last one.
+    memory : int
+        Frames before the last two that the network wants to see.
+    keeps_key_frames : bool
+        False: the previous frame is always the last one.
     state : str
         ``hybrid``, or ``network alone: `` and why, of the last motion.
 
@@ -40,21 +42,28 @@ class HybridMotion:
 
     def __init__(self, network):
         self._network = network
-        self.memory, self.snippet_length = network.memory, network.snippet_length
+        self.memory = network.memory
         self.state = HYBRID
         self._map = None
         # The two frames of the last motion and their poses in the map.
         self._frames = []
 
-    @property
-    def corners(self):
-        """Number of corners that agreed on the last motion, 0 without a map."""
-        return 0 if self._map is None else self._map.agreeing
+    def describe(self):
+        """
+        Return how following corners goes, for people.
 
-    @property
-    def scale_ratio(self):
-        """How many times deeper the map is than the network says, None without a map."""
-        return None if self._map is None else self._map.scale_ratio
+        Returns
+        -------
+        dict
+            Name to text.
+
+        """
+        values = {'tracking': self.state}
+        if self._map is not None:
+            values['corners'] = str(self._map.agreeing)
+            # Far from 1 the network's depth of this view is off, or the map has drifted.
+            values['map scale over network'] = f'{self._map.scale_ratio:.3f}'
+        return values
 
     def __call__(self, earlier, previous, current, guess):
         """
@@ -96,23 +105,6 @@ class HybridMotion:
                 return inverse_transform(T_previous) @ self._map.T
         self._frames = [(previous, T_previous), (current, self._map.T)]
         return inverse_transform(T_previous) @ self._map.T
-
-    def snippet(self, crops, focal_ratio=1.0):
-        """
-        Return everything that the network predicts for a snippet.
-
-        Parameters
-        ----------
-        crops, focal_ratio
-            See `geo_perception.inference.motion.MotionNetwork.snippet`.
-
-        Returns
-        -------
-        np.ndarray
-            Shape (L, 4, 4).
-
-        """
-        return self._network.snippet(crops, focal_ratio)
 
     def leave_out(self, moving, K):
         """
