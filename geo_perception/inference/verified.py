@@ -16,6 +16,9 @@ from geo_perception.inference.relocalizer import JOB, Relocalization, Relocalize
 from geo_perception.inference.verification import Verifier, WIDE_WINDOW, WINDOW
 from geo_perception.model_file import load_model_file
 
+# A score from which no other hypothesis is asked: wrong poses that pass are near the gate, and the
+# right one is found from elsewhere.
+SURE = 0.9
 # An image whose sides are in another proportion than the map's is of another camera.
 ASPECT_TOLERANCE = 0.01
 # Fixes that the focal length is judged by, and what is worth a warning.
@@ -95,17 +98,19 @@ class VerifiedRelocalizer:
         variances = np.diag(coarse.covariance)
         sigmas = np.sqrt(variances[:3].sum()), np.sqrt(variances[3:].sum())
         query = self._verifier.look(image, camera)
-        best_score, why = -1.0, ''
+        best, best_score, why = None, -1.0, ''
         for hypothesis, window in self._hypotheses(query, T_coarse):
             found = self._verifier(query, hypothesis, T_coarse, sigmas, window=window)
             if found is None:
                 continue
             score, reason = self.place.judge(found)
             if score > best_score:
-                best_score, why = score, reason
-            if score >= self.gate:
-                return self._fix(found, score, coarse)
-        if not why:
+                best, best_score, why = found, score, reason
+            if score >= max(SURE, self.gate):
+                break
+        if best_score >= self.gate:
+            return self._fix(best, best_score, coarse)
+        if best is None:
             reason = (f'no pose agrees with the map: {len(query.pixels)} features, of which fewer '
                       'than 6 fit any one pose')
         else:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.place import Place, PREFIX
@@ -17,6 +18,7 @@ from geo_perception.training.place_calibration import (
     coverage, fit_covariance, fit_focal_error, fit_gate, run_trials)
 from geo_perception.training.place_memory import (
     choose_key_frames, DepthOfFrames, make_key_frames, UNKNOWN_DEPTH)
+from geo_perception.training.triangulation import triangulate_key_frames
 
 # Weights with at least so many numbers are kept with 16 bits; they are computed with in 32.
 LARGE = 4096
@@ -68,14 +70,14 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     if sequence.poses is None:
         raise RecordingError(f'{name} has no poses, and a map is made of frames with poses')
     sequence = _usable(sequence)
-    if not DepthOfFrames(sequence).has_depth():
-        raise RecordingError(f'{name} has no depth')
-    depth = _typical_depth(sequence)
+    has_depth = DepthOfFrames(sequence).has_depth()
+    depth = _typical_depth(sequence) if has_depth else UNKNOWN_DEPTH
     indices = choose_key_frames(sequence.poses, depth, largest,
                                 None if known is None else known.poses)
-    frames = make_key_frames(sequence, indices, features)
+    frames = (make_key_frames if has_depth else triangulate_key_frames)(
+        sequence, indices, features)
     if not frames:
-        raise RecordingError(f'no frame of {name} shows features with depth')
+        raise RecordingError(_nothing(name, len(indices), has_depth))
     place = _joined(known, frames, sequence[0].camera, features)
     sources = np.concatenate([np.full(0 if known is None else len(known.poses), -1),
                               [frame.index for frame in frames]]).astype(int)
@@ -92,7 +94,8 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     place = replace(
         place, focal_error=fit_focal_error(trials, place), summary={
             'recordings': [*recordings, name], 'key_frames': len(place.poses),
-            'points': len(place.points), 'points_from': 'depth',
+            'points': len(place.points),
+            'points_from': 'depth' if has_depth else 'triangulation',
             'coverage': coverage(trials, place), 'warnings': warnings})
     tensors = {key: _compact(key, value) for key, value in model.tensors.items()
                if not key.startswith(PREFIX)}
@@ -101,10 +104,20 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     return (replace(model.metadata, place=place.header()), {**tensors, **place.tensors()})
 
 
+def _nothing(name, frames, has_depth):
+    """Return why no point came out of a recording."""
+    if has_depth:
+        return (f'none of {frames} key frames of {name} shows features with depth: the scene is '
+                'bare, or its depth is not registered to the images')
+    if not frames:
+        return f'{name} shows nothing that the place memory does not know already'
+    return (f'{name} has no depth, and none of its {frames} key frames has points with parallax: '
+            'the camera turned without moving, or what it saw is bare or far; record it while '
+            'moving sideways, or with depth. The relocalizer alone still gives coarse poses')
+
+
 def _usable(sequence):
     """Return the frames whose poses are finite."""
-    from geo_perception.datasets.frame import SlicedSequence
-
     finite = np.isfinite(sequence.poses).all((1, 2))
     return sequence if finite.all() else SlicedSequence(sequence, np.flatnonzero(finite))
 
