@@ -89,6 +89,9 @@ class Metadata:
         Validation metrics at export.
     versions : dict
         Software that trained it.
+    place : dict
+        What a place memory beside the network says about itself, see
+        `geo_perception.inference.place`; empty without one.
 
     """
 
@@ -104,6 +107,7 @@ class Metadata:
     data: Dict = field(default_factory=dict)
     metrics: Dict = field(default_factory=dict)
     versions: Dict = field(default_factory=dict)
+    place: Dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,9 +214,11 @@ def save_model_file(path, metadata, tensors):
     """
     header = asdict(metadata)
     mean_image = header['preprocessing'].pop('mean_image')
+    # Older versions, which do not know these, read files without.
     if header['preprocessing']['offset'] is None:
-        # Older versions do not know it.
         del header['preprocessing']['offset']
+    if not header['place']:
+        del header['place']
     tensors = {name: np.asarray(value, order='C') for name, value in tensors.items()}
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
@@ -230,8 +236,8 @@ def load_model_file(path, job=None):
     ----------
     path : str or pathlib.Path
         The file.
-    job : str, optional
-        What it must be for.
+    job : str or tuple of str, optional
+        What it must be for, or one of them.
 
     Returns
     -------
@@ -262,8 +268,10 @@ def load_model_file(path, job=None):
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelFileError(f'model file {path} is damaged ({error}); copy it again') from error
     metadata = _parse_metadata(path, header, tensors.pop('preprocessing.mean_image', None))
-    if job is not None and metadata.job != job:
-        raise ModelFileError(f'model file {path} is for {metadata.job}, not for {job}')
+    jobs = (job,) if isinstance(job, str) else job
+    if jobs is not None and metadata.job not in jobs:
+        raise ModelFileError(f'model file {path} is for {metadata.job}, not for '
+                             f'{" or ".join(jobs)}')
     return ModelFile(metadata, tensors, hashlib.sha256(data).hexdigest(), path)
 
 

@@ -118,8 +118,13 @@ def _see_stereo(model, sequence, output, **options):
     """Write the depth of single images."""
     from geo_perception.commands.stereo_output import summary_sentence, write_stereo_depth
     from geo_perception.inference.stereo_depth import StereoDepthPipeline
+    from geo_perception.inference.tape_scale import read_tape_scale
 
+    scale = read_tape_scale(model)
+    options['scale'] *= scale.factor
     summary = write_stereo_depth(StereoDepthPipeline(model, **options), sequence, output)
+    if scale.samples:
+        print(scale.sentence())
     print(summary_sentence(summary))
     return summary
 

@@ -70,6 +70,9 @@ class GeometryParameters(PerceptionParameters):
         'odom', 'Frame of the odometry.')
     publish_tf: bool = parameter(
         False, 'Broadcast odom_frame -> base_frame. Only when neither wheels nor a filter do so.')
+    refine_flow: bool = parameter(
+        True, 'Make the flow of the network sharp in the image of the camera: small motions are '
+        'seen better, for more processor time. For models with a flow network.')
     motion_smoothing: float = parameter(
         0.0, 'How much of the motion score of the frame before is carried along: more of it is '
         'calmer and later. For models with a flow network.', minimum=0.0, maximum=0.99)
@@ -126,7 +129,8 @@ class GeometryNode(PerceptionNode):
             threads=chosen.threads, scale=ScaleOptions(
                 source=chosen.scale_source, constant=chosen.scale,
                 camera_height=chosen.camera_height, camera_pitch=chosen.camera_pitch,
-                camera_roll=chosen.camera_roll))
+                camera_roll=chosen.camera_roll),
+            refine_flow=chosen.refine_flow)
         if pipeline.has_flow:
             pipeline.prepare_flow(chosen.motion_smoothing)
         return pipeline

@@ -137,6 +137,22 @@ class CameraInfoInput:
         """
         return None if self._info is None else checked_camera(self._info, self._rectified)
 
+    def baseline(self):
+        """
+        Return the baseline that the newest message, of a right camera, says.
+
+        Returns
+        -------
+        float
+            Metres; 0 before the first message, or where the camera has none.
+
+        """
+        if self._info is None:
+            return 0.0
+        P = info_numbers(self._info, 'p')
+        found = -P[3] / P[0] if P[0] > 0 else 0.0
+        return float(found) if found > 0 and np.isfinite(found) else 0.0
+
     def camera_of_image(self, width, height, frames, timeout):
         """
         Return the camera of an image, waiting for the first message if need be.
