@@ -100,7 +100,7 @@ def test_what_lies_beside_a_model(model):
 def test_calibrate_and_who_takes_it(made, model, tmp_path, capsys):
     """The verb, then both pipelines, infer and evaluate."""
     image = f'{made / "val"}[1]'
-    base = ['calibrate', str(model), '--image', image, '--device', 'cpu', '--image_topic',
+    base = ['calibrate', 'scale', str(model), '--image', image, '--device', 'cpu', '--image_topic',
             '/left/image_rect', '--distance']
     assert main([*base, '3.3', '--json', str(tmp_path / 'c.json')]) == 0
     factor = 3.3 / EXPECTED
@@ -123,7 +123,7 @@ def test_calibrate_and_who_takes_it(made, model, tmp_path, capsys):
     assert abs(int(png[40, 60]) - 1000 * 1.65 * 2 ** 0.5) < 3
     assert main(['evaluate', 'depth', str(model), str(made / 'val'), '--device', 'cpu']) == 0
     assert 'multiplied by 1.4142' in ' '.join(capsys.readouterr().out.split())
-    assert main(['calibrate', str(model), '--reset', 'true']) == 0
+    assert main(['calibrate', 'scale', str(model), '--reset', 'true']) == 0
     assert read_tape_scale(load_model_file(model)) == TapeScale()
 
 
@@ -136,7 +136,7 @@ def test_calibrate_and_who_takes_it(made, model, tmp_path, capsys):
 def test_calibrate_says_what_is_missing(made, model, capsys, arguments, words):
     """One sentence, and nothing is kept."""
     arguments = [word.replace('{val}', str(made / 'val')) for word in arguments]
-    assert main(['calibrate', str(model), *arguments, '--device', 'cpu']) == 1
+    assert main(['calibrate', 'scale', str(model), *arguments, '--device', 'cpu']) == 1
     error = capsys.readouterr().err
     assert words in error and error.count('\n') == 1
     assert not model.with_suffix('.scale.json').exists()
