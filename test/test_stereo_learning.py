@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from geo_perception.datasets.frame import Frame
-from geo_perception.datasets.rig_check import check_rig
 from geo_perception.losses.stereo import StereoLoss, StereoOptions
 from geo_perception.networks.stereo import build_stereo_network
 
@@ -83,23 +81,9 @@ def test_disparity_is_learned_from_pairs():
     assert (found - true)[..., 13:].abs().median() < 0.02
 
 
-def test_swapped_eyes_collapse_and_are_refused():
-    """The loss falls all the same, disparity dies, and the check of the rig knows before."""
+def test_swapped_eyes_collapse():
+    """The loss falls all the same, and disparity dies; test_rig_check.py refuses such pairs."""
     losses, found, _ = learn(200, True)
     # It began in the middle of its range, 0.15, and everything is to the left of where it looks.
     assert np.mean(losses[-10:]) < 0.5 * losses[0]
     assert found.mean() < 0.04
-
-    class Swapped:
-        """Pairs whose eyes were exchanged, large enough to be looked at."""
-
-        def __len__(self):
-            return 12
-
-        def __getitem__(self, i):
-            right, left, _ = (cv2.resize((255 * np.clip(part, 0, 1)).astype(np.uint8), None,
-                                         fx=4, fy=4) for part in pair(i))
-            return Frame(stamp=i * 10 ** 8, image=left, right=right, baseline=0.1)
-
-    report = check_rig(Swapped())
-    assert report.hopeless and 'the eyes are swapped' in ' '.join(report.faults)
