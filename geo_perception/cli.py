@@ -95,7 +95,8 @@ def _run(arguments):
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
+        calibrate, demo, evaluate, export, import_weights, infer, map_place, prepare, replay,
+        sample, train)
 
     auto_cli(
         {'sample': sample.sample,
@@ -106,13 +107,17 @@ def _run(arguments):
          'import': {'_help': 'Make a model file of published weights.',
                     'posenet': import_weights.posenet,
                     'sfmlearner': import_weights.sfmlearner, 'geonet': import_weights.geonet,
-                    'sfmlearner-pytorch': import_weights.sfmlearner_pytorch},
+                    'sfmlearner-pytorch': import_weights.sfmlearner_pytorch,
+                    'monodepth': import_weights.monodepth,
+                    'backbone': import_weights.backbone},
          'infer': infer.infer,
+         'calibrate': {'_help': 'Measure what a model cannot know by itself.',
+                       'scale': calibrate.scale, 'motion': calibrate.motion},
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization,
                       'depth': evaluate.depth, 'odometry': evaluate.odometry,
                       'flow': evaluate.flow, 'motion': evaluate.motion},
-         'replay': replay.replay, 'demo': demo.demo},
+         'map': map_place.map_place, 'replay': replay.replay, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,
         description='Where am I, how far is everything, how am I moving, and what else is moving.')
 

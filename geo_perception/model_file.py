@@ -19,7 +19,7 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
+from safetensors.numpy import save_file
 
 from geo_perception.errors import ConfigurationError, ModelFileError, PoseError
 from geo_perception.geometry.se3 import project_to_rigid
@@ -89,6 +89,9 @@ class Metadata:
         Validation metrics at export.
     versions : dict
         Software that trained it.
+    place : dict
+        What a place memory beside the network says about itself, see
+        `geo_perception.inference.place`; empty without one.
 
     """
 
@@ -104,6 +107,7 @@ class Metadata:
     data: Dict = field(default_factory=dict)
     metrics: Dict = field(default_factory=dict)
     versions: Dict = field(default_factory=dict)
+    place: Dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,19 +164,29 @@ def write_atomically(path, data):
         When the file cannot be written (no permission, disk full).
 
     """
+    def write(temporary):
+        with open(temporary, 'wb') as file:
+            file.write(data)
+
+    _write_atomically(path, write)
+
+
+def _write_atomically(path, write):
+    """Let a function write a file under another name, and give it its own."""
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=path.name + '.', dir=path.parent)
-        with os.fdopen(descriptor, 'wb') as file:
-            file.write(data)
-            file.flush()
+        os.close(descriptor)
+        write(temporary)
+        with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        raise ModelFileError(f'cannot write {path}: {error.strerror}') from error
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError('cannot write '
+                             f'{path}: {getattr(error, "strerror", error)}') from error
     finally:
         # Also when interrupted by Ctrl-C; after success the name is gone.
         if temporary is not None and os.path.exists(temporary):
@@ -200,11 +214,18 @@ def save_model_file(path, metadata, tensors):
     """
     header = asdict(metadata)
     mean_image = header['preprocessing'].pop('mean_image')
+    # Versions before these entries read files that do not need them.
+    if not header['place']:
+        del header['place']
+    if header['preprocessing']['offset'] is None:
+        del header['preprocessing']['offset']
     tensors = {name: np.asarray(value, order='C') for name, value in tensors.items()}
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
     header['format_version'] = FORMAT_VERSION
-    write_atomically(path, save_safetensors(tensors, {HEADER_KEY: json.dumps(header)}))
+    # Straight into the file: in memory it would be there two more times.
+    _write_atomically(path, lambda temporary: save_file(
+        tensors, temporary, {HEADER_KEY: json.dumps(header)}))
 
 
 def load_model_file(path, job=None):
@@ -215,8 +236,8 @@ def load_model_file(path, job=None):
     ----------
     path : str or pathlib.Path
         The file.
-    job : str, optional
-        What it must be for.
+    job : str or tuple of str, optional
+        What it must be for, or one of them.
 
     Returns
     -------
@@ -247,8 +268,10 @@ def load_model_file(path, job=None):
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelFileError(f'model file {path} is damaged ({error}); copy it again') from error
     metadata = _parse_metadata(path, header, tensors.pop('preprocessing.mean_image', None))
-    if job is not None and metadata.job != job:
-        raise ModelFileError(f'model file {path} is for {metadata.job}, not for {job}')
+    jobs = (job,) if isinstance(job, str) else job
+    if jobs is not None and metadata.job not in jobs:
+        raise ModelFileError(f'model file {path} is for {metadata.job}, not for '
+                             f'{" or ".join(jobs)}')
     return ModelFile(metadata, tensors, hashlib.sha256(data).hexdigest(), path)
 
 
@@ -321,6 +344,8 @@ def metadata_from_dict(header, mean_image, path):
         preprocessing = dict(header.pop('preprocessing'), mean_image=mean_image)
         for name in ('crop', 'mean', 'std'):
             preprocessing[name] = tuple(preprocessing[name])
+        if preprocessing.get('offset') is not None:
+            preprocessing['offset'] = tuple(preprocessing['offset'])
         camera = header.pop('training_camera')
         camera = None if camera is None else TrainingCamera(**camera)
         if camera is not None and not min(camera.width, camera.height, camera.fx, camera.fy) > 0:

@@ -18,6 +18,7 @@ _OVERRIDES = {
 }
 _TOPICS = {
     'image': 'Image topic of the camera, one eye.',
+    'right_image': 'Image topic of the other eye, where there is one: depth is checked by it.',
     'camera_info': 'Calibration topic; by default the one beside the image topic.',
 }
 

@@ -1,11 +1,14 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""SfMLearner and GeoNet as their specification tells it: names, shapes, what is computed."""
+"""Published networks as their specifications tell them: names, shapes, what is computed."""
 
 import numpy as np
 from tf_layers import (
-    batch_norm, convolve, convolve_transposed, cut, legacy_bilinear, max_pool, nearest, sigmoid)
+    average, batch_norm, convolve, convolve_transposed, cut, legacy_bilinear, linear_map,
+    local_response, max_pool, nearest, pool, sigmoid)
+import torch
+from torch.nn import functional as F
 
 # sfmlearner.md, appendix A.
 SFMLEARNER_DEPTH = """
@@ -107,6 +110,24 @@ def geonet_layers(variables, scope, text, heads, changed=()):
     for i, shape in enumerate(text.split()):
         variables.layer(f'{scope}/Conv' + (f'_{i}' if i else ''), shape_of(changed.get(i, shape)),
                         i not in heads)
+
+
+def geonet_variables(encoder='resnet50', flow=None, sources=2):
+    """Return what a checkpoint of GeoNet holds."""
+    variables = Variables()
+    if encoder is not None:
+        text, heads = {'vgg': (GEONET_VGG, GEONET_VGG_HEADS),
+                       'resnet50': (GEONET_RESNET, GEONET_RESNET_HEADS)}[encoder]
+        geonet_layers(variables, 'depth_net', text, heads)
+        geonet_layers(variables, 'pose_net', GEONET_POSE, (7,),
+                      {0: f'7x7x{3 * (sources + 1)}x16', 7: f'1x1x256x{6 * sources}'})
+    if flow is not None:
+        changed = dict(GEONET_FLOW)
+        if flow == 'direct':
+            changed[0] = '7x7x6x64'
+        geonet_layers(variables, 'flow_net', GEONET_RESNET, GEONET_RESNET_HEADS, changed)
+    variables['global_step_1'] = np.array(7, np.int64)
+    return dict(variables)
 
 
 def sfmlearner_depth(variables, images):
@@ -236,3 +257,119 @@ class GeoNet:
             if i <= 4:
                 results.insert(0, head(self.conv(x, same=False)))
         return results
+
+
+# Names in SfMLearner's port to PyTorch by those of the original.
+PORT_KEYS = {
+    **{f'cnv{i}': f'conv{i}.0' for i in range(1, 8)},
+    **{f'cnv{i}b': f'conv{i}.2' for i in range(1, 8)},
+    **{f'upcnv{i}': f'upconv{i}.0' for i in range(1, 8)},
+    **{f'icnv{i}': f'iconv{i}.0' for i in range(1, 8)},
+    **{f'disp{i}': f'predict_disp{i}.0' for i in range(1, 5)},
+    'pose/cnv6': 'conv6.0', 'pose/cnv7': 'conv7.0', 'pose/pred': 'pose_pred'}
+
+
+def port_keys():
+    """Return the shapes of the port's tensors by key, both networks; names do not collide."""
+    result = {}
+    for prefix, text in (('depth:', SFMLEARNER_DEPTH), ('pose:', SFMLEARNER_POSE)):
+        words = text.split()
+        for name, shape in zip(words[::2], map(shape_of, words[1::2])):
+            n_out = shape[2] if 'upcnv' in name else shape[3]
+            result[f'{prefix}{PORT_KEYS[name]}.weight'] = (shape[3], shape[2], *shape[:2])
+            result[f'{prefix}{PORT_KEYS[name]}.bias'] = (n_out,)
+    return result
+
+
+def port_disparities(state, x):
+    """Return what the port computes, the finest disparity first."""
+    def conv(name, x, stride=1):
+        w = state[f'{name}.weight']
+        return F.conv2d(x, w, state[f'{name}.bias'], stride, (w.shape[2] - 1) // 2)
+
+    maps = [x]
+    for i in range(1, 8):
+        x = conv(f'conv{i}.2', conv(f'conv{i}.0', x, 2).relu()).relu()
+        maps.append(x)
+    results = []
+    for i in range(7, 0, -1):
+        x = F.conv_transpose2d(x, state[f'upconv{i}.0.weight'], state[f'upconv{i}.0.bias'], 2, 1,
+                               1).relu()
+        height, width = maps[i - 1].shape[2:]
+        parts = [x[:, :, :height, :width], *([maps[i - 1]] if i > 1 else [])]
+        if i < 4:
+            parts.append(F.interpolate(results[0], scale_factor=2, mode='bilinear',
+                                       align_corners=False))
+        x = conv(f'iconv{i}.0', torch.cat(parts, 1)).relu()
+        if i <= 4:
+            results.insert(0, 10 * conv(f'predict_disp{i}.0', x).sigmoid() + 0.01)
+    return results
+
+
+def port_poses(state, frames):
+    """Return the port's poses; the channels are those of the target and of all sources."""
+    x = frames
+    for i in range(1, 8):
+        w = state[f'conv{i}.0.weight']
+        x = F.conv2d(x, w, state[f'conv{i}.0.bias'], 2, (w.shape[2] - 1) // 2).relu()
+    x = F.conv2d(x, state['pose_pred.weight'], state['pose_pred.bias']).mean((2, 3))
+    return 0.01 * x.view(len(frames), -1, 6)
+
+
+# Channels in, 1x1, reduce, 3x3, reduce, 5x5, after the pool (posenet.md section 2.2).
+POSENET_BLOCKS = (
+    '192 64 96 128 16 32 32', '256 128 128 192 32 96 64', '480 192 96 208 16 48 64',
+    '512 160 112 224 24 64 64', '512 128 128 256 24 64 64', '512 112 144 288 32 64 64',
+    '528 256 160 320 32 128 128', '832 256 160 320 32 128 128', '832 384 192 384 48 128 128')
+
+
+def posenet_shapes():
+    """Return the shapes of PoseNet's variables (posenet.md section 2)."""
+    shapes = {'conv1': (7, 7, 3, 64), 'reduction2': (1, 1, 64, 64), 'conv2': (3, 3, 64, 192)}
+    for i, widths in enumerate(POSENET_BLOCKS, 1):
+        n, out0, reduction1, out1, reduction2, out2, out3 = map(int, widths.split())
+        shapes.update({
+            f'icp{i}_out0': (1, 1, n, out0), f'icp{i}_reduction1': (1, 1, n, reduction1),
+            f'icp{i}_out1': (3, 3, reduction1, out1), f'icp{i}_reduction2': (1, 1, n, reduction2),
+            f'icp{i}_out2': (5, 5, reduction2, out2), f'icp{i}_out3': (1, 1, n, out3)})
+    shapes.update({
+        'cls1_reduction_pose': (1, 1, 512, 128), 'cls1_fc1_pose': (2048, 1024),
+        'cls2_reduction_pose': (1, 1, 528, 128), 'cls2_fc1': (2048, 1024),
+        'cls3_fc1_pose': (1024, 2048)})
+    for head, n in (('cls1', 1024), ('cls2', 1024), ('cls3', 2048)):
+        shapes.update({f'{head}_fc_pose_xyz': (n, 3), f'{head}_fc_pose_wpqr': (n, 4)})
+    return {f'{layer}/{part}': size for layer, shape in shapes.items()
+            for part, size in (('weights', shape), ('biases', shape[-1:]))}
+
+
+def posenet(variables, x):
+    """Return the outputs of all heads for an NHWC image, padded as Caffe does (posenet.md 2)."""
+    def layer(name, x, linear=False):
+        x = linear_map(x, variables[f'{name}/weights']) if x.ndim == 2 else convolve(
+            x, variables[f'{name}/weights'])
+        x = x + variables[f'{name}/biases']
+        return x if linear else np.maximum(x, 0)
+
+    def block(i, x):
+        name = f'icp{i}'
+        return np.concatenate([
+            layer(f'{name}_out0', x), layer(f'{name}_out1', layer(f'{name}_reduction1', x)),
+            layer(f'{name}_out2', layer(f'{name}_reduction2', x)),
+            layer(f'{name}_out3', pool(x, 3, 1))], 3)
+
+    def head(i, x, name):
+        hidden = layer(name, x.reshape(len(x), -1))
+        return {'position': layer(f'cls{i}_fc_pose_xyz', hidden, True),
+                'rotation': layer(f'cls{i}_fc_pose_wpqr', hidden, True)}
+
+    x = convolve(x, variables['conv1/weights'], 2, same=False) + variables['conv1/biases']
+    x = local_response(pool(np.maximum(x, 0), 3, 2))
+    x = pool(local_response(layer('conv2', layer('reduction2', x))), 3, 2)
+    x = block(3, pool(block(2, block(1, x)), 3, 2))
+    heads = {1: head(1, layer('cls1_reduction_pose', average(x, 5, 3)), 'cls1_fc1_pose')}
+    x = block(6, block(5, block(4, x)))
+    heads[2] = head(2, layer('cls2_reduction_pose', average(x, 5, 3)), 'cls2_fc1')
+    x = block(9, block(8, pool(block(7, x), 3, 2)))
+    heads[3] = head(3, average(x, 7, 1), 'cls3_fc1_pose')
+    return {f'{part} of head {i}': value for i, parts in heads.items()
+            for part, value in parts.items()}

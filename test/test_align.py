@@ -19,7 +19,7 @@ def _problem(seed, noise=0.0):
     in_camera = random.uniform(-2, 2, (3, 30))
     in_world = R @ in_camera + t[:, None] + noise * random.normal(size=(3, 30))
     weights = np.full((1, 30), 1 / 30)
-    return (*(torch.from_numpy(a)[None] for a in (in_camera, in_world, weights)), R, t)
+    return (*(torch.from_numpy(a.T)[None] for a in (in_camera, in_world, weights)), R, t)
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -33,8 +33,8 @@ def test_a_rigid_motion_is_found_again(seed):
 
 def test_points_without_weight_do_not_count():
     in_camera, in_world, weights, R, t = _problem(0)
-    in_world[0, :, 10:] += 5.0 * torch.randn(3, 20, dtype=torch.float64)
-    weights[0, 0, :10], weights[0, 0, 10:] = 0.1, 0.0
+    in_world[0, 10:] += 5.0 * torch.randn(20, 3, dtype=torch.float64)
+    weights[0, :10], weights[0, 10:] = 0.1, 0.0
     position, columns = align(in_camera, in_world, weights)
     np.testing.assert_allclose(position[0], t, atol=1e-3)
     np.testing.assert_allclose(columns.reshape(2, 3).T, R[:, :2], atol=1e-3)
@@ -42,7 +42,7 @@ def test_points_without_weight_do_not_count():
 
 def test_mirrored_points_still_give_a_rotation():
     in_camera, in_world, weights, _, _ = _problem(1)
-    _, columns = align(in_camera, in_world * torch.tensor([[-1.0], [1.0], [1.0]]), weights)
+    _, columns = align(in_camera, in_world * torch.tensor([-1.0, 1.0, 1.0]), weights)
     first, second = columns.reshape(2, 3).double()
     assert abs(float(first @ second)) < 1e-9
     assert float(first.norm()) == pytest.approx(1.0) == float(second.norm())

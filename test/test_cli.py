@@ -32,7 +32,8 @@ from geo_perception.training.checkpoint import CONTENT_KEY
 ROOT = Path(__file__).parents[1]
 VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
          'prepare cityscapes', 'prepare stereo', 'train', 'export', 'import posenet',
-         'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'infer',
+         'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'import monodepth',
+         'import backbone', 'infer',
          'evaluate relocalization',
          'evaluate depth', 'evaluate odometry', 'replay', 'demo')
 

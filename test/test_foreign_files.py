@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import pickletools
+import resource
 import struct
 import zipfile
 
@@ -235,3 +236,22 @@ def test_torch_files(tmp_path, new, prefix):
     torch.save({'epoch': 3}, path)
     with pytest.raises(WeightsError, match='holds no tensors'):
         read_source(path)
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_torch_files_that_lie(tmp_path, new):
+    """A tensor of 280 kB that claims eight gigabytes is refused, and no room is made for it."""
+    buffer = io.BytesIO()
+    torch.save({'a': torch.zeros(70_000)}, buffer, _use_new_zipfile_serialization=new)
+    true, false = (b'J' + n.to_bytes(4, 'little') for n in (70_000, 2 ** 31 - 1))
+    data, path = buffer.getvalue(), tmp_path / 'p.pth'
+    if new:
+        with zipfile.ZipFile(buffer) as archive, zipfile.ZipFile(path, 'w') as changed:
+            for member in archive.infolist():
+                changed.writestr(member.filename, archive.read(member).replace(true, false))
+    else:
+        path.write_bytes(data.replace(true, false))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match='is damaged'):
+        read_source(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

@@ -9,9 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from published_networks import (
-    GeoNet, GEONET_FLOW, geonet_layers, GEONET_POSE, GEONET_RESNET, GEONET_RESNET_HEADS,
-    GEONET_VGG, GEONET_VGG_HEADS, sfmlearner_depth, sfmlearner_pose, sfmlearner_variables,
-    Variables)
+    GeoNet, geonet_variables, sfmlearner_depth, sfmlearner_pose, sfmlearner_variables)
 import pytest
 from tf_checkpoint_writer import write_checkpoint
 import torch
@@ -110,24 +108,6 @@ def test_sfmlearner_with_five_frames_and_no_masks():
         'sources': 4, 'explainability': False, 'batch_norm': False}
     assert imported.metadata.data['length'] == 5
     check_poses(network(imported, 'egomotion'), variables, 4)
-
-
-def geonet_variables(encoder='resnet50', flow=None, sources=2):
-    """Return what a checkpoint of GeoNet holds."""
-    variables = Variables()
-    if encoder is not None:
-        text, heads = {'vgg': (GEONET_VGG, GEONET_VGG_HEADS),
-                       'resnet50': (GEONET_RESNET, GEONET_RESNET_HEADS)}[encoder]
-        geonet_layers(variables, 'depth_net', text, heads)
-        geonet_layers(variables, 'pose_net', GEONET_POSE, (7,),
-                      {0: f'7x7x{3 * (sources + 1)}x16', 7: f'1x1x256x{6 * sources}'})
-    if flow is not None:
-        changed = dict(GEONET_FLOW)
-        if flow == 'direct':
-            changed[0] = '7x7x6x64'
-        geonet_layers(variables, 'flow_net', GEONET_RESNET, GEONET_RESNET_HEADS, changed)
-    variables['global_step_1'] = np.array(7, np.int64)
-    return dict(variables)
 
 
 GEONET_NAMES = ['Conv', *(f'Conv_{i}' for i in range(1, 8))]

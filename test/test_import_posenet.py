@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from published_networks import posenet_shapes
 import pytest
 from tf_layers import convolve
 import torch
@@ -21,30 +22,13 @@ from geo_perception.inference.weights import load_weights
 from geo_perception.model_file import load_model_file, ModelFile
 from geo_perception.networks.posenet import PoseNet
 
-BLOCKS = {3: '192 64 96 128 16 32 32', 4: '256 128 128 192 32 96 64',
-          5: '480 192 96 208 16 48 64', 6: '512 160 112 224 24 64 64',
-          7: '512 128 128 256 24 64 64', 8: '512 112 144 288 32 64 64',
-          9: '528 256 160 320 32 128 128', 10: '832 256 160 320 32 128 128',
-          11: '832 384 192 384 48 128 128'}
-
 
 @pytest.fixture(scope='module')
 def layers():
     """Return layers by name, numbers as in the tables of posenet.md section 2."""
     random = np.random.default_rng(0)
-    shapes = {'conv1': (7, 7, 3, 64), 'reduction2': (1, 1, 64, 64), 'conv2': (3, 3, 64, 192)}
-    for i, widths in enumerate(BLOCKS.values(), 1):
-        n, out0, reduction1, out1, reduction2, out2, out3 = map(int, widths.split())
-        shapes.update({
-            f'icp{i}_out0': (1, 1, n, out0), f'icp{i}_reduction1': (1, 1, n, reduction1),
-            f'icp{i}_out1': (3, 3, reduction1, out1), f'icp{i}_reduction2': (1, 1, n, reduction2),
-            f'icp{i}_out2': (5, 5, reduction2, out2), f'icp{i}_out3': (1, 1, n, out3)})
-    shapes.update({
-        'cls1_reduction_pose': (1, 1, 512, 128), 'cls1_fc1_pose': (2048, 1024),
-        'cls2_reduction_pose': (1, 1, 528, 128), 'cls2_fc1': (2048, 1024),
-        'cls3_fc1_pose': (1024, 2048)})
-    for head, n in (('cls1', 1024), ('cls2', 1024), ('cls3', 2048)):
-        shapes.update({f'{head}_fc_pose_xyz': (n, 3), f'{head}_fc_pose_wpqr': (n, 4)})
+    shapes = {name.removesuffix('/weights'): shape for name, shape in posenet_shapes().items()
+              if name.endswith('/weights')}
     return {name: {'weights': random.standard_normal(shape, np.float32) * np.float32(
                        (2 / np.prod(shape[:-1])) ** 0.5),
                    'biases': 0.1 * random.standard_normal(shape[-1], np.float32)}
@@ -122,6 +106,11 @@ def test_padding_follows_the_file(layers):
         imported = import_posenet([source(layers, kind)], padding=padding)
         assert imported.metadata.arguments == {'conv1_padding': expected}
         assert any('ImageNet' in sentence for sentence in imported.account)
+        assert imported.metadata.preprocessing.offset == ((87, 0) if expected == 'tf' else None)
+        corrected = import_posenet([source(layers, kind)], padding=padding, corrected=True)
+        assert corrected.metadata.preprocessing.offset is None
+        assert any(sentence.startswith('corrected: ' + (
+            'images' if expected == 'tf' else 'nothing')) for sentence in corrected.account)
 
 
 def test_partial_files(layers):

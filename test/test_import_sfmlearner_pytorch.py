@@ -3,10 +3,10 @@
 
 """SfMLearner's port to PyTorch: its keys, and what its layers compute, written with functions."""
 
-from published_networks import SFMLEARNER_DEPTH, SFMLEARNER_POSE, shape_of
+from published_networks import (
+    port_disparities, PORT_KEYS, port_poses, SFMLEARNER_DEPTH, SFMLEARNER_POSE, shape_of)
 import pytest
 import torch
-from torch.nn import functional as F
 
 from geo_perception.cli import main
 from geo_perception.errors import ConfigurationError, WeightsError
@@ -17,13 +17,6 @@ from geo_perception.model_file import load_model_file
 from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.egomotion import EgoMotionNet
 
-KEYS = {**{f'cnv{i}': f'conv{i}.0' for i in range(1, 8)},
-        **{f'cnv{i}b': f'conv{i}.2' for i in range(1, 8)},
-        **{f'upcnv{i}': f'upconv{i}.0' for i in range(1, 8)},
-        **{f'icnv{i}': f'iconv{i}.0' for i in range(1, 8)},
-        **{f'disp{i}': f'predict_disp{i}.0' for i in range(1, 5)},
-        'pose/cnv6': 'conv6.0', 'pose/cnv7': 'conv7.0', 'pose/pred': 'pose_pred'}
-
 
 def state(text, generator):
     """Return a state as the port saves it; its layers have the original's sizes."""
@@ -33,9 +26,9 @@ def state(text, generator):
         shape = (shape[3], shape[2], *shape[:2])
         n_in, n_out = shape[:2] if 'upcnv' in name else shape[1::-1]
         gain = 8 if 'upcnv' in name else 2
-        result[f'{KEYS[name]}.weight'] = torch.randn(shape, generator=generator) * (
+        result[f'{PORT_KEYS[name]}.weight'] = torch.randn(shape, generator=generator) * (
             gain / (shape[2] * shape[3] * n_in)) ** 0.5
-        result[f'{KEYS[name]}.bias'] = 0.1 * torch.randn(n_out, generator=generator)
+        result[f'{PORT_KEYS[name]}.bias'] = 0.1 * torch.randn(n_out, generator=generator)
     return result
 
 
@@ -50,31 +43,6 @@ def files(tmp_path_factory):
     masks = {'upconv5.0.weight': torch.zeros(256, 256, 4, 4)}
     torch.save({'state_dict': {**pose, **masks}}, folder / 'exp_pose.pth.tar')
     return folder, depth, pose
-
-
-def disparities(state, x):
-    """Return what the port computes, the finest disparity first."""
-    def conv(name, x, stride=1):
-        w = state[f'{name}.weight']
-        return F.conv2d(x, w, state[f'{name}.bias'], stride, (w.shape[2] - 1) // 2)
-
-    maps = [x]
-    for i in range(1, 8):
-        x = conv(f'conv{i}.2', conv(f'conv{i}.0', x, 2).relu()).relu()
-        maps.append(x)
-    results = []
-    for i in range(7, 0, -1):
-        x = F.conv_transpose2d(x, state[f'upconv{i}.0.weight'], state[f'upconv{i}.0.bias'], 2, 1,
-                               1).relu()
-        height, width = maps[i - 1].shape[2:]
-        parts = [x[:, :, :height, :width], *([maps[i - 1]] if i > 1 else [])]
-        if i < 4:
-            parts.append(F.interpolate(results[0], scale_factor=2, mode='bilinear',
-                                       align_corners=False))
-        x = conv(f'iconv{i}.0', torch.cat(parts, 1)).relu()
-        if i <= 4:
-            results.insert(0, 10 * conv(f'predict_disp{i}.0', x).sigmoid() + 0.01)
-    return results
 
 
 def check(ours, expected):
@@ -100,15 +68,10 @@ def test_both_files_make_a_model(files, capsys):
     frames = torch.rand((2, 3, 3, 48, 80), generator=generator) * 2 - 1
     with torch.inference_mode():
         net = load_weights(build_depth_network('dispnet_vgg', arguments['depth']), model, 'depth.')
-        for a, b in zip(net(x), disparities(depth, x)):
+        for a, b in zip(net(x), port_disparities(depth, x)):
             check(a, b)
         net = load_weights(EgoMotionNet(**arguments['egomotion']), model, 'egomotion.')
-        y = frames.flatten(1, 2)
-        for i in range(1, 8):
-            w = pose[f'conv{i}.0.weight']
-            y = F.conv2d(y, w, pose[f'conv{i}.0.bias'], 2, (w.shape[2] - 1) // 2).relu()
-        y = F.conv2d(y, pose['pose_pred.weight'], pose['pose_pred.bias']).mean((2, 3))
-        check(net(frames[:, 0], frames[:, 1:])[0], 0.01 * y.view(2, 2, 6))
+        check(net(frames[:, 0], frames[:, 1:])[0], port_poses(pose, frames.flatten(1, 2)))
 
 
 def test_what_is_missing_is_named(files):

@@ -28,7 +28,7 @@ NODES = {
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
         'motion_smoothing', 'publish_tf', 'wheel_odometry']),
     'stereo_depth': (StereoDepthParameters, COMMON + [
-        'rectified', 'post_process', 'scale_correction'])}
+        'rectified', 'post_process', 'scale_correction', 'right_image'])}
 
 
 @pytest.fixture(scope='module', params=NODES)

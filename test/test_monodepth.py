@@ -3,7 +3,7 @@
 
 """The networks of monodepth: published sizes, and numbers of the reference graph."""
 
-from monodepth_golden import convolutions, fill, image
+from monodepth_golden import check_numbers, convolutions, fill, SIZES
 import numpy as np
 import pytest
 import torch
@@ -28,31 +28,10 @@ def test_published_sizes(build, encoder, total, layers):
     assert sum(isinstance(m, nn.Conv2d) for m in network.modules()) == layers
 
 
-# Means of both channels, and both at the first pixel, scale by scale (monodepth.md 19.3).
-EXPECTED = {
-    'vgg': [(0.175411, 0.180964, 0.158385, 0.152601), (0.161257, 0.148167, 0.153087, 0.148362),
-            (0.151490, 0.142328, 0.143559, 0.134909), (0.155120, 0.151126, 0.153333, 0.150669)],
-    'resnet': [(0.121078, 0.100081, 0.141966, 0.144773), (0.128691, 0.140130, 0.148896, 0.155473),
-               (0.139908, 0.147591, 0.161690, 0.168493), (0.137536, 0.140994, 0.149142, 0.131010)]}
-# The standard deviation of the left one, and both in the middle and at the last pixel.
-FINEST = {'vgg': (0.013288, 0.173857, 0.178464, 0.160493, 0.168358),
-          'resnet': (0.016673, 0.110943, 0.093313, 0.129450, 0.136841)}
-
-
-@pytest.mark.parametrize('name, build, size', [('vgg', MonodepthVGG, (128, 256)),
-                                               ('resnet', MonodepthResNet50, (64, 128))])
-def test_numbers_of_the_reference_graph(name, build, size):
+@pytest.mark.parametrize('name, build', [('vgg', MonodepthVGG), ('resnet', MonodepthResNet50)])
+def test_numbers_of_the_reference_graph(name, build):
     """Padding, stride, pooling, enlargement, concatenation and order of the weights at once."""
-    network = fill(build(), size).eval()
-    with torch.no_grad():
-        disparities = [d[0].numpy() for d in network(image(0.0, *size))]
-    for (*means, left, right), d in zip(EXPECTED[name], disparities):
-        np.testing.assert_allclose(d.mean((1, 2), dtype=float), means, atol=2e-6)
-        np.testing.assert_allclose(d[:, 0, 0], (left, right), atol=2e-6)
-    finest, (height, width) = disparities[0], size
-    np.testing.assert_allclose(
-        [finest[0].std(dtype=float), *finest[:, height // 2, width // 2], *finest[:, -1, -1]],
-        FINEST[name], atol=2e-6)
+    check_numbers(name, fill(build(), SIZES[name]).eval())
 
 
 def test_order_and_shapes_of_the_weights():

@@ -11,7 +11,7 @@ import torch
 
 from geo_perception.errors import ModelFileError
 from geo_perception.inference.motion_score import (
-    fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD, solid)
+    FALSE_ALARMS, fit_motion_score, MotionScore, refuted, SMALLEST_THRESHOLD, solid)
 
 
 def pixels(n=40000, noise=0.5, depth_error=0.15, moving=0.0, seed=0):
@@ -55,7 +55,7 @@ def test_without_labels_few_moving_pixels_change_little():
     score = fit_motion_score(lack, parallax, 128)
     assert score.noise * 128 == pytest.approx(0.5, rel=0.25)
     assert score.depth_error == pytest.approx(0.15, rel=0.25)
-    assert score.threshold == pytest.approx(np.sqrt(-2 * np.log(0.01)))
+    assert score.threshold == pytest.approx(np.sqrt(-2 * np.log(FALSE_ALARMS)))
 
 
 @pytest.mark.parametrize('noise, depth_error', [(0.5, 0.0), (0.0, 0.2)])
@@ -112,5 +112,8 @@ def test_masks_are_solid():
         wanted = mask.copy()
         mask[20 * scale:28 * scale, 30 * scale:38 * scale] = False
         mask[50 * scale:53 * scale, 100 * scale:103 * scale] = True
-        assert np.array_equal(solid(mask), wanted)
+        found = solid(mask)
+        # All but the corners, which are rounded off.
+        assert not (found & ~wanted).any() and (wanted & ~found).sum() <= 12 * scale ** 2
+        assert found[20 * scale:28 * scale, 30 * scale:38 * scale].all()
     assert not solid(np.zeros((8, 8), bool)).any()

@@ -59,7 +59,7 @@ def room(path):
 
 def is_ros(name):
     """Say whether a top-level module is part of ROS."""
-    return name in ROS_PACKAGES or name.endswith('_msgs')
+    return name in ROS_PACKAGES or name.endswith(('_msgs', '_srvs'))
 
 
 @pytest.fixture(scope='module')

@@ -201,8 +201,8 @@ def test_pose_is_that_of_the_surfaces(network):
     """The world points of the cells, moved into the camera, lie on the cells' rays."""
     image = torch.randn(1, 3, 64, 96)
     outputs = []
-    hook = network.surface.register_forward_hook(
-        lambda module, inputs, output: outputs.append(output.flatten(2)))
+    hook = network.hidden.register_forward_hook(
+        lambda module, inputs, output: outputs.append(network.surface(output.relu()).flatten(2)))
     K = torch.tensor([[90.0, 0, 40], [0, 95, 30], [0, 0, 1]])
     network.fit_to_scene(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 1.0]), LEVEL, K)
     position, rotation = network(image)
@@ -215,7 +215,7 @@ def test_pose_is_that_of_the_surfaces(network):
     along_world = rays[[2, 0, 1]] * torch.tensor([[1.0], [-1], [-1]])
     prior = torch.tensor([[1.0], [2], [3]]) + 2.0 * along_world
     in_world = prior + torch.tensor([[4.0], [5], [2]]) * output[0, 1:4]
-    expected = align(in_camera[None], in_world[None], torch.softmax(output[:, 4:], 2))
+    expected = align(in_camera.T[None], in_world.T[None], torch.softmax(output[:, 4:].mT, 1))
     torch.testing.assert_close((position, rotation), expected)
 
 

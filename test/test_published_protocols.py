@@ -130,6 +130,8 @@ def test_eigen_split_with_annotated_depth(kitti, monkeypatch):
 @pytest.mark.parametrize('options, sentence', [
     (['--split', 'egen'], "the split 'egen' is unknown; choose eigen or eigen_benchmark"),
     (['--split', 'eigen', '--image_topic', '/image'], "image_topic '/image' belongs to a bag"),
+    (['--post_process', 'true'], '--post_process True has no meaning here'),
+    (['--right_topic', '/right'], '--right_topic /right has no meaning here'),
     (['--split', 'eigen_benchmark'], "0 of Eigen's test images"),
     (['--split', 'eigen'], '1 of 6 files of Eigen'),
     ([], 'holds 2 KITTI drives')])

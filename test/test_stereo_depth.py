@@ -176,13 +176,6 @@ def test_evaluate_depth_measures_metres_and_disparity(place, tmp_path, capsys):
     assert 'D1-all' in text and 'SGBM, both eyes' in text
 
 
-def test_a_split_of_kitti_is_not_ignored(place, tmp_path, capsys):
-    """It is for other models: a sentence instead of numbers over something else."""
-    assert main(['evaluate', 'depth', str(place / 'flat.safetensors'), str(tmp_path),
-                 '--split', 'eigen']) == 1
-    assert '--split eigen is for models of geometry' in capsys.readouterr().err
-
-
 def test_infer_writes_metres(place, tmp_path, capsys):
     """The same files as from other depth, and no trajectory."""
     output = tmp_path / 'depth'
@@ -206,3 +199,22 @@ def test_prepare_stereo(place, tmp_path, capsys):
     assert main(arguments) == 1
     assert 'the eyes are swapped' in capsys.readouterr().err
     assert main([*arguments, '--force', 'true']) == 0
+
+
+@pytest.mark.parametrize('constant, words', [
+    (0.2999, '100 % of the image is nearer than the network can say (0.27 m'),
+    (1e-4, 'Disparity is next to nothing in the whole image')])
+def test_an_end_of_the_range_is_told(tmp_path, picture, constant, words):
+    """A network that is dead or saturated says the same for all images, and is not believed."""
+    save_model_file(tmp_path / 'end.safetensors', metadata(), weights(constant))
+    pipeline = StereoDepthPipeline.load(tmp_path / 'end.safetensors', device='cpu',
+                                        precision='fp32')
+    assert words in pipeline(picture, CAMERA).warning
+
+
+def test_a_covered_lens_has_no_depth(place):
+    """Nothing is known, and why is said."""
+    pipeline = StereoDepthPipeline.load(place / 'flat.safetensors', device='cpu')
+    estimate = pipeline(np.full((96, 128, 3), 4, np.uint8), CAMERA)
+    assert np.isnan(estimate.depth).all() and not estimate.confidence.any()
+    assert 'lens is covered' in estimate.warning and estimate.camera.width == 128

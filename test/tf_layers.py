@@ -72,6 +72,37 @@ def max_pool(x):
                    for i in range(3) for j in range(3)], 0)
 
 
+def pool(x, kernel, stride):
+    """Return the largest of each window, padding SAME."""
+    total = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[1:3]]
+    x = np.pad(x, [(0, 0), *[(n // 2, n - n // 2) for n in total], (0, 0)],
+               constant_values=-np.inf)
+    return np.max(_windows(x, kernel, stride), 0)
+
+
+def average(x, kernel, stride):
+    """Return the mean of each window that lies within."""
+    return np.mean(_windows(x, kernel, stride), 0, dtype=x.dtype)
+
+
+def _windows(x, kernel, stride):
+    height, width = ((n - kernel) // stride + 1 for n in x.shape[1:3])
+    return [x[:, i:i + stride * height:stride, j:j + stride * width:stride]
+            for i in range(kernel) for j in range(kernel)]
+
+
+def local_response(x):
+    """Return GoogLeNet's normalisation across channels (posenet.md section 2.5)."""
+    squares = np.pad(x ** 2, [(0, 0)] * 3 + [(2, 2)])
+    total = sum(squares[..., i:i + x.shape[3]] for i in range(5))
+    return x / (1 + 2e-5 * total) ** 0.75
+
+
+def linear_map(x, w):
+    """Return rows times a matrix."""
+    return x @ w
+
+
 def cut(x, like):
     """Return a map without the row or column that its neighbour lacks."""
     return x[:, :like.shape[1], :like.shape[2]]

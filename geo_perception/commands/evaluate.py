@@ -11,16 +11,17 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
                    image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
                    pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
                    device: str = 'auto', precision: str = 'auto', samples: int = 40,
-                   threads: int = 0):
+                   threads: int = 0, verify: bool = True):
     """
     Relocalize every image of a recording offline and compare with its poses.
 
-    The pipeline is the one that the node runs; image retrieval is measured beside it.
+    The pipeline is the one that the node runs; image retrieval is measured beside it. Of a place
+    file poses are verified: coarse, verified and refused stand side by side.
 
     Parameters
     ----------
     model : str
-        Model file (.safetensors).
+        Model file (.safetensors) or place file (.place).
     recording : str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
     json : str, optional
@@ -45,20 +46,23 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
         Monte-Carlo samples for the covariance.
     threads : int
         CPU threads of the network; 0 leaves it to the engine.
+    verify : bool
+        Whether to use the place memory of a place file.
 
     Returns
     -------
     dict
-        The metrics: metres, degrees, milliseconds, shares 0..1.
+        Job (``relocalization``, with a place memory ``verified``) to metrics: metres, degrees,
+        milliseconds, shares 0..1.
 
     """
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
-    from geo_perception.inference.relocalizer import Relocalizer
+    from geo_perception.inference.verified import load_relocalizer
 
-    relocalizer = Relocalizer.load(model, device=device, precision=precision, samples=samples,
-                                   threads=threads)
+    relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
+                                   samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
                               pose_frame=pose_frame, quaternion=quaternion)
     result = evaluate_relocalizer(relocalizer, sequence)
@@ -74,8 +78,9 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
 
     Errors are given as they are, in metres, and after median scaling as published results are.
     For the published numbers of KITTI give --split eigen and the folder of KITTI raw. A model
-    trained on stereo pairs is in metres by itself; of recordings with both eyes its disparity is
-    compared as well (D1-all of KITTI 2015), with OpenCV's semi-global matching, which sees both.
+    trained on stereo pairs is in metres by itself, so it takes no --scale; of recordings with
+    both eyes its disparity is compared as well (D1-all of KITTI 2015), with OpenCV's semi-global
+    matching, which sees both.
 
     Parameters
     ----------
@@ -83,16 +88,21 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
         Model file (.safetensors).
     recording : str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; with ``split`` the
-        folder of KITTI raw that holds those of the dates.
+        folder of KITTI raw that holds those of the dates, or that of KITTI 2015.
     split : str, optional
         ``eigen``: Eigen's 697 test images of KITTI raw, in all as published: resized by Lanczos'
         filter, compared with the laser scan at their original size. ``eigen_benchmark``: the 652
-        of them that have annotated depth, compared with that.
+        of them that have annotated depth, compared with that. Trained on stereo pairs, images are
+        resized as in training, depth is made with the baseline of KITTI, and there is
+        ``kitti_2015``, too: its 200 training pairs, compared with ``disp_noc_0``, whose D1-all
+        counts what is off by at least 3 pixels and 5 %. Without a split that of ``disp_occ_0``
+        is taken, as KITTI does.
     crop : str, optional
         Pixels that count: ``none`` (all), ``garg`` or ``eigen``; by default all, with split
         ``eigen`` those of ``garg``.
     cap : float
-        Metres; true depths beyond are left out, predictions are clamped to it.
+        Metres; true depths beyond are left out (not of kitti_2015), predictions are clamped to
+        it.
     post_process : bool
         Trained on stereo pairs: look at the mirror image as well.
     matching : bool
@@ -113,22 +123,18 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     loaded = load_model_file(model)
     if loaded.metadata.job == 'stereo_depth':
         from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
-        from geo_perception.errors import ConfigurationError
-        from geo_perception.evaluation.depth import DepthRules
-
-        if split:
-            raise ConfigurationError(f'--split {split} is for models of geometry, and {model} was '
-                                     'trained on stereo pairs; leave it out, and set --crop and '
-                                     '--cap')
 
         def chosen(*names):
-            return {name: options[name] for name in names if name in options}
+            return {name: options.pop(name) for name in names if name in options}
 
-        return evaluate_stereo_depth(
-            loaded, recording, DepthRules(crop or 'none', cap), matching,
-            {**chosen('image_topic', 'camera_info_topic'), 'right_topic': right_topic},
-            post_process=post_process,
-            **chosen('json', 'report', 'output', 'device', 'precision', 'threads'))
+        topics = {**chosen('image_topic', 'camera_info_topic'), 'right_topic': right_topic}
+        pipeline = chosen('json', 'report', 'output', 'device', 'precision', 'threads')
+        _refuse_others(options, _present, f'{model} was trained on stereo pairs, is in metres by '
+                       'itself and asks for no poses')
+        return evaluate_stereo_depth(loaded, recording, split, crop, cap, matching, topics,
+                                     post_process=post_process, **pipeline)
+    _refuse_others({'post_process': post_process, 'matching': matching,
+                    'right_topic': right_topic}, depth, f'{model} was not trained on stereo pairs')
 
     def measure(pipeline, topics):
         from dataclasses import replace
@@ -164,7 +170,8 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
 
     The model's own way to find motions, alone, is measured beside it, and two plain methods: OpenCV's five-point essential matrix, with steps as
     long as ours, and the constant motion that is the mean of the true one. Of a model with an
-    ego-motion network the snippets that it predicts at once are measured too, as published.
+    ego-motion network the snippets that it predicts at once are measured too, as published. With
+    a model trained on stereo pairs motion is found by alignment, in metres.
 
     Parameters
     ----------
@@ -201,6 +208,19 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
         return with_baselines(result, sequence, pipeline) if baselines else result
 
     return _present('odometry', measure, model, recording, False, **options)
+
+
+def _refuse_others(options, function, reason):
+    """Raise where an option is not what a function has by default, for it would be ignored."""
+    import inspect
+
+    from geo_perception.errors import ConfigurationError
+
+    usual = inspect.signature(function).parameters
+    for name, value in options.items():
+        if value != usual[name].default:
+            raise ConfigurationError(f'--{name} {value} has no meaning here: {reason}; leave it '
+                                     'out')
 
 
 def _present(job, measure, model, recording, published, *, json: Optional[str] = None,
@@ -266,11 +286,10 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
     """
     from geo_perception.commands.geometry_evaluation import present_geometry, resized_as_published
-    from geo_perception.inference.geometry import GeometryPipeline, JOB
+    from geo_perception.inference.geometry import GeometryPipeline, load_geometry_model
     from geo_perception.inference.scale import ScaleOptions
-    from geo_perception.model_file import load_model_file
 
-    loaded = load_model_file(model, JOB)
+    loaded = load_geometry_model(model)
     pipeline = GeometryPipeline(
         resized_as_published(loaded) if published else loaded, device, precision, threads,
         ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll), odometry)
@@ -282,13 +301,14 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
 
 def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool = True,
-         enlargement: str = 'bilinear', quantise: bool = False, device: str = 'auto',
-         precision: str = 'auto', threads: int = 0):
+         enlargement: str = 'bilinear', quantise: bool = False, refine: bool = True,
+         device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare optical flow with true flow, by the protocol of KITTI 2015.
 
-    Rigid flow (of a scene that stands still), OpenCV's DIS and Farneback, and no flow at all are
-    measured beside it. As GeoNet's authors did it: --enlargement nearest --quantise true.
+    Rigid flow (of a scene that stands still), the flow of the network before it is refined,
+    OpenCV's DIS and Farneback, and no flow at all are measured beside it. As GeoNet's authors did
+    it: --enlargement nearest --quantise true --refine false.
     For recordings ``newest`` is the flow of the later image, back, as the node publishes it.
 
     Parameters
@@ -306,6 +326,8 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
         From the size of the network to that of the truth: ``bilinear`` or ``nearest``.
     quantise : bool
         Cut flow down to 1/64 pixels before.
+    refine : bool
+        Whether flow is made sharp in the image of the camera.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     precision : str
@@ -322,7 +344,7 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import RecordingError
 
-    run = _run_flow(model, pairs, baselines, device, precision, threads,
+    run = _run_flow(model, pairs, baselines, refine, device, precision, threads,
                     enlargement=enlargement, quantise=quantise)
     summary = run.flow_summary()
     if not summary['images']:
@@ -340,8 +362,8 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
     return summary
 
 
-def motion(model: str, recording: str, *, json: Optional[str] = None, device: str = 'auto',
-           precision: str = 'auto', threads: int = 0):
+def motion(model: str, recording: str, *, json: Optional[str] = None, refine: bool = True,
+           device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare what is said to move by itself with what does.
 
@@ -357,6 +379,8 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
         sample", with an optional slice: ``drive[0:100]``.
     json : str, optional
         Write the metrics to this file.
+    refine : bool
+        Whether flow is made sharp in the image of the camera.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     precision : str
@@ -373,7 +397,7 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import RecordingError
 
-    run = _run_flow(model, recording, False, device, precision, threads)
+    run = _run_flow(model, recording, False, refine, device, precision, threads)
     summary = run.motion_summary()
     if summary['false_alarm_rate'] is None and summary['recall'] is None:
         raise RecordingError(f'nobody says what moves in {recording}: a bag needs a topic with '
@@ -387,14 +411,15 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, device: st
     return summary
 
 
-def _run_flow(model, pairs, baselines, device, precision, threads, **enlargement):
+def _run_flow(model, pairs, baselines, refine, device, precision, threads, **enlargement):
     """Run a model over pairs of images."""
     from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
     from geo_perception.evaluation.flow_run import evaluate_flow
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import GeometryPipeline
 
-    pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads)
+    pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads,
+                                     refine_flow=refine)
     opened = open_flow_pairs(pairs)
     if isinstance(opened, RecordedPairs):
         refuse_training_data(pipeline.model, pairs, opened.sequence)

@@ -1,43 +1,79 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``geo_perception export``: turn a training checkpoint into a model file."""
+"""``geo_perception export``: turn a training checkpoint into a model file, or into ONNX."""
 
 from typing import Optional
 
 
 def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: bool = False,
-           json: Optional[str] = None):
+           onnx: bool = False, json: Optional[str] = None):
     """
-    Write the model file that nodes and all other verbs run.
+    Write the model file that nodes and all other verbs run, or ONNX files for other programs.
 
     Parameters
     ----------
     checkpoint : str
-        Checkpoint of a training run (.ckpt).
+        Checkpoint of a training run (.ckpt); with --onnx a model file (.safetensors), too.
     output : str
-        Model file to write (.safetensors).
+        Model file to write (.safetensors); with --onnx a folder.
     half : bool
         Store the weights with 16 bits: half the size, computed in 32 bits all the same.
     align_gravity : bool
         For relocalization: turn the world so that z points up, where the labels have another
         axis up (7-Scenes, some of Cambridge); the direction is estimated from the training poses.
+    onnx : bool
+        Write each network as an ONNX file instead, and what goes in and comes out as ports.json;
+        each is compared with the original where onnxruntime is installed.
     json : str, optional
         Write a summary to this file.
 
     Returns
     -------
     dict
-        ``output`` and its size in megabytes.
+        ``output`` and its size in megabytes; with --onnx ``networks``: of each the file, its size,
+        its inputs and outputs and the largest difference in parts of an output's spread.
 
     """
     from pathlib import Path
 
-    import numpy as np
-
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import ConfigurationError
-    from geo_perception.model_file import metadata_from_dict, save_model_file
+    from geo_perception.model_file import load_model_file, ModelFile, save_model_file
+
+    if onnx:
+        if half:
+            raise ConfigurationError('ONNX files hold 32 bits; leave --half out')
+        if _is_model_file(checkpoint) and not align_gravity:
+            model = load_model_file(checkpoint)
+        else:
+            metadata, tensors = _from_checkpoint(checkpoint, False, align_gravity)
+            model = ModelFile(metadata, tensors, '', checkpoint)
+        return _write_onnx(model, output, json)
+    metadata, tensors = _from_checkpoint(checkpoint, half, align_gravity)
+    save_model_file(output, metadata, tensors)
+    megabytes = Path(output).stat().st_size / 1e6
+    print(f'wrote {output} ({megabytes:.1f} MB)')
+    summary = {'output': output, 'megabytes': megabytes}
+    write_outcome(json, summary)
+    return summary
+
+
+def _is_model_file(path):
+    """Tell a model file from a checkpoint, which is an archive or a pickle."""
+    try:
+        with open(path, 'rb') as file:
+            return file.read(9)[8:] == b'{'
+    except OSError:
+        return False
+
+
+def _from_checkpoint(checkpoint, half, align_gravity):
+    """Return header and tensors of the model in a checkpoint."""
+    import numpy as np
+
+    from geo_perception.errors import ConfigurationError
+    from geo_perception.model_file import metadata_from_dict
     from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
 
     content = read_checkpoint(checkpoint)
@@ -58,11 +94,40 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
         # Small tensors cost nothing, and positions of the scene need their digits.
         store_half = half and value.numel() >= 4096
         tensors[name] = value.numpy().astype(np.float16 if store_half else np.float32)
-    save_model_file(output, metadata, tensors)
-    megabytes = Path(output).stat().st_size / 1e6
-    print(f'wrote {output} ({megabytes:.1f} MB)')
-    summary = {'output': output, 'megabytes': megabytes}
-    write_outcome(json, summary)
+    return metadata, tensors
+
+
+def _write_onnx(model, folder, json_path):
+    """Write ONNX files, say what is in them, and write that down."""
+    import json
+    from pathlib import Path
+
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.inference.onnx_export import describe_ports, export_onnx
+    from geo_perception.model_file import write_atomically
+
+    written = export_onnx(model, folder)
+    networks = {}
+    for one in written:
+        agrees = ('not compared with the original: onnxruntime is not installed'
+                  if one.difference is None else
+                  f'agrees with the original within {one.difference:.1e} of the spread')
+        print(f'wrote {one.path} ({one.megabytes:.1f} MB); {agrees}')
+        for kind, ports in (('in ', one.part.inputs), ('out', one.part.outputs)):
+            for port in ports:
+                shape = ' x '.join(map(str, port.shape))
+                print(f'  {kind} {port.name}: {port.dtype}, {shape}. {port.meaning}')
+        networks[one.part.name] = {'path': one.path, 'megabytes': one.megabytes,
+                                   'difference': one.difference,
+                                   **describe_ports(one.part, model)}
+    if model.metadata.arguments.get('egomotion_name') == 'direct':
+        print('motion is found by aligning images, not by a network: there is no file for it')
+    write_atomically(Path(folder) / 'ports.json',
+                     json.dumps({name: {key: network[key] for key in (
+                         'inputs', 'outputs', 'preprocessing')}
+                         for name, network in networks.items()}, indent=2).encode() + b'\n')
+    summary = {'output': folder, 'networks': networks}
+    write_outcome(json_path, summary)
     return summary
 
 

@@ -169,12 +169,32 @@ def open_split(root, split, model, **topics):
     """
     if split not in SPLITS:
         raise ConfigurationError(f"the split '{split}' is unknown; choose {' or '.join(SPLITS)}")
-    for name, value in topics.items():
-        if value is not None:
-            raise ConfigurationError(f"{name} '{value}' belongs to a bag, split {split} to KITTI "
-                                     'raw; leave one out')
+    refuse_topics(split, topics)
     refuse_eigen_training_data(model, root)
     return open_eigen_test(Path(root).expanduser(), SPLITS[split])
+
+
+def refuse_topics(split, topics):
+    """
+    Raise when a topic is named for a published split.
+
+    Parameters
+    ----------
+    split : str
+        Which.
+    topics : dict
+        Name of the option to topic or None.
+
+    Raises
+    ------
+    ConfigurationError
+        When one is not None.
+
+    """
+    for name, value in topics.items():
+        if value is not None:
+            raise ConfigurationError(f"{name} '{value}' belongs to a bag, split {split} to files "
+                                     'of KITTI; leave one out')
 
 
 def resized_as_published(model):

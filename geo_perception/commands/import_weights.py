@@ -12,7 +12,7 @@ MOST_NAMES = 8
 def posenet(source: str, *, output: str,
             mean: Optional[Tuple[float, float, float]] = None, mean_image: Optional[str] = None,
             padding: Literal['auto', 'caffe', 'tf'] = 'auto', world_frame: str = 'map',
-            json: Optional[str] = None):
+            corrected: bool = False, json: Optional[str] = None):
     """
     Make a model file of Kendall's PoseNet.
 
@@ -36,6 +36,8 @@ def posenet(source: str, *, output: str,
         trained further in TensorFlow; ``auto``: ``tf`` for a TensorFlow checkpoint.
     world_frame : str
         Name of the frame that poses are in.
+    corrected : bool
+        Leave known bugs of the published behaviour out, and say which.
     json : str, optional
         Write a summary to this file, with the names of all variables.
 
@@ -50,7 +52,7 @@ def posenet(source: str, *, output: str,
 
     image = None if mean_image is None else read_mean_image(mean_image)
     return _import(import_posenet, [source], output, json, mean=mean, mean_image=image,
-                   padding=padding, world_frame=world_frame)
+                   padding=padding, world_frame=world_frame, corrected=corrected)
 
 
 def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
@@ -146,6 +148,81 @@ def geonet(sources: List[str], *, output: str, corrected: bool = False,
 
     return _import(import_geonet, sources, output, json, corrected=corrected,
                    scale_normalize=scale_normalize)
+
+
+def monodepth(source: str, *, output: str, rig: Literal['kitti', 'cityscapes'] = 'kitti',
+              camera: Optional[Tuple[int, int, float, float, float, float]] = None,
+              baseline: Optional[float] = None, corrected: bool = False,
+              json: Optional[str] = None):
+    """
+    Make a model file of Monodepth's network, for metric depth from one image.
+
+    The encoder, VGG or ResNet-50, is recognised by the variables. They do not tell which stereo
+    camera they were trained with, which is where metres come from: say it. The model prepares
+    images as the published evaluation does.
+
+    Parameters
+    ----------
+    source : str
+        TensorFlow checkpoint (what its .index and .data files have in common, such as
+        model_kitti), or .npz of arrays by the names of the variables.
+    output : str
+        Model file to write (.safetensors).
+    rig : str
+        Stereo camera of the training, of the last one where there were several: model_city2kitti
+        has ``kitti``.
+    camera : list of float, optional
+        Left camera of another rig: [width, height, fx, fy, cx, cy], pixels of its images.
+    baseline : float, optional
+        Distance of the cameras of that rig, metres.
+    corrected : bool
+        Leave known bugs of the published behaviour out, and say which.
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.monodepth import import_monodepth
+
+    return _import(import_monodepth, [source], output, json, rig=rig, camera=camera,
+                   baseline=baseline, corrected=corrected)
+
+
+def backbone(source: str, *, output: str,
+             network: Optional[Literal['posenet', 'dispnet_resnet50',
+                                       'monodepth_resnet50']] = None,
+             json: Optional[str] = None):
+    """
+    Take the trunk of a pretrained classifier, for ``train ... --init`` to begin with.
+
+    Files have torchvision's names: GoogLeNet for posenet, ResNet-50 for the depth networks. Which
+    layers were taken, and which not, is printed. Of posenet.npy, which has PoseNet's own layers,
+    all are taken.
+
+    Parameters
+    ----------
+    source : str
+        State dict (.pth), .npz or .safetensors with torchvision's names, or posenet.npy.
+    output : str
+        File to write (.safetensors).
+    network : str, optional
+        Whose trunk it becomes; a GoogLeNet is always posenet's.
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
+    from geo_perception.importers.backbone import import_backbone
+
+    return _import(import_backbone, [source], output, json, network=network)
 
 
 def _import(build, paths, output, json, **options):

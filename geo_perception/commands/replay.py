@@ -23,7 +23,7 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     bag : str
         ROS 2 bag with images and poses, with an optional slice: ``drive[0:500]``.
     relocalizer : str, optional
-        Model file (.safetensors) for the node ``relocalize``.
+        Model file (.safetensors) or place file (.place) for the node ``relocalize``.
     geometry : str, optional
         Model file for the node ``geometry``; the bag needs camera_info, and what it has of depth,
         poses, flow and masks of what moves is compared.
@@ -68,10 +68,11 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     from geo_perception.commands.geometry_evaluation import open_scored
     from geo_perception.commands.replay_output import present_replay
     from geo_perception.datasets.recording import open_recording
+    from geo_perception.inference.geometry import load_geometry_model
     from geo_perception.model_file import load_model_file
 
     place = load_model_file(relocalizer, 'relocalization') if relocalizer else None
-    way = load_model_file(geometry, 'geometry') if geometry else None
+    way = load_geometry_model(geometry) if geometry else None
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}
     sequence = open_recording(bag, **topics) if place else \
         open_scored(bag, way, camera_info_topic=None, **topics)

@@ -3,18 +3,27 @@
 
 """``evaluate depth`` with a model that was trained on stereo pairs."""
 
-from geo_perception.commands.geometry_evaluation import present_geometry
-from geo_perception.datasets.recording import open_stereo
-from geo_perception.errors import RecordingError
-from geo_perception.evaluation.stereo_run import run_stereo_depth
-from geo_perception.evaluation.training_overlap import refuse_training_data
-from geo_perception.inference.stereo_depth import StereoDepthPipeline
+from dataclasses import replace
+from pathlib import Path
 
+from geo_perception.commands.geometry_evaluation import (
+    open_split, present_geometry, refuse_topics, SPLITS)
+from geo_perception.datasets.recording import open_stereo
+from geo_perception.datasets.stereo_lists import open_kitti_2015
+from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.evaluation.depth import DepthRules
+from geo_perception.evaluation.stereo_run import run_stereo_depth
+from geo_perception.evaluation.training_overlap import (
+    refuse_stereo_training_data, refuse_training_data)
+from geo_perception.inference.stereo_depth import StereoDepthPipeline
+from geo_perception.inference.tape_scale import read_tape_scale, TapeScale
+
+_KITTI_2015 = 'kitti_2015'
 _NAMES = {'network': 'one eye', 'sgbm': 'SGBM, both eyes'}
 
 
-def evaluate_stereo_depth(model, recording, rules, matching, topics, json=None, report=None,
-                          output=None, **options):
+def evaluate_stereo_depth(model, recording, split, crop, cap, matching, topics, json=None,
+                          report=None, output=None, **options):
     """
     Measure depth and disparity, print them, and write what was asked for.
 
@@ -24,8 +33,12 @@ def evaluate_stereo_depth(model, recording, rules, matching, topics, json=None, 
         For depth from stereo pairs.
     recording : str
         As the user named it.
-    rules : DepthRules
-        Which pixels count.
+    split : str or None
+        ``eigen``, ``eigen_benchmark`` or ``kitti_2015``, as published.
+    crop : str or None
+        Of `geo_perception.evaluation.depth.CROPS`; by default that of the split.
+    cap : float
+        Metres.
     matching : bool
         Whether to measure OpenCV's matching beside it.
     topics : dict
@@ -44,17 +57,23 @@ def evaluate_stereo_depth(model, recording, rules, matching, topics, json=None, 
     ------
     RecordingError
         When there is nothing to compare with.
+    ConfigurationError
+        When there is no such split, or the model was trained on it.
 
     """
-    pipeline = StereoDepthPipeline(model, **options)
-    sequence = open_stereo(recording, **topics)
-    refuse_training_data(model, recording, sequence)
-    result, scores, warnings = run_stereo_depth(pipeline, sequence, rules, matching)
+    rules = DepthRules(crop or ('garg' if split == 'eigen' else 'none'), cap,
+                       cap_truth=split != _KITTI_2015)
+    sequence = _open(model, recording, split, topics)
+    # Published numbers are those of the file.
+    tape = TapeScale() if split else read_tape_scale(model)
+    pipeline = StereoDepthPipeline(model, scale=tape.factor, **options)
+    result, scores, warnings = run_stereo_depth(pipeline, sequence, rules, matching, split or '')
     if not (result.depth.coverage > 0).any():
         raise RecordingError(
             f'no pixel of {recording} was scored: none of its {len(result)} images has true depth '
             f'or disparity between 0 and {rules.cap:g} m where the model looks (crop '
             f'{rules.crop})')
+    result = replace(result, scale=f'{result.scale} {tape.sentence()}'.strip())
     disparity = {name: score.summary() for name, score in scores.items()}
     metrics = present_geometry(result, model, recording, ('depth',), json=json, report=report,
                                output=output, others={'disparity': disparity})
@@ -66,3 +85,19 @@ def evaluate_stereo_depth(model, recording, rules, matching, topics, json=None, 
     for warning in warnings:
         print(warning)
     return {**metrics['depth'], 'disparity': disparity}
+
+
+def _open(model, recording, split, topics):
+    """Return what is measured, after making sure that the model has not seen it."""
+    if split is None:
+        sequence = open_stereo(recording, **topics)
+        refuse_training_data(model, recording, sequence)
+        return sequence
+    if split != _KITTI_2015:
+        if split not in SPLITS:
+            raise ConfigurationError(f"the split '{split}' is unknown; choose "
+                                     f"{', '.join(SPLITS)} or {_KITTI_2015}")
+        return open_split(recording, split, model, **topics)
+    refuse_topics(split, topics)
+    refuse_stereo_training_data(model, recording)
+    return open_kitti_2015(Path(recording).expanduser())

@@ -171,12 +171,15 @@ def _command_line(system, arguments, callbacks):
                 parser.add_argument('--stage', default=stage, type=Literal['rigid', 'flow'],
                                     help='What to train: depth and ego-motion (rigid), or optical '
                                          'flow on top of them (flow).')
+            parser.add_argument('--init', default='', type=str, help=(
+                'Checkpoint or model file with depth and ego-motion.' if stage == 'flow' else
+                'Checkpoint, model file or imported backbone whose weights to begin with.'))
             if stage == 'flow':
-                parser.add_argument('--init', default='', type=str,
-                                    help='Checkpoint or model file with depth and ego-motion.')
                 parser.link_arguments('init', 'model.init')
 
         def before_instantiate_classes(self):
+            if stage != 'flow' and self.config.init:
+                self.config.model.start_from = self.config.init
             if stage == 'flow' and not self.config.init and self.config.resume:
                 # A checkpoint of flow holds depth and ego-motion, too.
                 self.config.model.init = self.config.resume

@@ -170,7 +170,7 @@ class FileSequence:
             T_world_camera=None if self._poses is None else self._poses[index].copy(),
             depth=self._depth(index),
             right=read_image(self._rights[index]) if self._rights else None,
-            baseline=self._baseline_of(index) if self._rights else None)
+            baseline=self._baseline_of(index))
 
     @property
     def files(self):

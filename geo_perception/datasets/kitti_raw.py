@@ -92,13 +92,13 @@ def open_kitti_raw(path, with_poses=True, published_depth=False):
     camera, rights, baseline = None, None, None
     depths = [None] * len(images)
     if (drive.parent / CALIBRATION).is_file():
-        camera, offset = rectified_camera(drive.parent, index)
+        camera, _ = rectified_camera(drive.parent, index)
         _check_size(images[0], camera, drive.parent / CALIBRATION)
         depths = _depths(drive, index, camera, numbers, published_depth)
         right = _RIGHT.get(index)
         rights = right and [drive / f'image_0{right}' / 'data' / images[i].name for i in usable]
         if rights and all(file.is_file() for file in rights):
-            baseline = float((offset - rectified_camera(drive.parent, right)[1])[0])
+            baseline = _baseline(drive.parent, index)
     else:
         _logger.warning('%s: frames have no intrinsics, for there is no %s', drive,
                         drive.parent / CALIBRATION)
@@ -124,7 +124,8 @@ def open_eigen_test(root, annotated=False):
     Returns
     -------
     FileSequence
-        In the published order, which is none of time: stamps are ten seconds apart. No poses.
+        In the published order, which is none of time: stamps are ten seconds apart. No poses and
+        no right images, but the baseline of the rig.
 
     Raises
     ------
@@ -154,13 +155,14 @@ def open_eigen_test(root, annotated=False):
                     for name in (CALIBRATION, *([] if annotated else [SCANNER_CALIBRATION]))}
     refuse_missing(root, [*images, *truth], "files of Eigen's test set")
     refuse_missing(root, list(calibrations), "calibration files of Eigen's test set")
-    of_day = {file.parent: _projection(file.parent, 2) for file in calibrations}
-    cameras, projections = zip(*(of_day[image.parents[3]] for image in images))
+    of_day = {file.parent: (*_projection(file.parent, 2), _baseline(file.parent))
+              for file in calibrations}
+    cameras, projections, baselines = zip(*(of_day[image.parents[3]] for image in images))
     if not annotated:
         truth = [VelodyneScan(scan, P, camera.width, camera.height, True)
                  for scan, camera, P in zip(truth, cameras, projections)]
     return FileSequence(images, np.arange(len(images)) * 10**10, camera=list(cameras),
-                        depths=truth, depth_units=256.0)
+                        depths=truth, depth_units=256.0, baseline=list(baselines))
 
 
 def find_drives(root):
@@ -211,6 +213,12 @@ def _projection(day, index):
     camera, _ = rectified_camera(day, index)
     T = T_camera_velodyne(day, index)
     return camera, None if T is None else camera.K @ T[:3]
+
+
+def _baseline(day, index=2):
+    """Return the metres from a camera to the one on its right."""
+    left, right = (rectified_camera(day, i)[1] for i in (index, _RIGHT[index]))
+    return float((left - right)[0])
 
 
 def _depths(drive, index, camera, numbers, published):

@@ -32,6 +32,8 @@ DISPARITY_UNITS = 256.0
 # Metres, of KITTI's and Cityscapes' rigs where no calibration lies beside (monodepth.md 12.2).
 KITTI_BASELINE, CITYSCAPES_BASELINE = 0.54, 0.22
 CITYSCAPES_FOCAL = 2262 / 2048   # of the width
+# Of KITTI 2015.
+BENCHMARK_PAIRS = 200
 # The bonnet is below (monodepth.md section 11.3).
 CITYSCAPES_ROWS = 0.8
 # Not a video: far enough apart that no frame follows another.
@@ -74,6 +76,47 @@ def open_stereo_pairs(path):
     if not lines:
         return None
     return _open_pairs(path, *_located(path, lines))
+
+
+def open_kitti_2015(root):
+    """
+    Return the pairs of KITTI 2015 as published numbers take them (monodepth.md section 13).
+
+    Truth is the disparity of what both eyes see (``disp_noc_0``); focal lengths are known by the
+    size of the image, and the baseline is 0.54 m.
+
+    Parameters
+    ----------
+    root : Path
+        ``training``, or the folder that holds it.
+
+    Returns
+    -------
+    FileSequence
+
+    Raises
+    ------
+    RecordingError
+        When a file is missing: the average would be another; or when an image has no size of
+        KITTI's.
+
+    """
+    folder = root / 'training' if (root / 'training').is_dir() else root
+    left, right, truth = (
+        [folder / name / f'{i:06d}_10.png' for i in range(BENCHMARK_PAIRS)]
+        for name in ('image_2', 'image_3', 'disp_noc_0'))
+    refuse_missing(folder, [*left, *right, *truth], "files of KITTI 2015's 200 pairs")
+    cameras = []
+    for image in left:
+        height, width = read_image(image).shape[:2]
+        cameras.append(camera_by_size(width, height))
+        if cameras[-1] is None:
+            raise RecordingError(f'{image} has {width}x{height} pixels, a size that no camera of '
+                                 'KITTI has; take the original images')
+    depths = [DisparityFile(file, camera.K[0, 0] * KITTI_BASELINE)
+              for file, camera in zip(truth, cameras)]
+    return FileSequence(left, nominal_stamps(len(left), _RATE_HZ), camera=cameras, depths=depths,
+                        rights=right, baseline=KITTI_BASELINE)
 
 
 class DisparityFile:

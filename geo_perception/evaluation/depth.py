@@ -40,6 +40,8 @@ class DepthRules:
         ``none``, ``garg`` or ``eigen`` (the latter for comparison with old supervised papers).
     cap : float
         Metres. Pixels that are farther away in truth are left out; predictions are clamped.
+    cap_truth : bool
+        False keeps them, as the numbers on KITTI 2015 do (monodepth.md section 13).
 
     Raises
     ------
@@ -50,6 +52,7 @@ class DepthRules:
 
     crop: str = 'none'
     cap: float = 80.0
+    cap_truth: bool = True
 
     def __post_init__(self):
         """Refuse what would leave no pixel."""
@@ -76,7 +79,8 @@ class DepthRules:
         """
         inside = np.zeros(truth.shape, bool)
         inside[crop_slices(self.crop, *truth.shape)] = True
-        return inside & (truth > NEAREST) & (truth < self.cap)
+        inside &= truth > NEAREST
+        return inside & (truth < self.cap) if self.cap_truth else inside
 
 
 @dataclass(frozen=True)

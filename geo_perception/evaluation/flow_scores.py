@@ -22,7 +22,8 @@ class FlowScores:
     Attributes
     ----------
     scores : dict of str to FlowScore
-        ``flow``, ``rigid`` (of a scene that stands still), and perhaps other methods.
+        ``flow``, ``rigid`` (of a scene that stands still), ``network`` (before it is refined, not
+        of live recordings), and perhaps other methods.
     motion : MotionCounts
         Of the masks, where it is known what moves.
     curve : ScoreCurve
@@ -60,10 +61,14 @@ class FlowScores:
             Of `geo_perception.evaluation.flow.enlarge_flow`.
 
         """
-        for name, predicted in (('flow', found.flow), ('rigid', found.rigid)):
+        for name, predicted in (('flow', found.flow), ('rigid', found.rigid),
+                                ('network', found.network)):
+            if predicted is None:
+                continue
             predicted = flow_at_truth(predicted, found_camera, camera, flow.shape[:2],
                                       **enlargement)
-            self.scores[name].images.append(compare_flow(predicted, flow, visible))
+            self.scores.setdefault(name, FlowScore()).images.append(
+                compare_flow(predicted, flow, visible))
         if moving is None:
             return
         # At the pixels of the network: there it was decided.

@@ -3,7 +3,7 @@
 
 """Offline evaluation of depth from single images, and of its disparity (monodepth.md 13)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import time
 from typing import List
 
@@ -91,7 +91,7 @@ def d1_wrong(error, truth):
     return (error >= D1_PIXELS) & (error >= D1_SHARE * truth)
 
 
-def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True):
+def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True, split=''):
     """
     Send every image of a recording through the pipeline.
 
@@ -106,6 +106,9 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True):
         Which pixels count.
     matching : bool
         Whether to measure OpenCV's semi-global matching beside it, which sees both eyes.
+    split : str
+        The published test split that the recording is, empty for others. As published, depth is
+        made of disparity with the baseline of the split, not with that of training.
 
     Returns
     -------
@@ -123,9 +126,11 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True):
 
     """
     recording = GeometryRecording.unanswered(
-        sequence.stamps, None, rules, mode='offline',
+        sequence.stamps, None, rules,
+        mode=f'offline, split {split} as published' if split else 'offline',
         scale=f'The scale is that of the stereo camera of training, whose baseline was '
-              f'{pipeline.baseline:.3f} m.')
+              f'{pipeline.baseline:.3f} m'
+              + (', brought to the baseline of the split.' if split else '.'))
     scores = {'network': DisparityScores()}
     warnings: List[str] = []
     for i in track(range(len(sequence)), 'Looking', total=len(sequence)):
@@ -137,12 +142,15 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True):
         started = time.perf_counter()
         estimate = pipeline(frame.image, frame.camera)
         recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+        if split:
+            estimate = replace(estimate, depth=estimate.depth * np.float32(
+                frame.baseline / pipeline.baseline))
         recording.processed[i] = recording.metric[i] = True
         recording.metres_per_unit[i] = 1.0
         if estimate.warning and estimate.warning not in warnings:
             warnings.append(estimate.warning)
         score_depth(recording, i, frame, estimate)
-        if frame.depth is not None and frame.baseline:
+        if frame.depth is not None and frame.right is not None and frame.baseline:
             _score_disparity(scores, frame, estimate, rules, matching)
     return recording, scores, warnings
 
@@ -154,7 +162,7 @@ def _score_disparity(scores, frame, estimate, rules, matching):
     truth = np.where(rules.scored(frame.depth), reach / frame.depth, np.nan)
     predicted = depth_at_truth(estimate, frame.camera, frame.depth.shape)
     scores['network'].add(reach / predicted, truth)
-    if matching and frame.right is not None and frame.right.shape[:2] == (height, width):
+    if matching and frame.right.shape[:2] == (height, width):
         matched = block_matching(frame.image, frame.right, LARGEST_MATCHED * width)
         scores.setdefault('sgbm', DisparityScores()).add(matched, truth)
 

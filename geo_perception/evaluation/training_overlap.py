@@ -84,6 +84,28 @@ def refuse_eigen_training_data(model, root):
     _refuse(model, f"Eigen's test split in {root}", drives.items())
 
 
+def refuse_stereo_training_data(model, root):
+    """
+    Raise when a model was trained on a drive that the pairs of KITTI 2015 are from.
+
+    Parameters
+    ----------
+    model : ModelFile
+        As for `refuse_training_data`.
+    root : str
+        Where they are, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        When it was.
+
+    """
+    frames = np.arange(_MANY)
+    _refuse(model, f'KITTI 2015 in {root}',
+            [(drive, frames) for drive in sorted(excluded_scenes('stereo'))])
+
+
 def drive_frames(name):
     """
     Return which images of KITTI raw a recording shows.

@@ -9,6 +9,7 @@ from geo_perception.errors import WeightsError
 from geo_perception.importers.geometry import assemble, neighbours, Part
 from geo_perception.importers.imported import Account, first_with
 from geo_perception.importers.mapping import tensorflow_layers
+from geo_perception.importers.slim_layers import decoder_paths, numbered, residual_paths
 from geo_perception.networks.dispnet import COARSEST, DECODER, DispNetVGG, ENCODER
 from geo_perception.networks.dispnet_resnet import DECODER as RESNET_DECODER
 from geo_perception.networks.dispnet_resnet import DispNetResNet50, STAGES
@@ -19,6 +20,8 @@ SYSTEM = 'geonet'
 DEPTH, EGOMOTION, FLOW = 'depth_net', 'pose_net', 'flow_net'
 # Channels of the first convolution tell the encoders apart.
 VGG_START = 32
+RESNET_PATHS = (residual_paths(repeats for repeats, _ in STAGES)
+                + decoder_paths(len(RESNET_DECODER), COARSEST))
 
 
 def import_geonet(sources, corrected=False, scale_normalize=False):
@@ -82,48 +85,23 @@ def import_geonet(sources, corrected=False, scale_normalize=False):
     return assemble(account, parts, SYSTEM, corrected, scale_normalize, border)
 
 
-def _scopes(network, paths):
-    """Return scopes by path, numbered in the order in which the layers were made."""
-    return {path: f'{network}/Conv' + (f'_{i}' if i else '') for i, path in enumerate(paths)}
-
-
-def _decoder(levels):
-    """Return the paths of a decoder in the order in which its layers were made."""
-    paths = []
-    for i, level in enumerate(range(levels, 0, -1)):
-        paths += [f'up.{i}', f'merge.{i}']
-        if level <= COARSEST:
-            paths.append(f'predict.{COARSEST - level}')
-    return paths
-
-
-def _resnet_paths():
-    """Return the paths of a network with the ResNet-50 encoder in that order."""
-    paths = ['encoder.stem']
-    for stage, (blocks, _) in enumerate(STAGES):
-        for block in range(blocks):
-            path = f'encoder.stages.{stage}.{block}'
-            paths += [*(f'{path}.body.{i}' for i in range(3)), f'{path}.shortcut']
-    return paths + _decoder(len(RESNET_DECODER))
-
-
 def _depth(source):
     """Return the depth network in a file."""
     start = source.arrays.get(f'{DEPTH}/Conv/weights')
     if start is not None and start.shape[-1:] == (VGG_START,):
         architecture, arguments = 'dispnet_vgg', {'form': 'geonet'}
         paths = [f'encoder.{i}.{j}' for i in range(len(ENCODER)) for j in (0, 1)]
-        paths += _decoder(len(DECODER))
+        paths += decoder_paths(len(DECODER), COARSEST)
         words = 'depth by DepthNet with the VGG encoder'
         with torch.device('meta'):
             network = DispNetVGG(**arguments)
     else:
-        architecture, arguments, paths = 'dispnet_resnet50', {}, _resnet_paths()
+        architecture, arguments, paths = 'dispnet_resnet50', {}, RESNET_PATHS
         words = 'depth by DepthNet with the ResNet-50 encoder'
         with torch.device('meta'):
             network = DispNetResNet50()
     return Part(source, architecture, arguments, network,
-                tensorflow_layers(network, _scopes(DEPTH, paths)), words)
+                tensorflow_layers(network, numbered(DEPTH, paths)), words)
 
 
 def _egomotion(source):
@@ -134,7 +112,7 @@ def _egomotion(source):
         network = EgoMotionNet(**arguments)
     paths = [*(f'encoder.{i}' for i in range(5)), *(f'pose.{i}' for i in range(3))]
     return Part(source, 'egomotion', arguments, network,
-                tensorflow_layers(network, _scopes(EGOMOTION, paths)),
+                tensorflow_layers(network, numbered(EGOMOTION, paths)),
                 f'motion from snippets of {n + 1} frames')
 
 
@@ -148,4 +126,4 @@ def _flow(source):
     words = {'direct': 'flow from two images (direct)',
              'residual': 'flow beside rigid flow (residual)'}[variant]
     return Part(source, 'resflownet', arguments, network,
-                tensorflow_layers(network, _scopes(FLOW, _resnet_paths())), words)
+                tensorflow_layers(network, numbered(FLOW, RESNET_PATHS)), words)

@@ -77,8 +77,22 @@ class Account:
 
         """
         names = {wanted.name for wanted in plan.values()}
-        self._taken[source.path] |= names
+        self.add(source, names)
         self.sentences.append(f'{what}: {len(names)} variables of {source.path}')
+
+    def add(self, source, names):
+        """
+        Note names of variables that were taken, without a sentence.
+
+        Parameters
+        ----------
+        source : Source
+            Their file.
+        names : iterable of str
+            The names.
+
+        """
+        self._taken[source.path] |= set(names)
 
     def close(self, metadata, tensors):
         """

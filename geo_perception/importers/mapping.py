@@ -135,18 +135,50 @@ def take(source, plan, network, left_out=()):
             assert name.endswith('num_batches_tracked'), name
             state[name] = np.zeros((), np.int64)
             continue
-        wanted = plan[name]
-        array = source.arrays[wanted.name].load()
-        if wanted.flat is not None:
-            array = array.reshape(wanted.flat)
-        if wanted.axes is not None:
-            array = array.transpose(wanted.axes)
-        array = np.array(array, np.float32, order='C').reshape(tuple(parameter.shape))
-        if not np.isfinite(array).all():
-            raise WeightsError(f'variable {wanted.name} in {source.path} holds a NaN or infinite '
-                               'number: the training that wrote it had failed')
-        state[name] = array
+        state[name] = _read(source, plan[name], parameter.shape)
     return state
+
+
+def read_whole(source, wanted, shape):
+    """
+    Return one weight from a file.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    wanted : Wanted
+        What it is there.
+    shape : sequence of int
+        Of ours.
+
+    Returns
+    -------
+    np.ndarray
+        float32.
+
+    Raises
+    ------
+    WeightsError
+        When it is missing, of another shape or type, or not finite.
+
+    """
+    _check(source, wanted)
+    return _read(source, wanted, shape)
+
+
+def _read(source, wanted, shape):
+    """Return one weight from a file, in our layout."""
+    array = source.arrays[wanted.name].load()
+    if wanted.flat is not None:
+        array = array.reshape(wanted.flat)
+    if wanted.axes is not None:
+        array = array.transpose(wanted.axes)
+    array = np.array(array, np.float32, order='C').reshape(tuple(shape))
+    if not np.isfinite(array).all():
+        raise WeightsError(f'variable {wanted.name} in {source.path} holds a NaN or infinite '
+                           'number: the training that wrote it had failed')
+    return array
 
 
 def _check(source, wanted):

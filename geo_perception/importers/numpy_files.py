@@ -142,11 +142,12 @@ def read_npy_dictionary(path):
             if not dtype.hasobject or math.prod(shape) != 1:
                 raise ValueError(f'it holds an array of {dtype.name} and shape {shape} where a '
                                  'dictionary of layers is expected')
+            # Read twice, and never kept beside its arrays, which are as large.
+            rest = _Rest(file, os.fstat(file.fileno()).st_size)
             file.seek(header)
-            data = file.read()
-        _check_pickle(data)
-        content = _ArrayUnpickler(io.BytesIO(data), encoding='latin1').load()
-        del data
+            _check_pickle(rest)
+            file.seek(header)
+            content = _ArrayUnpickler(rest, encoding='latin1').load()
         return _flattened(path, content)
     except OSError as error:
         raise WeightsError(f'cannot read {path}: {error.strerror}') from error
@@ -195,9 +196,21 @@ def read_mean_image(path):
     return array.astype(np.float32)
 
 
-def _check_pickle(data):
+class _Rest:
+    """What is left of a file: to be asked for more than that makes no room for it."""
+
+    def __init__(self, file, size):
+        self._file, self._size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, n):
+        """Return at most so many bytes."""
+        return self._file.read(max(min(n, self._size - self._file.tell()), 0))
+
+
+def _check_pickle(file):
     """Refuse a pickle that could do more than make dictionaries of arrays."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if opcode.name not in OPCODES:
             raise ValueError(f'its pickle does more than hold arrays ({opcode.name}), and may run '
                              'code')

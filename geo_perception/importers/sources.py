@@ -10,6 +10,7 @@ import zipfile
 
 from geo_perception.errors import WeightsError
 from geo_perception.importers.numpy_files import read_npy_dictionary, read_npz
+from geo_perception.importers.safetensors_file import read_safetensors
 from geo_perception.importers.stored import StoredArray
 from geo_perception.importers.tf_checkpoint import FOOTER_SIZE, MAGIC, read_tf_checkpoint
 from geo_perception.importers.torch_file import read_torch_file
@@ -29,7 +30,7 @@ class Source:
     arrays : dict of str to StoredArray
         What is in it, by name.
     kind : str
-        ``npz``, ``npy``, ``torch`` or ``checkpoint``.
+        ``npz``, ``npy``, ``safetensors``, ``torch`` or ``checkpoint``.
 
     """
 
@@ -45,8 +46,8 @@ def read_source(path):
     Parameters
     ----------
     path : str
-        ``.npz``, the ``.npy`` of a dictionary, a PyTorch file, or the prefix of a TensorFlow
-        checkpoint (what its ``.index`` and ``.data-*`` have in common).
+        ``.npz``, the ``.npy`` of a dictionary, a PyTorch or safetensors file, or the prefix of a
+        TensorFlow checkpoint (what its ``.index`` and ``.data-*`` have in common).
 
     Returns
     -------
@@ -70,13 +71,15 @@ def read_source(path):
         return Source(path, read_tf_checkpoint(path), 'checkpoint')
     try:
         with open(path, 'rb') as file:
-            start = file.read(6)
+            start = file.read(9)
             file.seek(-min(FOOTER_SIZE, Path(path).stat().st_size), 2)
             end = file.read()
     except OSError as error:
         raise WeightsError(f'cannot read {path}: {error.strerror}') from error
-    if start == b'\x93NUMPY':
+    if start[:6] == b'\x93NUMPY':
         return Source(path, read_npy_dictionary(path), 'npy')
+    if start[8:] == b'{' and start[:2] not in (b'PK', b'\x80\x02'):
+        return Source(path, read_safetensors(path), 'safetensors')
     if start[:2] == b'PK' and _is_npz(path):
         return Source(path, read_npz(path), 'npz')
     if start[:2] in (b'PK', b'\x80\x02'):
@@ -86,7 +89,7 @@ def read_source(path):
                            'here; restore it in TensorFlow and save it again, or save its '
                            'variables with numpy.savez')
     raise WeightsError(f'{path} holds no weights of a kind that is known here: .npz, .npy, '
-                       'TensorFlow checkpoint or PyTorch file')
+                       '.safetensors, TensorFlow checkpoint or PyTorch file')
 
 
 def _is_npz(path):

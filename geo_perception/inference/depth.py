@@ -14,6 +14,7 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.depth import build_depth_network
+from geo_perception.networks.stereo import build_stereo_network, STEREO_NETWORKS
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,10 @@ class DepthNetwork:
         self._preprocessing = metadata.preprocessing
         arguments = network_arguments(model)
         self._normalise = arguments.get('normalise_disparity', False)
-        network = build_network(model, build_depth_network, metadata.architecture,
-                                arguments['depth'])
+        # Of a network for both eyes the first map is that of the eye that sees the image.
+        build = build_stereo_network if metadata.architecture in STEREO_NETWORKS \
+            else build_depth_network
+        network = build_network(model, build, metadata.architecture, arguments['depth'])
         height, width = self._preprocessing.crop
         if height % network.multiple or width % network.multiple:
             raise ModelFileError(

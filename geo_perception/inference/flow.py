@@ -4,6 +4,7 @@
 """The flow pipeline: two images in, full and rigid flow both ways and what moves by itself out."""
 
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.depth import network_arguments
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.flow_input import flow_input
+from geo_perception.inference.flow_refinement import FlowRefinement
 from geo_perception.inference.motion_score import MotionScore, refuted, solid
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.flow import build_flow_network
@@ -47,6 +49,11 @@ class FlowField:
     moving : np.ndarray
         Whether it does, bool, shape (h, w): specks are left out and gaps filled, also where not
         valid; nowhere where it cannot be told.
+    parallax : np.ndarray or None
+        The part of ``rigid`` that depends on depth, pixels, float32, shape (h, w, 2). This and the
+        next are None of a field that came through topics.
+    network : np.ndarray or None
+        Full flow as the network has it, before it is refined, pixels, float32, shape (h, w, 2).
 
     """
 
@@ -55,6 +62,8 @@ class FlowField:
     valid: np.ndarray
     score: np.ndarray
     moving: np.ndarray
+    parallax: Optional[np.ndarray] = None
+    network: Optional[np.ndarray] = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ class FlowNetwork:
         As in `geo_perception.inference.engine.Engine`.
     smoothing : float
         How much of the score of the frame before is carried along, 0..1.
+    refine : bool
+        Whether flow is made sharp in the image of the camera.
 
     Raises
     ------
@@ -123,7 +134,8 @@ class FlowNetwork:
 
     """
 
-    def __init__(self, model, device='auto', precision='auto', threads=0, smoothing=0.0):
+    def __init__(self, model, device='auto', precision='auto', threads=0, smoothing=0.0,
+                 refine=True):
         arguments = network_arguments(model)
         if not has_flow(model):
             raise ModelFileError(f'model file {model.path} has no flow network; train one with '
@@ -143,6 +155,7 @@ class FlowNetwork:
         self._residual = network.variant == 'residual'
         self._score = MotionScore.from_model(model)
         self._smoothing, self._last = smoothing, None
+        self._refinement = FlowRefinement() if refine else None
         example = np.random.default_rng(0).uniform(
             -1, 1, (2, INPUTS[network.variant], height, width)).astype(np.float32)
         self._engine = Engine(_Finest(network), example, device, precision, threads)
@@ -192,22 +205,33 @@ class FlowNetwork:
             parallax = rigid - rigid_flow(torch.ones_like(depth), turned, K)[0]
             x = flow_input(images, images.flip(0), rigid if self._residual else None,
                            self._border)
-            flow = self._engine(x.contiguous().numpy())
-            flow = rigid + flow if self._residual else flow
+            network = self._engine(x.contiguous().numpy())
+            network = rigid + network if self._residual else network
+            flow = self._refined(network, (earlier.detail, later.detail))
             miss, inside = round_trip(flow, flow.flip(0))
             valid = (inside & consistent(flow, miss) & known)[:, 0].numpy()
             heard = refuted(images, images.flip(0), flow, rigid)[:, 0].numpy()
             score = self._scores(flow, rigid, parallax, valid, heard)
         rigid = torch.where(known, rigid, torch.nan)
-        flow, rigid = (f.permute(0, 2, 3, 1).numpy() for f in (flow, rigid))
+        flow, rigid, parallax, network = (
+            f.permute(0, 2, 3, 1).numpy() for f in (flow, rigid, parallax, network))
         moving = np.nan_to_num(score, nan=0.0) > self._score.threshold
         reason = _undecided(moving[1], valid[1])
         moving = np.stack([solid(mask) for mask in moving])
         if reason:
             moving[:] = False
         return FlowEstimate(
-            *(FlowField(flow[i], rigid[i], valid[i], score[i], moving[i]) for i in (0, 1)),
+            *(FlowField(flow[i], rigid[i], valid[i], score[i], moving[i], parallax[i], network[i])
+              for i in (0, 1)),
             later.camera, earlier.stamp, later.stamp, reason)
+
+    def _refined(self, flow, details):
+        """Return flow both ways, (2, 2, h, w), after a search in the larger images."""
+        if self._refinement is None or any(detail is None for detail in details):
+            return flow
+        return torch.from_numpy(np.stack([
+            self._refinement(*images, np.ascontiguousarray(one.permute(1, 2, 0).numpy()))
+            for images, one in zip((details, details[::-1]), flow)])).permute(0, 3, 1, 2)
 
     def _scores(self, flow, rigid, parallax, valid, heard):
         """Return the scores of both images, shape (2, h, w); those before are carried along."""

@@ -19,6 +19,8 @@ from geo_perception.inference.motion import build_motion, View
 from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
+from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
+from geo_perception.inference.stereo_geometry import as_geometry
 from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate, VisualOdometry
 from geo_perception.model_file import load_model_file
 
@@ -75,6 +77,9 @@ class GeometryPipeline:
         As in `Engine`.
     scale : ScaleOptions
         Where metres come from.
+    refine_flow : bool
+        Whether flow is made sharp in the image of the camera, see
+        `geo_perception.inference.flow_refinement`.
     odometry : str
         ``hybrid``: corners of the whole image, among points of the depth network's scale;
         ``network``: what the model was trained with, alone.
@@ -87,7 +92,7 @@ class GeometryPipeline:
     """
 
     def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions(),
-                 odometry='hybrid'):
+                 odometry='hybrid', refine_flow=True):
         if odometry not in ODOMETRY:
             raise ConfigurationError(f"odometry is '{odometry}'; expected {' or '.join(ODOMETRY)}")
         metadata = model.metadata
@@ -97,7 +102,8 @@ class GeometryPipeline:
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._motion = build_motion(model, device, precision, threads)
         self._follow_by(odometry)
-        self._flow_options = {'device': device, 'precision': precision, 'threads': threads}
+        self._flow_options = {'device': device, 'precision': precision, 'threads': threads,
+                              'refine': refine_flow}
         self._flow_network, self._view = None, None
         self._last = None
 
@@ -109,7 +115,7 @@ class GeometryPipeline:
         Parameters
         ----------
         path : str or pathlib.Path
-            The model file.
+            The model file, see `load_geometry_model`.
         **options
             As in the constructor.
 
@@ -118,7 +124,7 @@ class GeometryPipeline:
         GeometryPipeline
 
         """
-        return cls(load_model_file(path, JOB), **options)
+        return cls(load_geometry_model(path), **options)
 
     def describe(self):
         """
@@ -212,14 +218,10 @@ class GeometryPipeline:
         if self._last is not None and stamp == self._last[0]:
             return replace(self._last[1], odometry=None, reset='',
                            reason='a frame with this stamp was there already')
-        straight = self._rectifier.straighten(image, camera)
-        features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
-        crop, camera = self._rectifier.crop(straight), self._rectifier.network_camera(camera)
-        ratio = self._depth_network.focal_ratio(camera)
-        depth = self._depth_of(crop, ratio)
+        view = self._view_of(image, camera, stamp)
+        depth, camera, ratio = view.depth, view.camera, view.focal_ratio
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
-        view = View(crop, depth, camera, stamp, ratio, features)
         step = self._odometry.update(view, scale.metres_per_unit)
         begins = step.estimate is None and self._odometry.last is view
         if self._flow_network is not None and (begins or not flow):
@@ -254,12 +256,8 @@ class GeometryPipeline:
         FlowEstimate
 
         """
-        views = []
-        for i, picture in enumerate((image, other)):
-            crop, straight = self._rectifier(picture, camera)
-            ratio = self._depth_network.focal_ratio(straight)
-            views.append(View(crop, self._depth_of(crop, ratio), straight,
-                              round(i * interval * 1e9), ratio))
+        views = [self._view_of(picture, camera, round(i * interval * 1e9))
+                 for i, picture in enumerate((image, other))]
         if self._flow_network is None:
             self.prepare_flow()
         self._flow_network.reset()
@@ -361,11 +359,46 @@ class GeometryPipeline:
             _trained_interval(self.model), None if self._hybrid is None else
             MotionCalibration.from_model(self.model, HYBRID_PREFIX))
 
+    def _view_of(self, image, camera, stamp):
+        """Return an image as the networks see it."""
+        straight = self._rectifier.straighten(image, camera)
+        features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
+        crop, camera = self._rectifier.crop(straight), self._rectifier.network_camera(camera)
+        ratio = self._depth_network.focal_ratio(camera)
+        detail = (self._rectifier.detail(straight)
+                  if self.has_flow and self._flow_options['refine'] else None)
+        return View(crop, self._depth_of(crop, ratio), camera, stamp, ratio, detail, features)
+
     def _depth_of(self, crop, ratio):
         """Return the depth in units of the network; of a covered lens nothing is known."""
         if is_blank(crop):
             return np.full(crop.shape[:2], np.nan, np.float32)
         return self._depth_network(crop, ratio)
+
+
+def load_geometry_model(path):
+    """
+    Read a model file that depth and odometry can be made with.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A model for geometry, or one for depth from stereo pairs, see
+        `geo_perception.inference.stereo_geometry.as_geometry`.
+
+    Returns
+    -------
+    ModelFile
+        For geometry.
+
+    Raises
+    ------
+    ModelFileError
+        When it is neither, or not to be read.
+
+    """
+    model = load_model_file(path, (JOB, STEREO_DEPTH))
+    return as_geometry(model) if model.metadata.job == STEREO_DEPTH else model
 
 
 def _trained_interval(model):

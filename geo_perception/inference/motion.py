@@ -44,6 +44,8 @@ class View:
         Nanoseconds.
     focal_ratio : float
         Focal length in parts of that of the training camera.
+    detail : np.ndarray or None
+        The same view in more pixels, grey, uint8; None where nobody wants it.
     features : FeatureImage or None
         The whole image, where corners are followed in it.
 
@@ -54,6 +56,7 @@ class View:
     camera: Camera
     stamp: int
     focal_ratio: float = 1.0
+    detail: Optional[np.ndarray] = None
     features: Optional[FeatureImage] = None
 
 

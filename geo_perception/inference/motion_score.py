@@ -31,10 +31,10 @@ PREFIX = 'moving_'
 REFUTED, REFUTED_FLOOR, WINDOW = 1.1, 0.004, 5
 # In parts of the width: what is narrower is noise (few things of that size can be told from it),
 # and gaps up to the other one are filled, for the plain parts of a thing tell nothing by
-# themselves. At 128 pixels 5 and 13.
-NARROWEST, WIDEST_GAP = 0.04, 0.1
+# themselves. At 128 pixels 5 and 17.
+NARROWEST, WIDEST_GAP = 0.04, 0.13
 # Of still pixels, that may be said to move.
-FALSE_ALARMS = 0.01
+FALSE_ALARMS = 0.02
 # Parts of the pixels by parallax that the two numbers are fitted to.
 _BINS = 12
 # In parts of the width.
@@ -193,7 +193,8 @@ def solid(moving):
         # Odd, so that nothing is shifted.
         size = 2 * round(0.5 * (part * mask.shape[1] - 1)) + 1
         if size > 1:
-            mask = cv2.morphologyEx(mask, operation, np.ones((size, size), np.uint8))
+            mask = cv2.morphologyEx(mask, operation, cv2.getStructuringElement(
+                cv2.MORPH_ELLIPSE, (size, size)))
     return mask > 0
 
 

@@ -4,6 +4,7 @@
 """The relocalization pipeline: one camera image in, one pose with its trustworthiness out."""
 
 from dataclasses import asdict, dataclass
+from typing import Optional
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ class Relocalization:
         Whether the score reaches the gate.
     reason : str
         Why not, one sentence; empty when accepted.
+    coarse : Relocalization, optional
+        What the network alone said, where a place memory was asked as well.
 
     """
 
@@ -52,6 +55,7 @@ class Relocalization:
     score: float
     accepted: bool
     reason: str
+    coarse: Optional['Relocalization'] = None
 
 
 class _Features(nn.Module):
@@ -112,7 +116,7 @@ class Relocalizer:
         self.world_frame = metadata.world_frame
         self.gate = gate
         self._preprocessing = metadata.preprocessing
-        self._network = _load_network(model)
+        self._network = load_regressor(model)
         self._calibration = _load_calibration(model)
         self._novelty = Novelty.from_model(model)
         self.T_map_world = np.array(metadata.T_map_world)
@@ -156,7 +160,7 @@ class Relocalizer:
         """
         return self._engine.describe()
 
-    def __call__(self, image):
+    def __call__(self, image, camera=None):
         """
         Relocalize one image.
 
@@ -164,6 +168,8 @@ class Relocalizer:
         ----------
         image : np.ndarray
             (H, W, 3) uint8 RGB, any size.
+        camera : Camera, optional
+            Its intrinsics, which pose regression has no use for.
 
         Returns
         -------
@@ -259,8 +265,26 @@ def _load_calibration(model):
     return calibration
 
 
-def _load_network(model):
-    """Return the network of a model file with its weights."""
+def load_regressor(model):
+    """
+    Return the network of a model for relocalization.
+
+    Parameters
+    ----------
+    model : ModelFile
+        The model.
+
+    Returns
+    -------
+    PoseRegressor
+        In evaluation mode.
+
+    Raises
+    ------
+    ModelFileError
+        When something that it needs is missing, of the wrong shape or not finite.
+
+    """
     metadata = model.metadata
     network = build_network(model, build_regressor, metadata.architecture, metadata.arguments)
     if network.rotation_width != WIDTHS.get(metadata.rotation):

@@ -22,6 +22,8 @@ SOURCES = ('model', 'camera_height', 'odometry', 'constant', 'none')
 WINDOW = 50
 # With so many of them half of what can be known is known.
 HALF_WINDOW = 5
+# How far to trust what a stereo camera taught, of which no spread is known.
+STEREO_CONFIDENCE = 0.5
 # Shorter distances say more about noise than about scale, metres.
 SMALLEST_DISTANCE = 0.01
 
@@ -34,7 +36,8 @@ class ScaleOptions:
     Attributes
     ----------
     source : str
-        ``model``: measured on the validation recording, stored in the model file;
+        ``model``: measured on the validation recording, or known from the stereo camera of
+        training, stored in the model file;
         ``camera_height``: the known height of the camera over the ground it sees;
         ``odometry``: true distances from wheels or TF; ``constant``; ``none``: results have
         no unit.
@@ -192,6 +195,10 @@ class ScaleEstimator:
             return Scale('model', None, 0.0, None,
                          'The model carries no scale, because it was validated without poses: '
                          'depth and motion are up to scale; choose another scale source.')
+        if 'reach' in self._calibration:
+            return Scale('model', value, STEREO_CONFIDENCE, None, ' '.join(filter(None, [
+                f'{value:.4g} metres per unit, by the stereo camera of training.',
+                self._calibration.get('tape_measure')])))
         spread = self._calibration.get('metres_per_unit_spread')
         confidence = 0.5 if spread is None else float(np.clip(1 - spread, 0, 1))
         told = '' if spread is None else f', spread {100 * spread:.0f} %'

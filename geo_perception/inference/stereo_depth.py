@@ -16,6 +16,8 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.inference.depth import DepthEstimate
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.rectification import Rectifier
+from geo_perception.inference.tape_scale import read_tape_scale
+from geo_perception.inference.visual_odometry import is_blank
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.model_file import load_model_file
 from geo_perception.networks.stereo import build_stereo_network
@@ -27,6 +29,10 @@ RAMP_FROM, RAMP_TO = 0.05, 0.10
 CONFIDENCE_RATE = 10.0
 # Focal lengths over the size of the image that are this far apart (relative) are another camera.
 USUAL_CAMERA = 0.05
+# Disparity within this part of the largest one is at the end of what the network can say, less
+# than so many pixels of its image at the other end; both are told where a share of it is there.
+AT_THE_END, DEAD_PIXELS = 0.95, 0.25
+SATURATED_SHARE, DEAD_SHARE = 0.3, 0.95
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,15 @@ class StereoDepthEstimate(DepthEstimate):
         disparities.
     warning : str
         What makes the depth doubtful, one sentence; mostly empty.
+    scale : float
+        The factor of the tape measure that is in the depth.
 
     """
 
     disparity: Optional[np.ndarray] = None
     confidence: Optional[np.ndarray] = None
     warning: str = ''
+    scale: float = 1.0
 
 
 class StereoDepthPipeline:
@@ -71,10 +80,14 @@ class StereoDepthPipeline:
     ----------
     model : ModelFile
         What it was made from.
+    scale : float
+        The factor; it may be changed.
     baseline : float
         Of the rig that it was trained with, metres.
-    nearest : float
-        The smallest depth that it can say, with the training camera, metres.
+    reach : float
+        Depth at a disparity of the whole width, with the training camera and no factor, metres.
+    largest_disparity : float
+        That it can say, parts of the width.
 
     Raises
     ------
@@ -86,7 +99,7 @@ class StereoDepthPipeline:
     def __init__(self, model, device='auto', precision='auto', threads=0, post_process=False,
                  scale=1.0):
         metadata = model.metadata
-        self.model, self._scale = model, scale
+        self.model, self.scale = model, scale
         preprocessing = metadata.preprocessing
         arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
         if (not isinstance(arguments, dict) or metadata.training_camera is None
@@ -105,7 +118,7 @@ class StereoDepthPipeline:
         K = np.array([[trained.fx, 0, trained.cx], [0, trained.fy, trained.cy], [0, 0, 1]])
         self._trained = self._rectifier.network_camera(Camera(K, trained.width, trained.height))
         self.baseline = reach * width / self._trained.K[0, 0]
-        self.nearest = scale * reach / network.range.largest
+        self.reach, self.largest_disparity = reach, network.range.largest
         self._preprocessing, self._post_process = preprocessing, post_process
         example = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
         self._engine = Engine(_Disparities(network, preprocessing, post_process), example, device,
@@ -119,7 +132,8 @@ class StereoDepthPipeline:
         Parameters
         ----------
         path : str or pathlib.Path
-            The model file.
+            The model file. Distances that were measured with it, see
+            `geo_perception.inference.tape_scale`, are in the scale.
         **options
             As in the constructor.
 
@@ -128,7 +142,28 @@ class StereoDepthPipeline:
         StereoDepthPipeline
 
         """
-        return cls(load_model_file(path, JOB), **options)
+        model = load_model_file(path, JOB)
+        scale = options.pop('scale', 1.0) * read_tape_scale(model).factor
+        return cls(model, scale=scale, **options)
+
+    def nearest(self, camera=None):
+        """
+        Return the smallest depth that it can say.
+
+        Parameters
+        ----------
+        camera : Camera, optional
+            Of a depth image; by default that of training.
+
+        Returns
+        -------
+        float
+            Metres.
+
+        """
+        ratio = 1.0 if camera is None else \
+            camera.K[0, 0] / camera.width * self._trained.width / self._trained.K[0, 0]
+        return self.scale * self.reach * ratio / self.largest_disparity
 
     def describe(self):
         """
@@ -168,6 +203,8 @@ class StereoDepthPipeline:
 
         """
         crop, seen = self._rectifier(image, camera)
+        if is_blank(crop):
+            return self._nothing(image, seen)
         first, second = self._engine(crop[None])[0].numpy()
         doubt = second if self._post_process else _disagreement(first, second)
         confidence = np.exp(-CONFIDENCE_RATE * doubt / np.maximum(first, 1e-6))
@@ -177,13 +214,24 @@ class StereoDepthPipeline:
         confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
         taken = self._trained if seen is None else seen
         focal = taken.K[0, 0] / taken.width
-        depth = np.float32(self._scale * self.baseline * focal) / np.maximum(disparity, 1e-9)
+        scale = self.scale
+        depth = np.float32(scale * self.baseline * focal) / np.maximum(disparity, 1e-9)
+        warning = self._disparity_warning(first) or self._camera_warning(seen)
         return StereoDepthEstimate(
             depth, None if seen is None else seen.resized(*size), seen is not None, disparity,
-            confidence, '' if seen is None else self._camera_warning(seen))
+            confidence, warning, scale)
 
     # Offline evaluation asks for depth alone of every pipeline.
     depth_only = __call__
+
+    def _nothing(self, image, seen):
+        """Return that nothing is known."""
+        size = self._output_size(image)
+        unknown = np.full(size[::-1], np.nan, np.float32)
+        return StereoDepthEstimate(
+            unknown, None if seen is None else seen.resized(*size), seen is not None,
+            unknown.copy(), np.zeros_like(unknown),
+            'The image is black or blank: the lens is covered, or it is dark.')
 
     def _output_size(self, image):
         """Return (width, height) of the part of the image that the network sees."""
@@ -192,8 +240,22 @@ class StereoDepthPipeline:
         rows, columns = self._preprocessing.crop
         return round(columns * width / resized[0]), round(rows * height / resized[1])
 
+    def _disparity_warning(self, disparity):
+        """Return whether disparity is at an end of what the network can say."""
+        near = np.mean(disparity > AT_THE_END * self.largest_disparity)
+        if near > SATURATED_SHARE:
+            return (f'{100 * near:.0f} % of the image is nearer than the network can say '
+                    f'({self.nearest():.2f} m with the training camera), or it was not trained '
+                    'for such images.')
+        if np.mean(disparity * disparity.shape[1] < DEAD_PIXELS) > DEAD_SHARE:
+            return ('Disparity is next to nothing in the whole image: the network is dead '
+                    '(trained on swapped or unaligned pairs?), or all is out of its range.')
+        return ''
+
     def _camera_warning(self, seen):
         """Return what to think of depth from a camera unlike that of training."""
+        if seen is None:
+            return ''
         ratios = [seen.K[i, i] / self._trained.K[i, i] for i in (0, 1)]
         if max(abs(ratio - 1) for ratio in ratios) <= USUAL_CAMERA:
             return ''

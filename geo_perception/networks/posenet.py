@@ -158,6 +158,9 @@ class PoseNet(PoseRegressor):
 
     def _initialise(self):
         """Draw the weights as the published solver does (posenet.md section 2.7)."""
+        if self.conv1.weight.is_meta:
+            # There is nothing to draw, and normal numbers there load 800 modules, 76 MB.
+            return
         normal = {'conv1': 0.015, 'conv2': 0.02, 'out1': 0.04, 'out2': 0.08, 'fc1_pose': 0.01,
                   'fc1': 0.01, 'fc_pose_xyz': 0.5, 'fc_pose_wpqr': 0.01}
         for name, module in self.named_modules():

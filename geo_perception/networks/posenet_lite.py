@@ -26,6 +26,8 @@ TYPICAL_DEPTH = 2.0
 LARGEST_LOG_DEPTH = 3.0
 # Breaks ties between singular values, where the gradient of the alignment is not defined.
 TIE_BREAKER = (1.0e-4, 0.9e-4, 0.8e-4)
+# Of a power of two this large nothing is left but the largest eigenvector.
+SQUARINGS = 24
 
 
 class PoseNetLite(PoseRegressor):
@@ -75,6 +77,7 @@ class PoseNetLite(PoseRegressor):
         self.surface = nn.Conv2d(width, 5, 1)
         nn.init.normal_(self.surface.weight, std=0.01)
         self._drop = dropout
+        self.align = align
         cells = self._grid[0] * self._grid[1]
         self.register_buffer('extent', torch.ones(3))
         self.register_buffer('rays', torch.zeros(3, cells))
@@ -126,7 +129,7 @@ class PoseNetLite(PoseRegressor):
         """Return poses for features; see `PoseRegressor.regress`."""
         if masks:
             features = features * masks[0]
-        return self._pose(self.hidden(features))
+        return self._pose(self.hidden(features).flatten(2).mT)
 
     def sampler(self, masks):
         """
@@ -139,32 +142,32 @@ class PoseNetLite(PoseRegressor):
         cells = self._grid[0] * self._grid[1]
         dropped = (masks[0] == 0).flatten(2).mT.reshape(samples * cells, channels)
         row, channel = dropped.nonzero(as_tuple=True)
-        starts = F.pad(dropped.sum(1).cumsum(0), (1, 0))
-        place = channel * cells + row % cells
-        minus_weight = -self.hidden.weight.detach().flatten(1).T.contiguous()
+        # Short integers: a table that fits the cache leaves the trunk its place there.
+        starts = F.pad(dropped.sum(1).cumsum(0), (1, 0)).int()
+        place, channel = (channel * cells + row % cells).int(), channel.int()
+        weight = self.hidden.weight.detach().flatten(1)
+        minus_weight = -weight.T.contiguous()
 
         def sample(features):
             scaled = features / (1.0 - self._drop)
             hidden = F.embedding_bag(
                 channel, minus_weight, starts, mode='sum', include_last_offset=True,
                 per_sample_weights=scaled.flatten().index_select(0, place))
-            # In place and with channels last in memory, as they came: fresh memory takes longer
-            # than the sums.
-            hidden = hidden.reshape(samples, cells, -1).add_(
-                self.hidden(scaled).flatten(2).mT.contiguous())
-            return self._pose(hidden.mT.unflatten(2, self._grid))
+            # In place: fresh memory takes longer than the sums.
+            return self._pose(hidden.view(samples, cells, -1).add_(
+                F.linear(scaled.flatten(2).mT, weight, self.hidden.bias)))
         return sample
 
     def _pose(self, hidden):
-        """Return poses for the second hidden layer before its activation."""
+        """Return poses for the second hidden layer before its activation, (B, cells, width)."""
         hidden = F.relu(hidden, inplace=True)
         # Points in 32 bits even in mixed precision: 16 are centimetres at 3 m.
         with torch.autocast(hidden.device.type, enabled=False):
-            output = self.surface(hidden.float()).flatten(2)
-            log_depth = output[:, :1].clamp(-LARGEST_LOG_DEPTH, LARGEST_LOG_DEPTH)
-            in_camera = self.rays * TYPICAL_DEPTH * torch.exp(log_depth)
-            in_world = self.prior + self.extent[:, None] * output[:, 1:4]
-            return align(in_camera, in_world, torch.softmax(output[:, 4:], 2))
+            output = F.linear(hidden.float(), self.surface.weight.flatten(1), self.surface.bias)
+            log_depth = output[..., :1].clamp(-LARGEST_LOG_DEPTH, LARGEST_LOG_DEPTH)
+            in_camera = self.rays.T * TYPICAL_DEPTH * torch.exp(log_depth)
+            in_world = self.prior.T + self.extent * output[..., 1:4]
+            return self.align(in_camera, in_world, torch.softmax(output[..., 4:], 1))
 
     def heads(self, frozen):
         """Return the training outputs of the one head."""
@@ -178,9 +181,9 @@ def align(in_camera, in_world, weights):
     Parameters
     ----------
     in_camera, in_world : torch.Tensor
-        The same points in both frames, metres, shape (B, 3, N).
+        The same points in both frames, metres, shape (B, N, 3).
     weights : torch.Tensor
-        How much each counts, sum 1, shape (B, 1, N).
+        How much each counts, sum 1, shape (B, N, 1).
 
     Returns
     -------
@@ -190,13 +193,60 @@ def align(in_camera, in_world, weights):
         First two columns of ``R_world_camera``, shape (B, 6).
 
     """
-    centre_camera = (weights * in_camera).sum(2, keepdim=True)
-    centre_world = (weights * in_world).sum(2, keepdim=True)
-    covariance = (weights * (in_world - centre_world)) @ (in_camera - centre_camera).mT
-    U, _, Vt = torch.linalg.svd(covariance + torch.diag(covariance.new_tensor(TIE_BREAKER)))
+    centre_camera, centre_world, covariance = _moments(in_camera, in_world, weights)
+    U, _, Vt = torch.linalg.svd(covariance)
     # A reflection is no rotation: the least certain axis is flipped.
     flip = torch.ones_like(U[:, 0])
     flip[:, 2] = torch.det(U @ Vt)
     R = (U * flip[:, None]) @ Vt
-    position = (centre_world - R @ centre_camera)[..., 0]
+    position = (centre_world - centre_camera @ R.mT)[:, 0]
     return position, R[:, :, :2].mT.flatten(1)
+
+
+def align_without_svd(in_camera, in_world, weights):
+    """
+    Return what `align` does, by products of matrices alone: ONNX knows no singular values.
+
+    The rotation is the largest eigenvector of a symmetric matrix of 4x4 (Horn 1987), of which a
+    high power leaves nothing else.
+
+    Parameters
+    ----------
+    in_camera, in_world, weights : torch.Tensor
+        As for `align`.
+
+    Returns
+    -------
+    position, rotation : torch.Tensor
+        As from `align`.
+
+    """
+    centre_camera, centre_world, covariance = _moments(in_camera, in_world, weights)
+    (xx, yx, zx), (xy, yy, zy), (xz, yz, zz) = (row.unbind(1) for row in covariance.unbind(1))
+    N = torch.stack([xx + yy + zz, yz - zy, zx - xz, xy - yx,
+                     yz - zy, xx - yy - zz, xy + yx, zx + xz,
+                     zx - xz, xy + yx, yy - xx - zz, yz + zy,
+                     xy - yx, zx + xz, yz + zy, zz - xx - yy], 1).unflatten(1, (4, 4))
+    # No eigenvalue is further below zero than that.
+    bound = N.square().sum((1, 2), keepdim=True).sqrt()
+    Q = N + bound * torch.eye(4, dtype=N.dtype, device=N.device)
+    for _ in range(SQUARINGS):
+        Q = Q / Q.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+        Q = Q @ Q
+    Q = Q / Q.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    # Q holds the products of the quaternion (w, x, y, z) with itself.
+    w, x, y, z = (row.unbind(1) for row in Q.unbind(1))
+    first = torch.stack([w[0] + x[1] - y[2] - z[3], 2 * (x[2] + w[3]), 2 * (x[3] - w[2])], 1)
+    second = torch.stack([2 * (x[2] - w[3]), w[0] - x[1] + y[2] - z[3], 2 * (y[3] + w[1])], 1)
+    R = torch.stack([first, second, torch.linalg.cross(first, second)], 2)
+    position = (centre_world - centre_camera @ R.mT)[:, 0]
+    return position, torch.cat([first, second], 1)
+
+
+def _moments(in_camera, in_world, weights):
+    """Return both centres, and how the points vary together, ties broken."""
+    centre_camera = (weights * in_camera).sum(1, keepdim=True)
+    centre_world = (weights * in_world).sum(1, keepdim=True)
+    covariance = (weights * (in_world - centre_world)).mT @ (in_camera - centre_camera)
+    return (centre_camera, centre_world,
+            covariance + torch.diag(covariance.new_tensor(TIE_BREAKER)))

@@ -112,7 +112,7 @@ class ResFlowNetLite(nn.Module):
             if level == 0:
                 parts = [image, other]
             else:
-                own, theirs = maps[level - 1].chunk(2)
+                own, theirs = maps[level - 1].unflatten(0, (2, -1))
                 alike = correlation(own, theirs, RADII[level - 1])
                 parts = [own, alike, likeliest(alike, RADII[level - 1], self.sharpness[level - 1])]
             if told is not None:

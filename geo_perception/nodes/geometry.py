@@ -74,6 +74,9 @@ class GeometryParameters(PerceptionParameters):
         'hybrid', 'How motion is found. hybrid follows corners of the whole image, at the scale '
         'of the depth network, and asks the network where they fail; network asks it alone.',
         choices=('hybrid', 'network'))
+    refine_flow: bool = parameter(
+        True, 'Make the flow of the network sharp in the image of the camera: small motions are '
+        'seen better, for more processor time. For models with a flow network.')
     motion_smoothing: float = parameter(
         0.0, 'How much of the motion score of the frame before is carried along: more of it is '
         'calmer and later. For models with a flow network.', minimum=0.0, maximum=0.99)
@@ -130,7 +133,8 @@ class GeometryNode(PerceptionNode):
             threads=chosen.threads, odometry=chosen.odometry, scale=ScaleOptions(
                 source=chosen.scale_source, constant=chosen.scale,
                 camera_height=chosen.camera_height, camera_pitch=chosen.camera_pitch,
-                camera_roll=chosen.camera_roll))
+                camera_roll=chosen.camera_roll),
+            refine_flow=chosen.refine_flow)
         if pipeline.has_flow:
             pipeline.prepare_flow(chosen.motion_smoothing)
         return pipeline

@@ -137,6 +137,22 @@ class CameraInfoInput:
         """
         return None if self._info is None else checked_camera(self._info, self._rectified)
 
+    def baseline(self):
+        """
+        Return the baseline that the newest message, of a right camera, says.
+
+        Returns
+        -------
+        float
+            Metres; 0 before the first message, or where the camera has none.
+
+        """
+        if self._info is None:
+            return 0.0
+        P = info_numbers(self._info, 'p')
+        found = -P[3] / P[0] if P[0] > 0 else 0.0
+        return float(found) if found > 0 and np.isfinite(found) else 0.0
+
     def camera_of_image(self, width, height, frames, timeout):
         """
         Return the camera of an image, waiting for the first message if need be.
@@ -245,15 +261,34 @@ class CalibrationCheck:
         Owner.
     topic : str
         Of ``sensor_msgs/CameraInfo``.
+    rectified : bool
+        Whether the images are rectified, see :func:`checked_camera`.
 
     """
 
-    def __init__(self, node, topic):
-        self._input = CameraInfoInput(node, topic)
+    def __init__(self, node, topic, rectified=False):
+        self._input = CameraInfoInput(node, topic, rectified)
 
     def close(self):
         """End the subscription."""
         self._input.close()
+
+    def camera(self):
+        """
+        Return the camera of the newest message.
+
+        Returns
+        -------
+        Camera or None
+            None before the first message.
+
+        Raises
+        ------
+        CalibrationError
+            What is wrong with it.
+
+        """
+        return self._input.camera()
 
     def problem(self, frame_id, trained):
         """

@@ -25,7 +25,7 @@ _FOREIGN_NAMES = ('use_sim_time', 'start_type_description_service')
 
 
 def parameter(default, description, *, unit='', minimum=None, maximum=None, choices=(),
-              read_only=False):
+              read_only=False, live=False):
     """
     Return a dataclass field that states one node parameter.
 
@@ -43,6 +43,8 @@ def parameter(default, description, *, unit='', minimum=None, maximum=None, choi
         The values allowed; empty for any.
     read_only : bool
         True when it counts at start only.
+    live : bool
+        True when it may be changed at any time: the node asks ROS for it when it is needed.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def parameter(default, description, *, unit='', minimum=None, maximum=None, choi
     """
     return dataclasses.field(default=default, metadata={
         'description': description, 'unit': unit, 'minimum': minimum, 'maximum': maximum,
-        'choices': tuple(choices), 'read_only': read_only})
+        'choices': tuple(choices), 'read_only': read_only, 'live': live})
 
 
 class NodeParameters:
@@ -124,12 +126,15 @@ def declare_parameters(node, parameters_class):
     for field in dataclasses.fields(parameters_class):
         node.declare_parameter(field.name, field.default, _descriptor(field))
     names = {field.name for field in dataclasses.fields(parameters_class)}
+    live = {field.name for field in dataclasses.fields(parameters_class)
+            if field.metadata['live']}
 
     def check(changes):
         ours = {change.name: change for change in changes if change.name in names}
-        if ours and not node.accepts_parameters():
+        fixed = [name for name in ours if name not in live]
+        if fixed and not node.accepts_parameters():
             return SetParametersResult(successful=False, reason=(
-                f"'{next(iter(ours))}' can be changed only while the node is unconfigured; "
+                f"'{fixed[0]}' can be changed only while the node is unconfigured; "
                 'deactivate and clean it up first'))
         try:
             current = read_parameters(node, parameters_class)

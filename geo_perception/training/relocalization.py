@@ -23,10 +23,11 @@ from geo_perception.networks.relocalization import build_regressor
 from geo_perception.networks.rotation import decode_rotation, encode_rotation, WIDTHS
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.augmentation import augment, Augmentation
-from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
+from geo_perception.training.checkpoint import CONTENT_KEY
 from geo_perception.training.held_out import (
     answer, held_out_answers, LARGEST_STEPS, training_cloud)
 from geo_perception.training.relocalization_data import LARGEST_RETRIEVAL
+from geo_perception.training.start import begin_with
 
 # What the trunk of the default architecture was pretrained with.
 LITE_PREPROCESSING = Preprocessing(short_side=224, crop=(224, 288), std=(128.0, 128.0, 128.0))
@@ -73,7 +74,8 @@ class RelocalizationModule(lightning.LightningModule):
     schedule : str
         ``one_cycle`` or ``constant``.
     start_from : str, optional
-        Checkpoint of another run whose weights to begin with, to fine-tune a model.
+        Checkpoint or model file whose weights to begin with, to fine-tune a model, or what
+        "geo_perception import backbone" made.
     stretches : int
         Into how many stretches the drive is cut to calibrate the covariance: each is left out
         once, and a head that knows the rest answers for it. 0: on the validation frames alone.
@@ -116,12 +118,12 @@ class RelocalizationModule(lightning.LightningModule):
             raise ConfigurationError(f'{architecture} keeps the mean its trunk was pretrained '
                                      'with; set mean to fixed')
         self._trained = start_from is not None
-        if self._trained:
-            self._start_from(start_from)
-        else:
+        if not self._trained:
             self.network.load_pretrained()
         self.loss = PoseLoss(loss, beta, self.network.head_weights, rotation, sign_invariant)
         self.preprocessing, self.augmentation, self.seed = preprocessing, augmentation, seed
+        if self._trained:
+            self._trained = begin_with(self, start_from, architecture)
         self._mean, self._optimizer, self._schedule = mean, optimizer, schedule
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
@@ -132,19 +134,6 @@ class RelocalizationModule(lightning.LightningModule):
         self._metrics: Dict[str, float] = {}
         self._outputs: List[Tuple[torch.Tensor, ...]] = []
         self._resumed_steps = None
-
-    def _start_from(self, path):
-        """Take the network's weights from a checkpoint."""
-        prefix = 'network.'
-        weights = {name[len(prefix):]: value
-                   for name, value in read_checkpoint(path)['state_dict'].items()
-                   if name.startswith(prefix)}
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ConfigurationError(f'{path} is of another network than {self._name()}; set '
-                                     'architecture, arguments, rotation and crop as for that '
-                                     'run') from error
 
     def recalibrate(self, model):
         """

@@ -20,9 +20,11 @@ from geo_perception.errors import ConfigurationError
 from geo_perception.inference.preview import preview
 from geo_perception.losses.stereo import StereoLoss, StereoOptions
 from geo_perception.model_file import Metadata, TrainingCamera
+from geo_perception.networks.layers import fast_layout
 from geo_perception.networks.stereo import build_stereo_network
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.guarded import GuardedModule
+from geo_perception.training.start import begin_with
 from geo_perception.training.stereo_augmentation import (
     flip_pairs, recolour_pairs, StereoAugmentation)
 
@@ -60,6 +62,9 @@ class StereoModule(GuardedModule):
         0 as published.
     schedule : str
         ``constant``, ``one_cycle``, or ``halving`` as published.
+    start_from : str, optional
+        Checkpoint or model file whose weights to begin with, to fine-tune a model, or what
+        "geo_perception import backbone" made.
     seed : int
         Of everything random.
 
@@ -79,7 +84,7 @@ class StereoModule(GuardedModule):
                  augmentation: StereoAugmentation = StereoAugmentation(),
                  learning_rate: PositiveFloat = 1e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle', 'halving'] = 'halving',
-                 seed: int = 0):
+                 start_from: Optional[str] = None, seed: int = 0):
         super().__init__(learning_rate, weight_decay, schedule, seed)
         self._network_name, self._network_arguments = network, dict(network_arguments or {})
         self.network = build_stereo_network(network, self._network_arguments)
@@ -95,12 +100,15 @@ class StereoModule(GuardedModule):
         self.max_disparity = self.network.range.largest
         self.preprocessing = Preprocessing(min(size), size, mean=(0.0,) * 3, std=(255.0,) * 3,
                                            stretch=stretch)
+        if start_from is not None:
+            begin_with(self, start_from, network)
         self.loss, self.augmentation = StereoLoss(loss), augmentation
         self._data: Dict = {}
         self._training_camera: Optional[TrainingCamera] = None
         self._reach: Optional[float] = None
         self._outputs: List[Tuple] = []
         self._collapsed = ''
+        fast_layout(self)
 
     def describe_data(self, summary, camera, reach):
         """

@@ -33,6 +33,7 @@ from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.direct_egomotion import EGOMOTION
 from geo_perception.training.guarded import GuardedModule
 from geo_perception.training.pictures import trajectory_picture
+from geo_perception.training.start import begin_with
 from geo_perception.training.video_augmentation import (
     crop_and_flip, recolour, VideoAugmentation)
 
@@ -76,6 +77,9 @@ class ViewSynthesisModule(GuardedModule):
         Neighbours of the target in a snippet: ``data.length - 1``.
     seed : int
         Of everything random.
+    start_from : str, optional
+        Checkpoint or model file whose weights to begin with, to fine-tune a model, or what
+        "geo_perception import backbone" made.
 
     Raises
     ------
@@ -92,7 +96,7 @@ class ViewSynthesisModule(GuardedModule):
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle'] = 'constant',
-                 sources: int = 2, seed: int = 0):
+                 sources: int = 2, seed: int = 0, start_from: Optional[str] = None):
         super().__init__(learning_rate, weight_decay, schedule, seed)
         self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
         self._egomotion_name = egomotion
@@ -122,6 +126,8 @@ class ViewSynthesisModule(GuardedModule):
                                      'model.loss.normalise_disparity to false')
         self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
                                            std=(127.5,) * 3, stretch=stretch)
+        if start_from is not None:
+            begin_with(self, start_from, depth)
         self.loss = ViewSynthesisLoss(loss)
         self.augmentation = augmentation
         self._data: Dict = {}

@@ -1,0 +1,147 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``geo_perception calibrate``: how large depth is, and how far to trust what moves."""
+
+from typing import Optional
+
+
+def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, region: str = '',
+          reset: bool = False, image_topic: Optional[str] = None,
+          camera_info_topic: Optional[str] = None, json: Optional[str] = None,
+          device: str = 'auto', precision: str = 'auto', threads: int = 0):
+    """
+    Correct the depth of a model that was trained on stereo pairs by measured distances.
+
+    Measure from the lens to something flat that faces the camera, along the optical axis, and
+    say where it is in the image. Each call adds a distance; the factor that fits them all is kept
+    beside the model (.scale.json), from where the node and all verbs take it. It mends another
+    camera or mount as a whole; it cannot mend depth that is wrong in shape.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors).
+    image : str, optional
+        An image of a recording with intrinsics: ``bag[120]``, ``folder[3]``.
+    distance : float
+        Metres.
+    region : str
+        Where it was measured: ``left,top,width,height`` in pixels; by default the tenth of width
+        and height in the middle.
+    reset : bool
+        Forget earlier distances first; without an image that is all.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
+    json : str, optional
+        Write a summary to this file.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the network; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The factor and all distances.
+
+    """
+    from dataclasses import asdict
+
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.datasets.recording import open_images
+    from geo_perception.errors import ConfigurationError, RecordingError
+    from geo_perception.inference.stereo_depth import JOB, StereoDepthPipeline
+    from geo_perception.inference.tape_scale import (
+        measure, parse_region, read_tape_scale, TapeScale, write_tape_scale)
+    from geo_perception.model_file import load_model_file
+
+    loaded = load_model_file(model, JOB)
+    tape = TapeScale() if reset else read_tape_scale(loaded)
+    if image is None and not reset:
+        raise ConfigurationError('give an --image and the --distance to something in it, or '
+                                 '--reset')
+    if image is not None:
+        sequence = open_images(image, image_topic, camera_info_topic)
+        if len(sequence) != 1:
+            raise RecordingError(f'{image} holds {len(sequence)} images; name the one that was '
+                                 f'measured in, such as {image}[0]')
+        frame = sequence[0]
+        if frame.camera is None:
+            raise RecordingError(f'{frame.name} has no intrinsics, without which depth has no '
+                                 'metres; record camera_info beside the images')
+        pipeline = StereoDepthPipeline(loaded, device, precision, threads, post_process=True)
+        estimate = pipeline(frame.image, frame.camera)
+        sample = measure(estimate.depth, distance, parse_region(region), frame.name)
+        tape = TapeScale((*tape.samples, sample))
+        print(f'{sample.predicted:.3f} m without correction, {sample.measured:.3f} m by tape.')
+        if estimate.warning:
+            print(estimate.warning)
+    path = write_tape_scale(loaded, tape)
+    if tape.samples:
+        print(f'{tape.sentence()} Kept in {path}.')
+    else:
+        print(f'No distances are kept any more ({path}).')
+    summary = {'factor': tape.factor, 'file': str(path),
+               'samples': [asdict(sample) for sample in tape.samples]}
+    write_outcome(json, summary)
+    return summary
+
+
+def motion(model: str, recording: str, *, output: str, json: Optional[str] = None,
+           device: str = 'auto', precision: str = 'auto', threads: int = 0):
+    """
+    Fit when a geometry model says that something moves, on a recording it did not learn from.
+
+    The whole pipeline runs over the recording. Training fits the same to the flow of the network
+    alone; that of the pipeline is sharper, and its errors are others. Where the recording says
+    what moves, 2 % of what stands still may be said to move; otherwise most of it must stand.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors) for geometry, with a flow network.
+    recording : str
+        A recording with intrinsics, with an optional slice: ``drive[0:100]``.
+    output : str
+        Model file to write; it may be the same.
+    json : str, optional
+        Write the new entries to this file.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The new entries of the calibration.
+
+    """
+    from dataclasses import replace
+
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.datasets.recording import open_images
+    from geo_perception.evaluation.motion_calibration import calibrate_motion_score
+    from geo_perception.evaluation.training_overlap import refuse_training_data
+    from geo_perception.inference.geometry import GeometryPipeline, JOB
+    from geo_perception.model_file import load_model_file, save_model_file
+
+    loaded = load_model_file(model, JOB)
+    sequence = open_images(recording, with_depth=True)
+    refuse_training_data(loaded, recording, sequence)
+    pipeline = GeometryPipeline(loaded, device, precision, threads)
+    entries = calibrate_motion_score(pipeline, sequence).entries()
+    metadata = replace(loaded.metadata, calibration={**loaded.metadata.calibration, **entries})
+    save_model_file(output, metadata, loaded.tensors)
+    for name, value in entries.items():
+        print(f'{name}: {value:.4g}')
+    print(f'wrote {output}')
+    write_outcome(json, entries)
+    return entries
