@@ -72,7 +72,7 @@ def test_motion_is_found_without_the_network(curve):
     true = truth(curve)
     assert set(states) == {HYBRID} and network.asked == 0
     assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 1.5 * PIXEL
-    assert max(rotation_angle(a, b) for a, b in zip(T[:, :3, :3], true[:, :3, :3])) < 1.5 / CAMERA.K[0, 0]
+    assert rotation_angle(T[:, :3, :3], true[:, :3, :3]).max() < 1.5 / CAMERA.K[0, 0]
 
 
 def test_depth_that_is_wrong_by_another_factor_in_each_frame(curve):
