@@ -26,7 +26,7 @@ NODES = {
     'relocalize': (RelocalizeParameters, COMMON),
     'geometry': (GeometryParameters, COMMON + [
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
-        'motion_smoothing', 'publish_tf', 'wheel_odometry']),
+        'odometry', 'motion_smoothing', 'publish_tf', 'wheel_odometry']),
     'stereo_depth': (StereoDepthParameters, COMMON + [
         'rectified', 'post_process', 'scale_correction', 'right_image'])}
 
