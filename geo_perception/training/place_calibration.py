@@ -36,7 +36,7 @@ COARSE_FACTORS = (0.5, 16.0)
 RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
 # A wrong place looks different by this at least, radians.
 WRONG_VIEW = 0.8
-FALSE_ACCEPT_RATE = 1e-4
+FALSE_ACCEPT_RATE = 3e-4
 SMALLEST_INLIERS = 12
 # Weights of evidence do not grow beyond what so few frames can know.
 REGULARISATION = 0.02
