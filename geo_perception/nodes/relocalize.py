@@ -272,7 +272,8 @@ class RelocalizeNode(PerceptionNode):
 
     def _correct_odometry(self, stamp, T_map_base):
         """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3)."""
-        T_odom_base = self._look_up_odometry(stamp, f'{self._map_frame} -> odom is not corrected: ')
+        T_odom_base = self._look_up_odometry(
+            stamp, f'{self._map_frame} -> odom is not corrected: ')
         if T_odom_base is not None:
             self._correction.update(stamp, T_map_base, T_odom_base)
 
