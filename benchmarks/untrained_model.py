@@ -17,10 +17,12 @@ import torch
 from geo_perception.geometry.camera import Camera
 from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.relocalizer import Relocalizer
-from geo_perception.model_file import load_model_file, Metadata, save_model_file
+from geo_perception.model_file import (
+    load_model_file, Metadata, save_model_file, TrainingCamera)
 from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.egomotion import EgoMotionNet
 from geo_perception.networks.relocalization import build_regressor
+from geo_perception.networks.stereo import build_stereo_network
 from geo_perception.preprocessing import Preprocessing
 
 # As published, at 416x128: depth network, its arguments and those of the ego-motion network.
@@ -73,6 +75,28 @@ def write_untrained_model(path, architecture, crop=None):
     tensors['retrieval.poses'] = np.tile(np.eye(4), (_RETRIEVAL_FRAMES, 1, 1))
     save_model_file(path, Metadata('relocalization', architecture, arguments, preprocessing,
                                    rotation, 'map'), tensors)
+
+
+def write_untrained_stereo(path, architecture):
+    """
+    Write a model file for depth from stereo pairs with random weights, at 512x256.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Destination.
+    architecture : str
+        ``monodepth_vgg`` or ``monodepth_resnet50``.
+
+    """
+    torch.manual_seed(0)
+    network = build_stereo_network(architecture, {})
+    save_model_file(path, Metadata(
+        'stereo_depth', architecture, {'network': {}},
+        Preprocessing(256, (256, 512), mean=(0.0,) * 3, std=(255.0,) * 3, stretch=True), '', '',
+        training_camera=TrainingCamera(640, 480, 400.0, 400.0, 320.0, 240.0),
+        calibration={'reach': 0.1}), {f'network.{name}': value.numpy()
+                                      for name, value in network.state_dict().items()})
 
 
 def camera_image():

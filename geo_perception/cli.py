@@ -95,7 +95,8 @@ def _run(arguments):
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        calibrate, demo, evaluate, export, import_weights, infer, prepare, replay, sample, train)
+        calibrate, demo, evaluate, export, import_weights, infer, map_place, prepare, replay,
+        sample, train)
 
     auto_cli(
         {'sample': sample.sample,
@@ -116,7 +117,7 @@ def _run(arguments):
                       'relocalization': evaluate.relocalization,
                       'depth': evaluate.depth, 'odometry': evaluate.odometry,
                       'flow': evaluate.flow, 'motion': evaluate.motion},
-         'replay': replay.replay, 'demo': demo.demo},
+         'map': map_place.map_place, 'replay': replay.replay, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,
         description='Where am I, how far is everything, how am I moving, and what else is moving.')
 

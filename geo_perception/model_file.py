@@ -89,6 +89,9 @@ class Metadata:
         Validation metrics at export.
     versions : dict
         Software that trained it.
+    place : dict
+        What a place memory beside the network says about itself, see
+        `geo_perception.inference.place`; empty without one.
 
     """
 
@@ -104,6 +107,7 @@ class Metadata:
     data: Dict = field(default_factory=dict)
     metrics: Dict = field(default_factory=dict)
     versions: Dict = field(default_factory=dict)
+    place: Dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,11 @@ def save_model_file(path, metadata, tensors):
     """
     header = asdict(metadata)
     mean_image = header['preprocessing'].pop('mean_image')
+    # Versions before these entries read files that do not need them.
+    if not header['place']:
+        del header['place']
+    if header['preprocessing']['offset'] is None:
+        del header['preprocessing']['offset']
     tensors = {name: np.asarray(value, order='C') for name, value in tensors.items()}
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
@@ -335,6 +344,8 @@ def metadata_from_dict(header, mean_image, path):
         preprocessing = dict(header.pop('preprocessing'), mean_image=mean_image)
         for name in ('crop', 'mean', 'std'):
             preprocessing[name] = tuple(preprocessing[name])
+        if preprocessing.get('offset') is not None:
+            preprocessing['offset'] = tuple(preprocessing['offset'])
         camera = header.pop('training_camera')
         camera = None if camera is None else TrainingCamera(**camera)
         if camera is not None and not min(camera.width, camera.height, camera.fx, camera.fy) > 0:

@@ -49,6 +49,9 @@ class Preprocessing:
     stretch : bool
         Resize to the crop whatever the aspect, as SfMLearner does (sfmlearner.md section 5);
         ``short_side`` means nothing then.
+    offset : tuple of int, optional
+        (left, top) of the crop in the resized image, as far as that reaches, instead of the
+        centre: what a published network was trained with (posenet.md section 7).
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Preprocessing:
     std: Tuple[float, float, float] = (1.0, 1.0, 1.0)
     mean_image: Optional[np.ndarray] = None
     stretch: bool = False
+    offset: Optional[Tuple[int, int]] = None
 
     def __post_init__(self):
         """Refuse what would fail later, on an image."""
@@ -78,6 +82,9 @@ class Preprocessing:
         if self.short_side < 1 or len(self.crop) != 2 or min(self.crop) < 1:
             raise ConfigurationError(f'preprocessing.short_side {self.short_side} and crop '
                                      f'{tuple(self.crop)} must be positive numbers of pixels')
+        if self.offset is not None and (len(self.offset) != 2 or min(self.offset) < 0):
+            raise ConfigurationError(f'preprocessing.offset {tuple(self.offset)} must be the left '
+                                     'and the top of the crop, pixels, not below 0')
         if (len(self.mean) != 3 or len(self.std) != 3 or not np.isfinite(self.mean).all()
                 or not all(value > 0 for value in self.std)):
             raise ConfigurationError(f'preprocessing.mean {tuple(self.mean)} and std '
@@ -141,7 +148,7 @@ class Preprocessing:
 
     def centre(self, width, height):
         """
-        Return the offset of the centre crop, integer halves.
+        Return the offset of the crop: the centre, integer halves, or ``offset``.
 
         Parameters
         ----------
@@ -154,7 +161,10 @@ class Preprocessing:
             (left, top), pixels.
 
         """
-        return (width - self.crop[1]) // 2, (height - self.crop[0]) // 2
+        left, top = width - self.crop[1], height - self.crop[0]
+        if self.offset is not None:
+            return min(self.offset[0], left), min(self.offset[1], top)
+        return left // 2, top // 2
 
     def centre_crop(self, resized):
         """

@@ -22,6 +22,8 @@ _OVERRIDES = {
     'camera_height': ('Metres from the ground to the lens, for scale_source camera_height; with '
                       'a decimal point.', None),
     'base_frame': ('Robot frame whose odometry is published, through TF.', None),
+    'odometry': ('How motion is found; network leaves corners alone.',
+                 ['', 'hybrid', 'network']),
     'motion_smoothing': ('How much of the motion score of the frame before is carried along, 0 to '
                          '0.99; with a decimal point.', None),
     'publish_tf': ('Broadcast odom -> base_frame, where nobody else does.', BOOLEAN),

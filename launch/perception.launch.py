@@ -51,6 +51,8 @@ _ARGUMENTS = {
                         f"{OVERRIDES['image_transport'][0]} {_FILES}"),
     'image_reliability': ('', OVERRIDES['image_reliability'][1],
                           f"{OVERRIDES['image_reliability'][0]} {_FILES}"),
+    'rectified': ('', BOOLEAN,
+                  f'The images are rectified, so P of camera_info is theirs. {_FILES}'),
     'autostart': ('', BOOLEAN, f"{OVERRIDES['autostart'][0]} {_FILES}"),
     'namespace': ('', None, 'Namespace of the nodes and of their /tf, /tf_static; one a robot.'),
     'use_sim_time': ('false', _SWITCH, 'Take the time from /clock, as in simulation and replay.'),
@@ -62,7 +64,7 @@ _ARGUMENTS = {
 }
 # What both nodes are told alike.
 _SHARED = ('image', 'camera_info', 'base_frame', 'device', 'image_transport', 'image_reliability',
-           'autostart', 'namespace', 'use_sim_time', 'log_level', 'large_images')
+           'rectified', 'autostart', 'namespace', 'use_sim_time', 'log_level', 'large_images')
 
 
 def generate_launch_description():

@@ -12,6 +12,7 @@ from geo_perception.ros.launching import BOOLEAN, node_description, OVERRIDES
 
 _OVERRIDES = {
     **OVERRIDES,
+    'rectified': ('The images are rectified, so P of camera_info is theirs.', BOOLEAN),
     'map_frame': ("Frame of the poses; the node's default is the world frame of the model.", None),
     'base_frame': ('Robot frame whose pose is published, through TF.', None),
     'publish_tf': ('Broadcast map -> odom, where neither AMCL nor SLAM nor a filter does.',

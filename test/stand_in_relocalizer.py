@@ -43,7 +43,7 @@ class StandInRelocalizer:
         """Return what the real one says about its engine."""
         return 'stand-in'
 
-    def __call__(self, image):
+    def __call__(self, image, camera=None):
         """Return the pose it was given, whatever the image."""
         self.threads.add(threading.get_ident())
         self.images.append(image)

@@ -42,7 +42,7 @@ class StandIn:
         """Return what the real one says about its engine."""
         return 'stand-in'
 
-    def __call__(self, image):
+    def __call__(self, image, camera=None):
         """Return a pose that tells the brightness."""
         if self._behaviour == 'die':
             print('[FATAL] [1.0] [relocalize]: out of memory', file=sys.stderr, flush=True)

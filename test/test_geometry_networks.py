@@ -45,7 +45,7 @@ def way():
 
 def test_what_the_network_is_shown(tiny, way):
     """Three frames in order of time, each as the pipeline got it; at the start the first twice."""
-    pipeline = GeometryPipeline.load(tiny, device='cpu')
+    pipeline = GeometryPipeline.load(tiny, device='cpu', odometry='network')
     network, shown = pipeline._odometry._network, []
     engine = network._engine
     network._engine = lambda crops: shown.append(crops.copy()) or engine(crops)
@@ -100,7 +100,7 @@ def test_other_focal_length_is_a_stretched_world():
 
 def test_real_networks_and_their_scale(tiny, way):
     """Depth is the inverse of the network's disparity, motion is what the network says."""
-    pipeline = GeometryPipeline.load(tiny, device='cpu', precision='fp32')
+    pipeline = GeometryPipeline.load(tiny, device='cpu', precision='fp32', odometry='network')
     results = run(pipeline, way[:4])
     network = pipeline._depth_network._engine
     disparity = network(np.array(way[3].image)[None])[0, 0].numpy()
@@ -121,7 +121,7 @@ def test_snippet_agrees_with_odometry_for_any_focal_length(tiny, way):
     longer = replace(CAMERA, K=CAMERA.K * [[1.5], [1.5], [1]])
     for camera in (CAMERA, longer):
         pipeline = GeometryPipeline.load(tiny, device='cpu', precision='fp32',
-                                         scale=ScaleOptions('none'))
+                                         scale=ScaleOptions('none'), odometry='network')
         results = [pipeline(frame.image, camera, frame.stamp) for frame in way[:3]]
         snippet = pipeline.snippet([frame.image for frame in way[:3]], camera)
         assert pipeline.snippet_length == len(snippet) == 3
@@ -200,7 +200,7 @@ def test_model_whose_motion_is_by_alignment(tmp_path, way):
     """It needs no weights for motion; with true depth the motion of smooth images is right."""
     no_weights = {name: None for name in tensors() if name.startswith('network.egomotion.')}
     path = write_geometry_model(tmp_path / 'm.safetensors', no_weights, arguments=DIRECT)
-    pipeline = GeometryPipeline.load(path, device='cpu')
+    pipeline = GeometryPipeline.load(path, device='cpu', odometry='network')
     align = pipeline._odometry._network
     assert isinstance(align, DirectMotion)
     result = run(pipeline, way[:3])[-1]

@@ -271,7 +271,7 @@ def test_trainings_begin_with_it(tmp_path, places, caplog):
              if not name.startswith('cls1')}
     save_model_file(path, imported.metadata, whole)
     assert RelocalizationModule('posenet', start_from=path, **options)._trained
-    with pytest.raises(ConfigurationError, match='cls3.fc_pose_wpqr.bias has the shape'):
+    with pytest.raises(ConfigurationError, match='cls2.fc_pose_wpqr.bias has the shape'):
         RelocalizationModule('posenet', start_from=path, rotation='matrix',
                              preprocessing=imported.metadata.preprocessing)
     assert Path(path).exists()

@@ -106,6 +106,11 @@ def test_padding_follows_the_file(layers):
         imported = import_posenet([source(layers, kind)], padding=padding)
         assert imported.metadata.arguments == {'conv1_padding': expected}
         assert any('ImageNet' in sentence for sentence in imported.account)
+        assert imported.metadata.preprocessing.offset == ((87, 0) if expected == 'tf' else None)
+        corrected = import_posenet([source(layers, kind)], padding=padding, corrected=True)
+        assert corrected.metadata.preprocessing.offset is None
+        assert any(sentence.startswith('corrected: ' + (
+            'images' if expected == 'tf' else 'nothing')) for sentence in corrected.account)
 
 
 def test_partial_files(layers):

@@ -25,7 +25,7 @@ COMMON = ['model', 'image', 'camera_info', 'namespace', 'params_file', 'use_sim_
           'autostart', 'device', 'image_transport', 'image_reliability', 'large_images']
 NODES = {
     'relocalize': (RelocalizeParameters, COMMON + [
-        'map_frame', 'base_frame', 'publish_tf', 'two_d', 'seed']),
+        'rectified', 'map_frame', 'base_frame', 'publish_tf', 'two_d', 'seed']),
     'geometry': (GeometryParameters, COMMON + [
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
         'motion_smoothing', 'publish_tf', 'wheel_odometry']),
@@ -215,12 +215,12 @@ def test_nothing_to_start_is_an_error(installed):
 def test_the_joint_parameters_are_known_to_the_nodes(installed):
     """Whatever perception.launch.py passes on is an argument of the file it includes."""
     nodes = started('perception', relocalizer='r', geometry='g', seed='first_fix',
-                    image_transport='compressed', image_reliability='reliable', autostart='false')
+                    image_transport='compressed', image_reliability='reliable', autostart='false', rectified='true')
     for node, (_, parameters, _) in nodes.items():
         known = {field.name for field in fields(NODES[node][0])} | {'use_sim_time'}
         assert {name for name, _ in parameters} <= known
         assert ('image_transport', 'compressed') in parameters
-        assert ('autostart', False) in parameters
+        assert ('autostart', False) in parameters and ('rectified', True) in parameters
     assert ('seed', 'first_fix') in nodes['relocalize'][1]
 
 

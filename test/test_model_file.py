@@ -74,11 +74,12 @@ def test_everything_comes_back(written):
 def test_mean_image_and_unknown_camera_come_back(tmp_path):
     """The mean image is a tensor in the file and part of the preprocessing outside."""
     mean = np.random.default_rng(0).uniform(0, 255, (70, 100, 3)).astype(np.float32)
-    preprocessing = Preprocessing(short_side=70, crop=(64, 96), mean_image=mean)
+    preprocessing = Preprocessing(short_side=70, crop=(64, 96), mean_image=mean, offset=(3, 1))
     path = tmp_path / 'model'
     save_model_file(path, metadata(preprocessing=preprocessing, training_camera=None), TENSORS)
     loaded = load_model_file(path)
     assert np.array_equal(loaded.metadata.preprocessing.mean_image, mean)
+    assert loaded.metadata.preprocessing.offset == (3, 1)
     assert loaded.metadata.training_camera is None and set(loaded.tensors) == set(TENSORS)
 
 

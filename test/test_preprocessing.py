@@ -38,6 +38,15 @@ def test_sizes_and_centre_of_the_published_crop(size, resized, offset):
     assert crop.shape == (224, 224, 3) and crop[0, 0].all() and crop.sum() == 3 * 255
 
 
+def test_a_crop_that_is_not_the_centre():
+    """As far as the image reaches: what TensorFlow's port of PoseNet sees (section 7)."""
+    preprocessing = Preprocessing(offset=(87, 0))
+    assert preprocessing.centre(455, 256) == (87, 0)
+    assert preprocessing.centre(256, 256) == (32, 0)
+    image = np.arange(256 * 455 * 3, dtype=np.int64).reshape(256, 455, 3)
+    assert np.array_equal(preprocessing.centre_crop(image), image[:224, 87:311])
+
+
 @pytest.mark.parametrize('size', [(640, 480), (640, 360), (320, 320), (300, 400), (1, 1),
                                   (1000, 70)])
 def test_wide_crop_is_never_larger_than_the_image(size):
@@ -171,6 +180,7 @@ def test_constants_are_uploaded_once(monkeypatch, mean_image):
     ({'interpolation': 'cubic'}, 'choose area, linear, bilinear or lanczos'),
     ({'channel_order': 'grb'}, 'choose rgb or bgr'), ({'short_side': 0}, 'positive'),
     ({'crop': (0, 5)}, 'positive'), ({'std': (1.0, 0.0, 1.0)}, 'std above zero'),
+    ({'offset': (-1, 0)}, 'left and the top'),
     ({'std': (1.0, float('nan'), 1.0)}, 'std above zero'), ({'mean': (1.0,)}, 'three numbers'),
     ({'mean_image': np.zeros((10, 10, 3), np.float32)}, 'smaller than the crop')])
 def test_impossible_values_are_refused(options, words):

@@ -244,7 +244,7 @@ def test_fine_tuning_starts_from_the_weights_of_another_run(world, place, monkey
     during_training(monkeypatch, lambda module: seen.append(
         {name: value.clone() for name, value in module.network.state_dict().items()}))
     assert train(world, '--trainer.max_epochs', '1', '--model.loss', 'reprojection',
-                 '--model.start_from', start) == 0
+                 '--init', start) == 0
     for name, value in weights(start).items():
         if name.startswith('network.'):
             assert torch.equal(seen[0][name.removeprefix('network.')], value)

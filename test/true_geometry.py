@@ -66,17 +66,19 @@ class _TrueNetworks:
 
 
 def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('constant', 2.0),
-                  calibration=MotionCalibration()):
+                  calibration=MotionCalibration(), odometry='network', others=()):
     """
     Return a pipeline for the given frames, each with image, camera, pose and depth.
 
     Its networks say the truth in units of 2 m; with the default scale depth and odometry are
-    exact, with ``ScaleOptions('none')`` they are half as large.
+    exact, with ``ScaleOptions('none')`` they are half as large. With ``odometry='hybrid'`` corners
+    are followed, at the scale of the true depth.
     """
     changes = {} if preprocessing is None else {'preprocessing': preprocessing}
     path = write_geometry_model(
         folder / 'true.safetensors',
-        calibration={'metres_per_unit': METRES_PER_UNIT, **calibration.entries()}, **changes)
+        calibration={'metres_per_unit': METRES_PER_UNIT, **calibration.entries(), **dict(others)},
+        **changes)
     model = load_model_file(path)
     networks = _TrueNetworks(frames, model.metadata.preprocessing)
 
@@ -85,7 +87,7 @@ def true_pipeline(folder, frames, preprocessing=None, scale=ScaleOptions('consta
 
     with mock.patch.multiple('geo_perception.inference.geometry', DepthNetwork=truth,
                              build_motion=truth):
-        return GeometryPipeline(model, scale=scale)
+        return GeometryPipeline(model, scale=scale, odometry=odometry)
 
 
 def pose(x=0.0, y=0.0, z=1.0, yaw=0.0):

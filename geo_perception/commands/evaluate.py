@@ -11,16 +11,17 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
                    image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
                    pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
                    device: str = 'auto', precision: str = 'auto', samples: int = 40,
-                   threads: int = 0):
+                   threads: int = 0, verify: bool = True):
     """
     Relocalize every image of a recording offline and compare with its poses.
 
-    The pipeline is the one that the node runs; image retrieval is measured beside it.
+    The pipeline is the one that the node runs; image retrieval is measured beside it. Of a place
+    file poses are verified: coarse, verified and refused stand side by side.
 
     Parameters
     ----------
     model : str
-        Model file (.safetensors).
+        Model file (.safetensors) or place file (.place).
     recording : str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
     json : str, optional
@@ -45,20 +46,23 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
         Monte-Carlo samples for the covariance.
     threads : int
         CPU threads of the network; 0 leaves it to the engine.
+    verify : bool
+        Whether to use the place memory of a place file.
 
     Returns
     -------
     dict
-        The metrics: metres, degrees, milliseconds, shares 0..1.
+        Job (``relocalization``, with a place memory ``verified``) to metrics: metres, degrees,
+        milliseconds, shares 0..1.
 
     """
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
-    from geo_perception.inference.relocalizer import Relocalizer
+    from geo_perception.inference.verified import load_relocalizer
 
-    relocalizer = Relocalizer.load(model, device=device, precision=precision, samples=samples,
-                                   threads=threads)
+    relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
+                                   samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
                               pose_frame=pose_frame, quaternion=quaternion)
     result = evaluate_relocalizer(relocalizer, sequence)
@@ -164,7 +168,7 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
     """
     Compare the visual odometry of a recording with its true poses.
 
-    Two plain methods are measured beside it: OpenCV's five-point essential matrix, with steps as
+    The model's own way to find motions, alone, is measured beside it, and two plain methods: OpenCV's five-point essential matrix, with steps as
     long as ours, and the constant motion that is the mean of the true one. Of a model with an
     ego-motion network the snippets that it predicts at once are measured too, as published. With
     a model trained on stereo pairs motion is found by alignment, in metres.
@@ -201,7 +205,7 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
             raise RecordingError(f'there is no motion to compare: of the {len(result)} images of '
                                  f'{recording} fewer than two have odometry and a true pose')
         result = with_snippets(result, pipeline, sequence)
-        return with_baselines(result, sequence) if baselines else result
+        return with_baselines(result, sequence, pipeline) if baselines else result
 
     return _present('odometry', measure, model, recording, False, **options)
 
@@ -225,7 +229,7 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
              camera_roll: float = 0.0, image_topic: Optional[str] = None,
              camera_info_topic: Optional[str] = None, pose_topic: Optional[str] = None,
              pose_frame: Optional[str] = None, device: str = 'auto', precision: str = 'auto',
-             threads: int = 0):
+             threads: int = 0, odometry: str = 'hybrid'):
     """
     Measure a geometry model and present the result; its options are those of both verbs.
 
@@ -271,6 +275,9 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
         ``auto``, ``fp32``, ``bf16`` or ``fp16``.
     threads : int
         CPU threads of the networks; 0 leaves it to the engine.
+    odometry : str
+        How motion is found: ``hybrid``, by corners at the scale of the depth network; ``network``,
+        by what the model was trained with, alone.
 
     Returns
     -------
@@ -285,7 +292,7 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
     loaded = load_geometry_model(model)
     pipeline = GeometryPipeline(
         resized_as_published(loaded) if published else loaded, device, precision, threads,
-        ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll))
+        ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll), odometry)
     result = measure(pipeline, {
         'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
         'pose_topic': pose_topic, 'pose_frame': pose_frame})

@@ -21,7 +21,7 @@ from geo_perception.progress import track
 
 # 65.535 m is the farthest that 16 bits hold in millimetres.
 MILLIMETRES, FARTHEST = 1000.0, 65535
-COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'piece', 'reset',
+COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'tracking', 'piece', 'reset',
            'reason', 'warning')
 
 
@@ -145,7 +145,8 @@ def _process(pipeline, frame, flow):
     row = {'reset': result.reset, 'reason': result.reason, 'warning': result.warning}
     if result.odometry is not None:
         row.update(residual=f'{result.odometry.residual:.4f}',
-                   standing=int(result.odometry.standing))
+                   standing=int(result.odometry.standing),
+                   tracking=result.odometry.state)
     if result.flow is not None and result.flow.reason:
         row['warning'] = ' '.join(filter(None, [row['warning'], result.flow.reason]))
     return result.depth, result.odometry, row, result.flow

@@ -12,7 +12,7 @@ MOST_NAMES = 8
 def posenet(source: str, *, output: str,
             mean: Optional[Tuple[float, float, float]] = None, mean_image: Optional[str] = None,
             padding: Literal['auto', 'caffe', 'tf'] = 'auto', world_frame: str = 'map',
-            json: Optional[str] = None):
+            corrected: bool = False, json: Optional[str] = None):
     """
     Make a model file of Kendall's PoseNet.
 
@@ -36,6 +36,8 @@ def posenet(source: str, *, output: str,
         trained further in TensorFlow; ``auto``: ``tf`` for a TensorFlow checkpoint.
     world_frame : str
         Name of the frame that poses are in.
+    corrected : bool
+        Leave known bugs of the published behaviour out, and say which.
     json : str, optional
         Write a summary to this file, with the names of all variables.
 
@@ -50,7 +52,7 @@ def posenet(source: str, *, output: str,
 
     image = None if mean_image is None else read_mean_image(mean_image)
     return _import(import_posenet, [source], output, json, mean=mean, mean_image=image,
-                   padding=padding, world_frame=world_frame)
+                   padding=padding, world_frame=world_frame, corrected=corrected)
 
 
 def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,

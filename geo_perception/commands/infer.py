@@ -11,7 +11,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
           dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
           camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
-          motion: bool = False, post_process: bool = False, depth_scale: float = 1.0):
+          motion: bool = False, post_process: bool = False, depth_scale: float = 1.0,
+          odometry: str = 'hybrid', verify: bool = True):
     """
     Run a model over images and keep its answers.
 
@@ -64,6 +65,11 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Trained on stereo pairs: look at the mirror image as well, which mends the left border.
     depth_scale : float
         Trained on stereo pairs: factor on depth, measured for this camera.
+    odometry : str
+        Geometry: ``hybrid`` follows corners, at the scale of the depth network; ``network`` finds
+        motions by what the model was trained with, alone.
+    verify : bool
+        Relocalization: whether to use the place memory of a place file.
 
     Returns
     -------
@@ -88,13 +94,14 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         raise ConfigurationError(f'--flow and --motion are for models of geometry, and {model} is '
                                  f'for {job}')
     if job == 'relocalization':
-        summary = _relocalize(loaded, sequence, output, dense, samples=samples, **options)
+        summary = _relocalize(loaded, sequence, output, dense, verify=verify, samples=samples,
+                              **options)
     elif job == 'geometry':
         if scale == 'odometry':
             raise ConfigurationError('scale "odometry" needs true distances, which only the node '
                                      'gets; choose model, camera_height, constant or none')
         summary = _see(loaded, sequence, output, flow, motion, scale=ScaleOptions(
-            scale, metres_per_unit, camera_height, camera_pitch), **options)
+            scale, metres_per_unit, camera_height, camera_pitch), odometry=odometry, **options)
     elif job == 'stereo_depth':
         summary = _see_stereo(loaded, sequence, output, post_process=post_process,
                               scale=depth_scale, **options)
@@ -134,12 +141,12 @@ def _relocalize(model, sequence, output, dense, **options):
     import csv
     import io
 
-    from geo_perception.errors import ImageError, RecordingError
-    from geo_perception.inference.relocalizer import Relocalizer
+    from geo_perception.errors import CalibrationError, ImageError, RecordingError
+    from geo_perception.inference.verified import make_relocalizer
     from geo_perception.model_file import write_atomically
     from geo_perception.progress import track
 
-    relocalizer = Relocalizer(model, **options)
+    relocalizer = make_relocalizer(model, **options)
     counts = {'images': len(sequence), 'accepted': 0, 'refused': 0, 'failed': 0}
     table = io.StringIO()
     writer = csv.writer(table)
@@ -150,8 +157,9 @@ def _relocalize(model, sequence, output, dense, **options):
     for i in track(range(len(sequence)), 'Relocalizing'):
         try:
             frame = sequence[i]
-            fix = relocalizer.dense(frame.image) if dense else relocalizer(frame.image)
-        except (ImageError, RecordingError) as error:
+            fix = (relocalizer.dense(frame.image) if dense
+                   else relocalizer(frame.image, frame.camera))
+        except (CalibrationError, ImageError, RecordingError) as error:
             counts['failed'] += 1
             writer.writerow([f'frame {i}', stamps[i]] + [''] * 14 + [0, str(error)])
             continue

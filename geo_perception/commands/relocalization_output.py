@@ -10,9 +10,10 @@ from rich.console import Console
 from geo_perception.commands.tables import print_table
 from geo_perception.environment import command_line, describe_machine
 from geo_perception.evaluation.metrics_file import write_metrics
-from geo_perception.evaluation.relocalization import score
+from geo_perception.evaluation.relocalization import jobs_of, score
 from geo_perception.evaluation.relocalization_report import write_relocalization_report
-from geo_perception.evaluation.relocalization_summary import summary_table, verdict
+from geo_perception.evaluation.relocalization_summary import (
+    summary_table, verdict, verified_sentence)
 
 
 def present(result, sequence, retrieval, model, recording, json=None, report=None, output=None):
@@ -41,14 +42,15 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     Returns
     -------
     dict
-        The metrics, see :func:`geo_perception.evaluation.relocalization.score`.
+        Job (``relocalization``, with a place memory ``verified``) to metrics, see
+        :func:`geo_perception.evaluation.relocalization.jobs_of`.
 
     """
     console = Console()
     metrics = print_relocalization(console, result)
     written = []
     if json:
-        write_metrics(json, {'relocalization': metrics}, recording=str(recording),
+        write_metrics(json, metrics, recording=str(recording),
                       model=model.path, model_sha256=model.sha256, run=result.mode,
                       command=command_line(), machine=describe_machine())
         written.append(json)
@@ -78,7 +80,7 @@ def print_relocalization(console, result):
     Returns
     -------
     dict
-        The metrics.
+        Job to metrics.
 
     """
     metrics = score(result)
@@ -86,7 +88,10 @@ def print_relocalization(console, result):
     if metrics['position_median_m'] is not None:
         print_table(console, *summary_table(result, metrics))
     console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
-    return metrics
+    jobs = jobs_of(result)
+    if 'verified' in jobs:
+        console.print(verified_sentence(jobs['verified']), highlight=False, soft_wrap=True)
+    return jobs
 
 
 def _frames_sentence(metrics, mode):

@@ -23,7 +23,7 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     bag : str
         ROS 2 bag with images and poses, with an optional slice: ``drive[0:500]``.
     relocalizer : str, optional
-        Model file (.safetensors) for the node ``relocalize``.
+        Model file (.safetensors) or place file (.place) for the node ``relocalize``.
     geometry : str, optional
         Model file for the node ``geometry``; the bag needs camera_info, and what it has of depth,
         poses, flow and masks of what moves is compared.

@@ -50,9 +50,8 @@ def present_replay(sequence, name, relocalization=None, geometry=None, json=None
     """
     if geometry is None:
         model, result = relocalization
-        return {'relocalization': present(
-            result, sequence, Retrieval.from_model(model), model, name, json=json, report=report,
-            output=output)}
+        return present(result, sequence, Retrieval.from_model(model), model, name, json=json,
+                       report=report, output=output)
     geometry_model, recording = geometry
     jobs = scored_jobs(recording)
     if relocalization is None:
@@ -60,7 +59,7 @@ def present_replay(sequence, name, relocalization=None, geometry=None, json=None
                                 output=output)
     model, result = relocalization
     console = Console()
-    metrics = {'relocalization': print_relocalization(console, result)}
+    metrics = print_relocalization(console, result)
     console.print()
     metrics.update(print_geometry(console, recording, jobs))
     written = []

@@ -18,7 +18,8 @@ _DEPTH_COLOURS, _ERROR_COLOURS = 'turbo_r', 'YlOrRd'
 _UNKNOWN = (225, 229, 233)
 # Relative errors from here on have one colour.
 LARGEST_ERROR = 0.3
-SYSTEMS = {'ours': ('odometry', OURS, '-'), 'five_point': ('five-point', BASELINE, '-'),
+SYSTEMS = {'ours': ('odometry', OURS, '-'), 'network': ('network alone', OURS, ':'),
+           'five_point': ('five-point', BASELINE, '-'),
            'constant_motion': ('constant motion', BOUND, '--')}
 
 

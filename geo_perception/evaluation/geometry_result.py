@@ -139,6 +139,9 @@ class GeometryRecording:
         Scale in use, shape (N,), NaN where unknown.
     resets : list of str
         Why the pipeline started anew at a frame, empty where it did not.
+    states : list of str
+        What the motion at each frame is of, see `OdometryEstimate.state`; empty where there is
+        none, or it was not heard.
     delay_ms : np.ndarray
         Milliseconds from handing over the image to having the answer, shape (N,), NaN likewise.
     depth : DepthScores
@@ -174,6 +177,7 @@ class GeometryRecording:
     resets: List[str]
     delay_ms: np.ndarray
     depth: DepthScores
+    states: List[str] = field(default_factory=list)
     scale: str = ''
     mode: str = ''
     samples: List[DepthSample] = field(default_factory=list)
@@ -211,7 +215,7 @@ class GeometryRecording:
             T_odom_camera=unknown.copy(), motion_covariance=np.full((n, 6, 6), np.nan),
             processed=np.zeros(n, bool), metric=np.zeros(n, bool),
             metres_per_unit=np.full(n, np.nan), resets=[''] * n, delay_ms=np.full(n, np.nan),
-            depth=DepthScores.unscored(n, rules), **others)
+            depth=DepthScores.unscored(n, rules), states=[''] * n, **others)
 
     def __len__(self):
         """Return the number of frames."""
@@ -230,6 +234,7 @@ class GeometryRecording:
         columns = {'stamp_ns': self.stamps, 'name': self.names,
                    'processed': self.processed.astype(int), 'metric': self.metric.astype(int),
                    'metres_per_unit': self.metres_per_unit, 'reset': self.resets,
+                   'tracking': self.states,
                    'delay_ms': self.delay_ms}
         for suffix, errors in (('', self.depth.errors), ('_median_scaled',
                                                          self.depth.errors_scaled)):

@@ -74,12 +74,13 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         if odometry is not None:
             recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
             recording.motion_covariance[i] = odometry.motion_covariance
+            recording.states[i] = odometry.state
             _tell_distance(pipeline, recording, i, odometry)
         score_depth(recording, i, frame, result.depth)
     return replace(recording, scale='' if scale is None else scale.sentence)
 
 
-def with_baselines(recording, sequence):
+def with_baselines(recording, sequence, pipeline=None):
     """
     Return the recording together with what other systems answer.
 
@@ -92,19 +93,24 @@ def with_baselines(recording, sequence):
         Of this sequence.
     sequence : Sequence
         Its frames.
+    pipeline : GeometryPipeline or None
+        Whose network alone is measured, too, where it is not what was run.
 
     Returns
     -------
     GeometryRecording
 
     """
+    baselines = {}
+    if pipeline is not None and pipeline.tracking:
+        baselines['network'] = run_geometry(pipeline.network_alone(), sequence).T_odom_camera
     five_point = FivePointOdometry()
     references, motions = zip(*(
         five_point(frame.image, frame.camera) for frame in
         (sequence[i] for i in track(range(len(sequence)), 'Following corners',
                                     total=len(sequence)))))
     return replace(recording, baselines={
-        'five_point': chain(references, motions, recording.T_odom_camera),
+        **baselines, 'five_point': chain(references, motions, recording.T_odom_camera),
         'constant_motion': constant_motion(recording.stamps, recording.T_truth)})
 
 

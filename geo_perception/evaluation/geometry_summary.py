@@ -10,7 +10,7 @@ from geo_perception.evaluation.report import Figure
 
 # Below it the verdict says how much was not compared.
 _SMALLEST_COVERAGE = 0.9
-SYSTEMS = {'five_point': 'Five-point', 'constant_motion': 'Constant motion'}
+SYSTEMS = {'network': 'Network alone', 'five_point': 'Five-point', 'constant_motion': 'Constant motion'}
 
 
 def depth_verdict(metrics):
@@ -88,6 +88,10 @@ def odometry_verdict(metrics):
         sentence += (f' {SYSTEMS[name]} at the same scale drifts {percent_text(others[name])}.'
                      if name == 'five_point' else
                      f' {SYSTEMS[name]} drifts {percent_text(others[name])}.')
+    alone, answered = metrics['frames_network_alone'], metrics['frames_answered']
+    if 'network' in metrics['baselines'] and alone:
+        sentence += (f' Corners failed in {alone} of {answered} images, whose motion is of the '
+                     'network alone.')
     if metrics['resets']:
         sentence += (f" It started anew {metrics['resets']} "
                      f"time{'s' if metrics['resets'] > 1 else ''} on the way.")

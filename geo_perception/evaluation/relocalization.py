@@ -12,8 +12,11 @@ from geo_perception.geometry import se3
 RECALL_BOUNDS = ((0.1, 5.0), (0.25, 10.0))
 # One degree weighs as much as 25 mm when "the nearest pose" has to be one pose.
 _NEAREST_METRES_PER_DEGREE = 0.025
-# Quantiles of the chi-squared distribution with three degrees of freedom.
+# Quantiles of the chi-squared distribution with three and six degrees of freedom.
 _CHI2_3 = {68: 3.5059, 95: 7.8147}
+_CHI2_6 = {68: 7.0062, 95: 12.5916}
+# A fix that is farther off than this is worse than none (metres, degrees).
+GROSS_ERROR = (0.5, 15.0)
 
 
 def nearest_poses(poses, T_truth):
@@ -123,6 +126,63 @@ def score(result):
     return metrics
 
 
+def jobs_of(result):
+    """
+    Return the metrics of a result as JSON files have them, pose regression always apart.
+
+    Parameters
+    ----------
+    result : RelocalizationResult
+        What happened.
+
+    Returns
+    -------
+    dict
+        ``relocalization``: the `score` of the network alone; with a place memory ``verified``,
+        see `score_verified`, beside it.
+
+    """
+    if result.coarse is None:
+        return {'relocalization': score(result)}
+    return {'relocalization': score(result.coarse), 'verified': score_verified(result)}
+
+
+def score_verified(result):
+    """
+    Return the metrics of verified poses.
+
+    Parameters
+    ----------
+    result : RelocalizationResult
+        What happened; ``delay_ms`` is that of the coarse pose and its verification together.
+
+    Returns
+    -------
+    dict
+        Errors of the answered frames; ``answered`` and ``gross_errors``: share of the processed
+        frames that were answered, and number of answers farther off than 0.5 m or 15 degrees;
+        ``coverage_68`` and ``coverage_95``: share of true poses inside these ellipsoids, position
+        and orientation together, and ``normalised_error``, which is 1 when calibrated.
+
+    """
+    metrics = score(result)
+    position, orientation = result.errors()
+    answered = result.accepted & np.isfinite(position)
+    gross = answered & ((position > GROSS_ERROR[0]) | (orientation > GROSS_ERROR[1]))
+    squared = _mahalanobis_squared(
+        np.concatenate(list(_differences(result.T_estimate[answered],
+                                         result.T_truth[answered]).values()), axis=1),
+        result.covariance[answered])
+    kept = [name for name in metrics if name.startswith((
+        'position_', 'orientation_', 'within_', 'frames_')) and '_all_' not in name]
+    return {'answered': _mean(result.accepted[result.processed]),
+            'gross_errors': int(gross.sum()), **{name: metrics[name] for name in kept},
+            **{f'coverage_{percent}': _mean(squared <= quantile)
+               for percent, quantile in _CHI2_6.items()},
+            'normalised_error': _mean(squared / 6.0),
+            'query_p50_ms': metrics['delay_p50_ms'], 'query_p95_ms': metrics['delay_p95_ms']}
+
+
 def calibration(T_estimate, T_truth, covariance):
     """
     Return how well covariances predict errors, position and orientation apart.
@@ -143,10 +203,7 @@ def calibration(T_estimate, T_truth, covariance):
         when overconfident). None without a usable row.
 
     """
-    difference = {
-        'position': T_estimate[:, :3, 3] - T_truth[:, :3, 3],
-        'orientation': se3.rotation_vector_from_matrix(
-            T_estimate[:, :3, :3] @ np.swapaxes(T_truth[:, :3, :3], 1, 2))}
+    difference = _differences(T_estimate, T_truth)
     metrics = {}
     for name, block in (('position', slice(0, 3)), ('orientation', slice(3, 6))):
         squared = _mahalanobis_squared(difference[name], covariance[:, block, block])
@@ -154,6 +211,14 @@ def calibration(T_estimate, T_truth, covariance):
             metrics[f'{name}_in_{percent}_percent_ellipsoid'] = _mean(squared <= quantile)
         metrics[f'{name}_normalised_error'] = _mean(squared / 3.0)
     return metrics
+
+
+def _differences(T_estimate, T_truth):
+    """Return how far poses are off, metres and radians about the axes of the world."""
+    return {
+        'position': T_estimate[:, :3, 3] - T_truth[:, :3, 3],
+        'orientation': se3.rotation_vector_from_matrix(
+            T_estimate[:, :3, :3] @ np.swapaxes(T_truth[:, :3, :3], 1, 2))}
 
 
 def _baseline(name, T_baseline, T_truth, counted):

@@ -20,9 +20,10 @@ from geo_perception.evaluation.report import (
 _WORST = 6
 _SUMMARY_NOTE = (
     'Errors are over the answered images, the same ones in every column; “within” counts a '
-    'refused image as a miss. Retrieval answers with the pose of the training image that looks '
-    'most alike; the nearest pose, of all training images, is what perfect retrieval would '
-    'answer.')
+    'refused image as a miss. With a place memory, coarse is what the network alone says, and '
+    'verified what the points of the map make of it. Retrieval answers with the pose of the '
+    'training image that looks most alike; the nearest pose, of all training images, is what '
+    'perfect retrieval would answer.')
 _PICTURE_WIDTH = 400
 
 

@@ -69,6 +69,8 @@ class RelocalizationResult:
         What the retrieval baseline answered, shape (N, 4, 4).
     T_nearest : np.ndarray, optional
         Nearest training pose to the truth, shape (N, 4, 4).
+    coarse : RelocalizationResult, optional
+        What the network alone answered, where a place memory was asked as well.
     world_frame : str
         Name of the frame of all poses.
     mode : str
@@ -88,6 +90,7 @@ class RelocalizationResult:
     delay_ms: np.ndarray
     T_retrieval: Optional[np.ndarray] = None
     T_nearest: Optional[np.ndarray] = None
+    coarse: Optional['RelocalizationResult'] = None
     world_frame: str = ''
     mode: str = ''
 
@@ -162,6 +165,12 @@ class RelocalizationResult:
             position, orientation = pose_errors(self.T_retrieval, self.T_truth)
             columns.update({'retrieval_position_error_m': position,
                             'retrieval_orientation_error_deg': orientation})
+        if self.coarse is not None:
+            position, orientation = self.coarse.errors()
+            columns.update({'coarse_accepted': self.coarse.accepted.astype(int),
+                            'coarse_position_error_m': position,
+                            'coarse_orientation_error_deg': orientation})
+            columns.update(pose_columns('coarse_', self.coarse.T_estimate))
         return columns
 
     def to_csv(self, path):

@@ -49,6 +49,29 @@ def verdict(metrics):
             'image retrieval.')
 
 
+def verified_sentence(metrics):
+    """
+    Return what a place memory made of the answers, in one sentence.
+
+    Parameters
+    ----------
+    metrics : dict
+        From :func:`geo_perception.evaluation.relocalization.score_verified`.
+
+    Returns
+    -------
+    str
+
+    """
+    sentence = f"Verified: {share_text(metrics['answered'])} answered"
+    if metrics['coverage_95'] is None:
+        return sentence + '.'
+    return (f"{sentence}, {metrics['gross_errors']} of them off by more than 0.5 m or 15°; the "
+            f"truth is in {share_text(metrics['coverage_68'])} and "
+            f"{share_text(metrics['coverage_95'])} of the 68 % and 95 % ellipsoids "
+            f"(normalised error {metrics['normalised_error']:.2f}).")
+
+
 def key_figures(metrics):
     """
     Return the numbers for the head of the report.
@@ -96,8 +119,10 @@ def summary_table(result, metrics):
         Name and one cell a system.
 
     """
-    systems = [('Relocalizer', np.where(result.accepted[:, None, None], result.T_estimate,
-                                        np.nan))]
+    ours = 'Relocalizer' if result.coarse is None else 'Verified'
+    systems = [(ours, np.where(result.accepted[:, None, None], result.T_estimate, np.nan))]
+    if result.coarse is not None:
+        systems.append(('Coarse', result.coarse.T_estimate))
     if result.T_retrieval is not None:
         systems.append(('Retrieval', result.T_retrieval))
     if result.T_nearest is not None:

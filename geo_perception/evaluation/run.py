@@ -27,7 +27,8 @@ def evaluate_relocalizer(relocalizer, sequence):
     Returns
     -------
     RelocalizationResult
-        Refused frames keep their estimate. ``delay_ms`` is the time of the pipeline alone.
+        Refused frames keep their estimate. ``delay_ms`` is the time of the pipeline alone. With a
+        place memory ``coarse`` is what the network said, whose delay is not known apart.
 
     """
     result = unanswered_result(sequence, relocalizer.T_map_world, relocalizer.world_frame,
@@ -35,13 +36,24 @@ def evaluate_relocalizer(relocalizer, sequence):
     for i in track(range(len(sequence)), 'Relocalizing', total=len(sequence)):
         frame = sequence[i]
         started = time.perf_counter()
-        fix = relocalizer(frame.image)
+        fix = relocalizer(frame.image, frame.camera)
         result.delay_ms[i] = 1e3 * (time.perf_counter() - started)
-        result.T_estimate[i], result.covariance[i] = fix.T_world_camera, fix.covariance
-        result.score[i], result.accepted[i] = fix.score, fix.accepted
-        result.reasons[i], result.names[i] = fix.reason, frame.name
-        result.processed[i] = True
+        result.names[i] = frame.name
+        _enter(result, i, fix)
+        if fix.coarse is not None:
+            if result.coarse is None:
+                result = replace(result, coarse=unanswered_result(
+                    sequence, relocalizer.T_map_world, relocalizer.world_frame, mode='offline'))
+            _enter(result.coarse, i, fix.coarse)
     return with_baselines(result, sequence, relocalizer.retrieval)
+
+
+def _enter(result, i, fix):
+    """Write down the answer for one frame."""
+    result.T_estimate[i], result.covariance[i] = fix.T_world_camera, fix.covariance
+    result.score[i], result.accepted[i] = fix.score, fix.accepted
+    result.reasons[i] = fix.reason
+    result.processed[i] = True
 
 
 def unanswered_result(sequence, T_map_world, world_frame, mode):
@@ -90,7 +102,9 @@ def with_baselines(result, sequence, retrieval):
     """
     if retrieval is None:
         return result
-    T_retrieval = np.stack([retrieval(sequence[i].image) for i in
-                            track(range(len(sequence)), 'Retrieving', total=len(sequence))])
-    return replace(result, T_retrieval=T_retrieval,
-                   T_nearest=nearest_poses(retrieval.poses, result.T_truth))
+    baselines = {
+        'T_retrieval': np.stack([retrieval(sequence[i].image) for i in track(
+            range(len(sequence)), 'Retrieving', total=len(sequence))]),
+        'T_nearest': nearest_poses(retrieval.poses, result.T_truth)}
+    coarse = None if result.coarse is None else replace(result.coarse, **baselines)
+    return replace(result, coarse=coarse, **baselines)

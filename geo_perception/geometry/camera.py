@@ -141,6 +141,27 @@ class Camera:
         image = image if maps is None else cv2.remap(image, *maps, cv2.INTER_LINEAR)
         return image, self.straight()
 
+    def undistort_pixels(self, pixels):
+        """
+        Return where pixels of the image as taken lie in the undistorted image.
+
+        Parameters
+        ----------
+        pixels : np.ndarray
+            (u, v), shape (N, 2).
+
+        Returns
+        -------
+        np.ndarray
+            (u, v) of the pinhole camera of the same intrinsics, float64, shape (N, 2).
+
+        """
+        pixels = np.asarray(pixels, dtype=np.float64)
+        if not self.distortion.any() or not len(pixels):
+            return pixels
+        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
+        return module.undistortPoints(pixels[:, None], self.K, self.distortion, P=self.K)[:, 0]
+
     def straight(self):
         """
         Return the pinhole camera of the same intrinsics.

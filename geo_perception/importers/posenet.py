@@ -14,6 +14,8 @@ from geo_perception.networks.posenet import PoseNet
 from geo_perception.preprocessing import Preprocessing
 
 SYSTEM = 'posenet'
+# Left and top of what its TensorFlow port calls the centre of 455x256 (posenet.md section 7).
+PORT_OFFSET = 87, 0
 # Height, width and channels of the map that the hidden layers of the auxiliary heads follow:
 # TensorFlow flattens it in this order, PyTorch channels first.
 AUXILIARY_MAP = (4, 4, 128)
@@ -25,7 +27,8 @@ IMAGENET_MEAN = (104.0, 117.0, 123.0)
 CALIBRATION = {'floor_position': 2.0, 'floor_rotation': 0.12}
 
 
-def import_posenet(sources, mean=None, mean_image=None, padding='auto', world_frame='map'):
+def import_posenet(sources, mean=None, mean_image=None, padding='auto', world_frame='map',
+                   corrected=False):
     """
     Return a model of PoseNet.
 
@@ -41,6 +44,8 @@ def import_posenet(sources, mean=None, mean_image=None, padding='auto', world_fr
         Of the first layer, ``caffe`` or ``tf``; ``auto``: ``tf`` for a TensorFlow checkpoint.
     world_frame : str
         Name of the frame of the poses.
+    corrected : bool
+        Leave known bugs of the published behaviour out.
 
     Returns
     -------
@@ -80,17 +85,27 @@ def import_posenet(sources, mean=None, mean_image=None, padding='auto', world_fr
         account.sentences.append('the mean of the training images is not in the file: that of '
                                  'ImageNet is taken, and poses are worse than published until '
                                  'the right one is given (--mean, --mean_image)')
+    offset = PORT_OFFSET if padding == 'tf' and not corrected else None
+    where = 'the centre' if offset is None else 'rows from 0 and columns from 87 on'
     account.sentences.append(f'as published: images of 256 pixels on the shorter side without '
-                             f'antialiasing, BGR, padding of {padding}')
+                             f'antialiasing, {where} of them, BGR, padding of {padding}')
+    if padding == 'tf':
+        account.sentences.append('the port to TensorFlow was trained without dropout: take '
+                                 '--samples 0, for samples tell nothing')
+    if corrected:
+        account.sentences.append(
+            'corrected: images are cropped at their centre, where the port to TensorFlow crops '
+            'rows from 0 and columns from 87 on (trained and tested)' if padding == 'tf' else
+            'corrected: nothing, for the known bugs are those of the port to TensorFlow')
     account.sentences.append('the covariance is not calibrated: its floor is the usual error in '
                              'the literature, 2 m and 7 degrees')
     preprocessing = Preprocessing(256, (224, 224), 'linear', 'bgr', tuple(mean or (0.0,) * 3),
-                                  mean_image=mean_image)
+                                  mean_image=mean_image, offset=offset)
     return account.close(Metadata(
         job='relocalization', architecture='posenet', arguments=arguments,
         preprocessing=preprocessing, rotation='quaternion', world_frame=world_frame,
         calibration=dict(CALIBRATION),
-        data={'published': SYSTEM, 'behaviour': 'as published'}),
+        data={'published': SYSTEM, 'behaviour': 'corrected' if corrected else 'as published'}),
         {f'network.{name}': array for name, array in weights.items()})
 
 

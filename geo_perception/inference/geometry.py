@@ -3,17 +3,20 @@
 
 """The geometry pipeline: depth and odometry of a camera, everything computed once a frame."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
 
-from geo_perception.errors import ModelFileError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
+from geo_perception.inference.feature_tracks import FeatureImage
 from geo_perception.inference.flow import FlowEstimate, FlowNetwork, has_flow
+from geo_perception.inference.hybrid_motion import HybridMotion
 from geo_perception.inference.motion import build_motion, View
-from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
 from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
@@ -22,6 +25,8 @@ from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate,
 from geo_perception.model_file import load_model_file
 
 JOB = 'geometry'
+# Ways to find motions.
+ODOMETRY = ('hybrid', 'network')
 # Cameras whose focal length is within this factor of the training camera's pass as alike.
 USUAL_FOCAL_RATIO = 1.2
 
@@ -75,6 +80,9 @@ class GeometryPipeline:
     refine_flow : bool
         Whether flow is made sharp in the image of the camera, see
         `geo_perception.inference.flow_refinement`.
+    odometry : str
+        ``hybrid``: corners of the whole image, among points of the depth network's scale;
+        ``network``: what the model was trained with, alone.
 
     Attributes
     ----------
@@ -84,15 +92,16 @@ class GeometryPipeline:
     """
 
     def __init__(self, model, device='auto', precision='auto', threads=0, scale=ScaleOptions(),
-                 refine_flow=True):
+                 odometry='hybrid', refine_flow=True):
+        if odometry not in ODOMETRY:
+            raise ConfigurationError(f"odometry is '{odometry}'; expected {' or '.join(ODOMETRY)}")
         metadata = model.metadata
         self.model = model
         self._rectifier = Rectifier(metadata.preprocessing)
-        self._scale = ScaleEstimator(scale, model)
+        self._scale_options, self._scale = scale, ScaleEstimator(scale, model)
         self._depth_network = DepthNetwork(model, device, precision, threads)
         self._motion = build_motion(model, device, precision, threads)
-        self._odometry = VisualOdometry(self._motion, MotionCalibration.from_model(model),
-                                        _trained_interval(model))
+        self._follow_by(odometry)
         self._flow_options = {'device': device, 'precision': precision, 'threads': threads,
                               'refine': refine_flow}
         self._flow_network, self._view = None, None
@@ -127,6 +136,35 @@ class GeometryPipeline:
 
         """
         return self._depth_network.describe()
+
+    @property
+    def tracking(self):
+        """
+        Return what following corners came to, for people; empty where only the network is asked.
+
+        Returns
+        -------
+        dict
+            Name to text.
+
+        """
+        return {} if self._hybrid is None else self._hybrid.describe()
+
+    def network_alone(self):
+        """
+        Return a pipeline with the same networks that finds motions by the model's way alone.
+
+        Returns
+        -------
+        GeometryPipeline
+            Fresh.
+
+        """
+        other = copy(self)
+        other._scale = ScaleEstimator(self._scale_options, self.model)
+        other._follow_by('network')
+        other._flow_network = other._view = other._last = None
+        return other
 
     @property
     def has_flow(self):
@@ -193,6 +231,8 @@ class GeometryPipeline:
             _scaled_depth(depth, camera, scale), step.estimate, step.reset, scale, step.reason,
             ' '.join(filter(None, [_focal_warning(ratio), step.warning])),
             self._flow(view, step, scale) if flow else None)
+        if self._hybrid is not None and result.flow is not None:
+            self._hybrid.leave_out(result.flow.backward.moving, result.flow.camera.K)
         if step.estimate is not None or self._odometry.last is view:
             self._view = view
         self._last = stamp, result
@@ -311,14 +351,23 @@ class GeometryPipeline:
         if self._flow_network is not None:
             self._flow_network.reset()
 
+    def _follow_by(self, odometry):
+        """Choose the way to find motions."""
+        self._hybrid = HybridMotion(self._motion) if odometry == 'hybrid' else None
+        self._odometry = VisualOdometry(
+            self._hybrid or self._motion, MotionCalibration.from_model(self.model),
+            _trained_interval(self.model), None if self._hybrid is None else
+            MotionCalibration.from_model(self.model, HYBRID_PREFIX))
+
     def _view_of(self, image, camera, stamp):
         """Return an image as the networks see it."""
-        straight = self._rectifier.straight(image, camera)
+        straight = self._rectifier.straighten(image, camera)
+        features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
         crop, camera = self._rectifier.crop(straight), self._rectifier.network_camera(camera)
         ratio = self._depth_network.focal_ratio(camera)
         detail = (self._rectifier.detail(straight)
                   if self.has_flow and self._flow_options['refine'] else None)
-        return View(crop, self._depth_of(crop, ratio), camera, stamp, ratio, detail)
+        return View(crop, self._depth_of(crop, ratio), camera, stamp, ratio, detail, features)
 
     def _depth_of(self, crop, ratio):
         """Return the depth in units of the network; of a covered lens nothing is known."""

@@ -8,7 +8,6 @@ Which of both is what the model was trained with, see `geo_perception.training.d
 """
 
 from dataclasses import dataclass
-
 from typing import Optional
 
 import numpy as np
@@ -23,6 +22,7 @@ from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_rotation_vector, rotation_vector_from_matrix)
 from geo_perception.inference.depth import network_arguments
 from geo_perception.inference.engine import Engine, resolve_device, upload
+from geo_perception.inference.feature_tracks import FeatureImage
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.egomotion import EgoMotionNet
 
@@ -46,6 +46,8 @@ class View:
         Focal length in parts of that of the training camera.
     detail : np.ndarray or None
         The same view in more pixels, grey, uint8; None where nobody wants it.
+    features : FeatureImage or None
+        The whole image, where corners are followed in it.
 
     """
 
@@ -55,6 +57,7 @@ class View:
     stamp: int
     focal_ratio: float = 1.0
     detail: Optional[np.ndarray] = None
+    features: Optional[FeatureImage] = None
 
 
 def build_motion(model, device='auto', precision='auto', threads=0):

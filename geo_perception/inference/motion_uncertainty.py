@@ -29,7 +29,8 @@ SMALLEST_FLOOR = 0.02
 RUN = 20
 # Something is left to each motion of its own.
 LARGEST_COMMON = 0.95
-PREFIX = 'motion_'
+# Of entries in a model file: of the network's motions, and of those by corners.
+PREFIX, HYBRID_PREFIX = 'motion_', 'hybrid_motion_'
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,17 @@ class MotionCalibration:
     usual_interval: float = 0.0
 
     @classmethod
-    def from_model(cls, model):
+    def from_model(cls, model, prefix=PREFIX):
         """
         Return the calibration in a model file, the defaults where it has none.
 
         Parameters
         ----------
         model : ModelFile
-            Whose entries begin with ``motion_``.
+            With or without one.
+        prefix : str
+            How its entries begin. For ``hybrid_motion_`` the default is the calibration of the
+            network's motions, which are less exact.
 
         Returns
         -------
@@ -97,11 +101,11 @@ class MotionCalibration:
             When an entry is unknown, missing or not a number above zero.
 
         """
-        entries = {name[len(PREFIX):]: value
+        entries = {name[len(prefix):]: value
                    for name, value in model.metadata.calibration.items()
-                   if name.startswith(PREFIX)}
+                   if name.startswith(prefix)}
         if not entries:
-            return cls()
+            return cls() if prefix == PREFIX else cls.from_model(model)
         if entries.keys() != asdict(cls()).keys():
             raise ModelFileError(
                 f'model file {model.path} has a motion calibration with the entries '
@@ -112,19 +116,24 @@ class MotionCalibration:
                     or not (value or may_be_zero)
                     or (name.startswith('common') and value > LARGEST_COMMON)):
                 raise ModelFileError(f'model file {model.path} is of no use: its calibration '
-                                     f'says {PREFIX}{name} = {value}')
+                                     f'says {prefix}{name} = {value}')
         return cls(**entries)
 
-    def entries(self):
+    def entries(self, prefix=PREFIX):
         """
         Return the calibration as entries of a model file.
+
+        Parameters
+        ----------
+        prefix : str
+            How they begin.
 
         Returns
         -------
         dict of str to float
 
         """
-        return {f'{PREFIX}{name}': value for name, value in asdict(self).items()}
+        return {f'{prefix}{name}': value for name, value in asdict(self).items()}
 
     def covariance(self, motion, residual, interval):
         """

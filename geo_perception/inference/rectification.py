@@ -86,27 +86,29 @@ class Rectifier:
             When the intrinsics are absurd.
 
         """
-        straight = self.straight(image, camera)
-        return self.crop(straight), None if camera is None else self._camera
+        return self.crop(self.straighten(image, camera)), (
+            None if camera is None else self._camera)
 
-    def straight(self, image, camera):
+    def straighten(self, image, camera):
         """
-        Return an image without distortion, at its own size.
+        Return the whole image without distortion.
 
         Parameters
         ----------
         image, camera
-            As above.
+            As of a call.
 
         Returns
         -------
         np.ndarray
-            (H, W, 3) uint8 RGB; the image itself where there is no distortion.
+            Of the same size and, without its distortion, the same camera.
 
         Raises
         ------
-        ImageError, ConfigurationError
-            As above.
+        ImageError
+            When it is no image, or not of the size that its camera has.
+        ConfigurationError
+            When the intrinsics are absurd.
 
         """
         checked_image(image)
@@ -119,11 +121,24 @@ class Rectifier:
                              f'camera_info is for {camera.width}x{camera.height}')
         return image if self._maps is None else cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
 
-    def crop(self, straight):
-        """Return what the network sees of an image without distortion."""
-        crop = self._preprocessing.centre_crop(self._preprocessing.resize(straight))
+    def crop(self, image):
+        """
+        Return what the network sees of an image without distortion.
+
+        Parameters
+        ----------
+        image : np.ndarray
+            From `straighten`.
+
+        Returns
+        -------
+        np.ndarray
+            uint8 RGB, contiguous and writable.
+
+        """
         # A copy: PyTorch wants arrays that it may write to, and decoded images are not.
-        return np.array(crop, order='C')
+        return np.array(self._preprocessing.centre_crop(self._preprocessing.resize(image)),
+                        order='C')
 
     def detail(self, straight):
         """
@@ -132,7 +147,7 @@ class Rectifier:
         Parameters
         ----------
         straight : np.ndarray
-            See `straight`.
+            From `straighten`.
 
         Returns
         -------

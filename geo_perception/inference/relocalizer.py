@@ -4,6 +4,7 @@
 """The relocalization pipeline: one camera image in, one pose with its trustworthiness out."""
 
 from dataclasses import asdict, dataclass
+from typing import Optional
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ class Relocalization:
         Whether the score reaches the gate.
     reason : str
         Why not, one sentence; empty when accepted.
+    coarse : Relocalization, optional
+        What the network alone said, where a place memory was asked as well.
 
     """
 
@@ -52,6 +55,7 @@ class Relocalization:
     score: float
     accepted: bool
     reason: str
+    coarse: Optional['Relocalization'] = None
 
 
 class _Features(nn.Module):
@@ -156,7 +160,7 @@ class Relocalizer:
         """
         return self._engine.describe()
 
-    def __call__(self, image):
+    def __call__(self, image, camera=None):
         """
         Relocalize one image.
 
@@ -164,6 +168,8 @@ class Relocalizer:
         ----------
         image : np.ndarray
             (H, W, 3) uint8 RGB, any size.
+        camera : Camera, optional
+            Its intrinsics, which pose regression has no use for.
 
         Returns
         -------

@@ -20,6 +20,7 @@ from geo_perception.datasets.snippets import block_brightness, SMALLEST_CHANGE
 from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_quaternion, quaternion_from_matrix,
     rotation_vector_from_matrix)
+from geo_perception.inference.hybrid_motion import HYBRID
 from geo_perception.inference.motion import View
 from geo_perception.inference.motion_uncertainty import Drift
 from geo_perception.losses.photometric import photometric_residual
@@ -28,7 +29,8 @@ from geo_perception.losses.photometric import photometric_residual
 LARGEST_GAP, LARGEST_GAP_S = 4.0, 1.0
 # Intervals that the usual one is the median of.
 INTERVALS = 15
-# Frames sooner than this part of the interval that the network was trained at are left out.
+# Frames sooner than this part of the interval that the network was trained at are left out,
+# where nothing but the network finds motions.
 SMALLEST_INTERVAL = 0.75
 # Beyond this many times that interval motion is larger than any in training.
 LARGEST_INTERVAL = 2.0
@@ -79,6 +81,8 @@ class OdometryEstimate:
         Whether the unit is metres.
     standing : bool
         Whether the camera stands still.
+    state : str
+        What the motion is of: ``network``, ``hybrid``, or ``network alone: `` and why.
 
     """
 
@@ -91,6 +95,7 @@ class OdometryEstimate:
     residual: float
     metric: bool
     standing: bool = False
+    state: str = 'network'
 
 
 def is_blank(crop):
@@ -161,7 +166,9 @@ class VisualOdometry:
     network : callable
         See `MotionNetwork`.
     calibration : MotionCalibration
-        How far to trust motions.
+        How far to trust motions of the network.
+    hybrid_calibration : MotionCalibration or None
+        How far to trust the others of a `HybridMotion`; None for a network.
     interval : float or None
         Seconds between the frames of the snippets that the network was trained on.
 
@@ -172,8 +179,9 @@ class VisualOdometry:
 
     """
 
-    def __init__(self, network, calibration, interval=None):
+    def __init__(self, network, calibration, interval=None, hybrid_calibration=None):
         self._network, self._calibration, self._trained_interval = network, calibration, interval
+        self._hybrid_calibration = hybrid_calibration
         self._intervals = deque(maxlen=INTERVALS)
         self._metric = False
         self.reset()
@@ -217,7 +225,8 @@ class VisualOdometry:
             return self._begin(current, reset)
         before, self._last_stamp = self._last_stamp, current.stamp
         interval = (current.stamp - self._estimate_stamp) * 1e-9
-        if self._trained_interval and interval < SMALLEST_INTERVAL * self._trained_interval:
+        if (self._hybrid_calibration is None and self._trained_interval
+                and interval < SMALLEST_INTERVAL * self._trained_interval):
             return Step(reason=f'only {interval:.3f} s after the frame before, the network was '
                                f'trained on frames {self._trained_interval:.3f} s apart')
         self._intervals.append((current.stamp - before) * 1e-9)
@@ -296,12 +305,14 @@ class VisualOdometry:
         self._metric = metres_per_unit is not None
         start, moved = (self._last, motion) if standing else (self._key, T_key_current)
         factors = np.diag([scale] * 3 + [1.0] * 3)
+        state = 'network' if self._hybrid_calibration is None else self._network.state
+        calibration = self._hybrid_calibration if state == HYBRID else self._calibration
         covariance, chained = (
-            factors @ self._calibration.covariance(T, residual, interval) @ factors
+            factors @ calibration.covariance(T, residual, interval) @ factors
             for T in (motion, moved))
         moved = _scaled(moved, scale)
         T = start.T @ moved
-        drift = start.drift.after(start.T, moved, chained, self._calibration.common_root(chained))
+        drift = start.drift.after(start.T, moved, chained, calibration.common_root(chained))
         # A standing frame is where the last one was, and what comes next happened since.
         if not standing:
             # Products of rotations leave the rotations after a while.
@@ -313,7 +324,7 @@ class VisualOdometry:
                 self._make_key()
         return OdometryEstimate(current.stamp, T, _scaled(motion, scale), interval,
                                 covariance, drift.covariance, residual, self._metric,
-                                standing)
+                                standing, state)
 
     def _interval_warning(self, interval):
         """Return what is wrong with the interval between two frames, mostly nothing."""

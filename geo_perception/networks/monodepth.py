@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
-from geo_perception.networks.layers import elu_convolution, EvenConv2d, initialise_glorot, scaled
+from geo_perception.networks.layers import (
+    elu_convolution, EvenConv2d, initialise_glorot, scaled, UpConv2d)
 
 # A sixth of the width was the largest disparity that the author saw in KITTI; this is twice that.
 LARGEST_DISPARITY = 0.3
@@ -97,7 +98,7 @@ class Monodepth(nn.Module):
         self.predict = nn.ModuleList()
         for level, channels in zip(range(len(decoder), 0, -1), decoder):
             channels = scaled(channels, width)
-            self.up.append(elu_convolution(n, channels, 3))
+            self.up.append(nn.Sequential(UpConv2d(n, channels, 3), nn.ELU(inplace=True)))
             skip = skips[level - 2] if level > 1 else 0
             self.merge.append(elu_convolution(channels + skip + 2 * (level < SCALES), channels,
                                               3))
@@ -127,7 +128,7 @@ class Monodepth(nn.Module):
         disparities = []
         for i, (up, merge) in enumerate(zip(self.up, self.merge)):
             level = len(self.up) - i
-            parts = [up(F.interpolate(x, scale_factor=2))]
+            parts = [up(x)]
             if level > 1:
                 parts.append(maps[level - 2])
             if disparities:

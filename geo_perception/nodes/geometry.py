@@ -70,6 +70,10 @@ class GeometryParameters(PerceptionParameters):
         'odom', 'Frame of the odometry.')
     publish_tf: bool = parameter(
         False, 'Broadcast odom_frame -> base_frame. Only when neither wheels nor a filter do so.')
+    odometry: str = parameter(
+        'hybrid', 'How motion is found. hybrid follows corners of the whole image, at the scale '
+        'of the depth network, and asks the network where they fail; network asks it alone.',
+        choices=('hybrid', 'network'))
     refine_flow: bool = parameter(
         True, 'Make the flow of the network sharp in the image of the camera: small motions are '
         'seen better, for more processor time. For models with a flow network.')
@@ -126,7 +130,7 @@ class GeometryNode(PerceptionNode):
         chosen = self.parameters
         pipeline = GeometryPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
-            threads=chosen.threads, scale=ScaleOptions(
+            threads=chosen.threads, odometry=chosen.odometry, scale=ScaleOptions(
                 source=chosen.scale_source, constant=chosen.scale,
                 camera_height=chosen.camera_height, camera_pitch=chosen.camera_pitch,
                 camera_roll=chosen.camera_roll),
@@ -248,6 +252,7 @@ class GeometryNode(PerceptionNode):
             values['last reset'] = self._last_reset
         if self._residual is not None:
             values['photometric residual'] = f'{self._residual:.3f}'
+        values.update(self._tracking)
         if self._moving is not None:
             values['what moves'] = self._moving
         if self._calibration is not None and not warning:
@@ -259,6 +264,7 @@ class GeometryNode(PerceptionNode):
         self._doubts = deque(maxlen=_DOUBTS)
         self._published = self._resets = 0
         self._residual = self._scale = self._moving = None
+        self._tracking = {}         # how corners are followed
         self._last_told = {}        # what -> stamp of the last motion that was published
         self._informed = False      # whether the calibration of this image is out
         self._last_motion = None    # stamps of the two frames whose true distance is asked for
@@ -304,6 +310,7 @@ class GeometryNode(PerceptionNode):
                 throttle_duration_sec=5.0)
         if result.odometry is not None:
             self._residual = result.odometry.residual
+            self._tracking = {'tracking': result.odometry.state, **self.pipeline.tracking}
             self._last_motion = (stamp - round(1e9 * result.odometry.interval), stamp)
         return result
 

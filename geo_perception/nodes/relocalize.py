@@ -35,6 +35,12 @@ class RelocalizeParameters(PerceptionParameters):
     samples: int = parameter(
         40, 'Monte-Carlo dropout samples for the covariance; 0 gives the calibrated least one.',
         minimum=0, maximum=1000)
+    verify: bool = parameter(
+        True, 'Verify poses with the place memory, where the model is a place file (made by '
+        'geo_perception map); false publishes what the network says.')
+    rectified: bool = parameter(
+        False, 'The images are rectified: their intrinsics, for verifying, are P of camera_info. '
+        'false takes K and the distortion.')
     gate: str = parameter(
         'withhold', 'What to do with a pose of low confidence: withhold publishes nothing, '
         'inflate publishes it with a covariance that says "not measured" (9999).',
@@ -111,6 +117,7 @@ class RelocalizeNode(PerceptionNode):
     """
     Publishes ``~/pose`` and ``~/pose_with_covariance`` and, if asked, ``map -> odom``.
 
+    With a place file these are verified poses; ``~/coarse_pose`` is what the network alone says.
     With odometry in TF it withholds fixes that contradict it, and it seeds AMCL on demand.
     """
 
@@ -125,12 +132,14 @@ class RelocalizeNode(PerceptionNode):
 
     def load_pipeline(self):
         """Load the relocalizer; nothing heavy is imported before."""
-        from geo_perception.inference.relocalizer import Relocalizer
+        from geo_perception.inference.verified import load_relocalizer
 
-        return Relocalizer.load(
-            self.parameters.model, device=self.parameters.device,
+        threshold = self.parameters.gate_threshold
+        gate = {} if threshold < 0 else {'gate': threshold}
+        return load_relocalizer(
+            self.parameters.model, self.parameters.verify, device=self.parameters.device,
             precision=self.parameters.precision, samples=self.parameters.samples,
-            threads=self.parameters.threads)
+            threads=self.parameters.threads, **gate)
 
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
@@ -139,6 +148,9 @@ class RelocalizeNode(PerceptionNode):
         self._pose = self.add_output(PoseStamped, '~/pose')
         self._pose_with_covariance = self.add_output(
             PoseWithCovarianceStamped, '~/pose_with_covariance')
+        self._coarse = None
+        if self._verifies:
+            self._coarse = self.add_output(PoseWithCovarianceStamped, '~/coarse_pose')
         self._track = FixTrack(self.parameters.limits)
         if self.parameters.base_frame:
             self._listener = TransformListener(self)
@@ -162,7 +174,8 @@ class RelocalizeNode(PerceptionNode):
         """Subscribe to images and calibration."""
         self._forget()
         super().activate()
-        self._calibration = CalibrationCheck(self, self._input.info_topic)
+        self._calibration = CalibrationCheck(
+            self, self._input.info_topic, self.parameters.rectified)
 
     def deactivate(self):
         """Unsubscribe."""
@@ -178,14 +191,13 @@ class RelocalizeNode(PerceptionNode):
     def process(self, stamp, frame_id, image):
         """Relocalize one image and publish the pose."""
         self._camera_frame = self.parameters.camera_frame or frame_id
-        fix = self.pipeline(image)
+        fix = self.pipeline(image, self._calibration.camera() if self._verifies else None)
+        if self._coarse is not None and self._coarse.get_subscription_count():
+            self._publish_coarse(stamp, fix.coarse)
         trusted, reason = self._judge(fix)
         if not trusted:
             self._withhold('gate', reason)
-        T, covariance = fix.T_world_camera, fix.covariance
-        if self.parameters.base_frame:
-            T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
-            T, covariance = move_pose_to_base(T, covariance, T_base_camera)
+        T, covariance = self._of_base(stamp, fix)
         if trusted and self.parameters.limits.needs_odometry:
             trusted = self._agrees_with_odometry(stamp, T, covariance)
         self._pose.publish(pose_stamped(stamp, self._map_frame, T))
@@ -223,6 +235,8 @@ class RelocalizeNode(PerceptionNode):
             values['last fix age [s]'] = f'{1e-9 * (now - self._last_fix[0]):.2f}'
             values['last fix score'] = f'{self._last_fix[1]:.2f}'
         warning = self._tf_problem
+        if self._verifies and not warning:
+            warning = self.pipeline.warning()
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
                 self._camera_frame, self.pipeline.model.metadata.training_camera)
@@ -233,10 +247,28 @@ class RelocalizeNode(PerceptionNode):
         self._last_fix = None
         self._track.reset()
 
+    @property
+    def _verifies(self):
+        """Whether the pipeline has a place memory."""
+        return getattr(self.pipeline, 'place', None) is not None
+
+    def _of_base(self, stamp, fix):
+        """Return pose and covariance of what is to be published, the base or the camera."""
+        if not self.parameters.base_frame:
+            return fix.T_world_camera, fix.covariance
+        T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
+        return move_pose_to_base(fix.T_world_camera, fix.covariance, T_base_camera)
+
+    def _publish_coarse(self, stamp, coarse):
+        """Publish what the network alone says, as refused as it was."""
+        T, covariance = self._of_base(stamp, coarse)
+        self._coarse.publish(pose_with_covariance_stamped(
+            stamp, self._map_frame, T, covariance if coarse.accepted else _LOST_COVARIANCE))
+
     def _judge(self, fix):
         """Return whether a fix is trusted, and why not."""
         threshold = self.parameters.gate_threshold
-        if threshold < 0:
+        if threshold < 0 or self._verifies:   # verified ones are judged by it already
             return fix.accepted, fix.reason
         return fix.score >= threshold, (f'the score {fix.score:.2f} is below gate_threshold '
                                         f'{threshold:.2f}')

@@ -261,15 +261,34 @@ class CalibrationCheck:
         Owner.
     topic : str
         Of ``sensor_msgs/CameraInfo``.
+    rectified : bool
+        Whether the images are rectified, see :func:`checked_camera`.
 
     """
 
-    def __init__(self, node, topic):
-        self._input = CameraInfoInput(node, topic)
+    def __init__(self, node, topic, rectified=False):
+        self._input = CameraInfoInput(node, topic, rectified)
 
     def close(self):
         """End the subscription."""
         self._input.close()
+
+    def camera(self):
+        """
+        Return the camera of the newest message.
+
+        Returns
+        -------
+        Camera or None
+            None before the first message.
+
+        Raises
+        ------
+        CalibrationError
+            What is wrong with it.
+
+        """
+        return self._input.camera()
 
     def problem(self, frame_id, trained):
         """

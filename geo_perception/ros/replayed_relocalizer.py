@@ -3,6 +3,7 @@
 
 """The node ``relocalize`` in a replay: its poses, scored."""
 
+from dataclasses import replace
 import time
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
@@ -15,18 +16,25 @@ from geo_perception.ros.replayed_node import QUEUE, ReplayedNode
 
 
 class ReplayedRelocalizer(ReplayedNode):
-    """Listens to ``~/pose_with_covariance``; parameters as for `ReplayedNode`."""
+    """
+    Listens to ``~/pose_with_covariance``, and to ``~/coarse_pose`` of a place file.
+
+    Parameters as for `ReplayedNode`.
+    """
 
     kind = 'relocalize'
 
     def __init__(self, model, module=None):
         super().__init__(model, module)
-        self._poses = {}   # stamp -> T_world_camera, covariance
+        self._poses, self._coarse = {}, {}   # stamp -> T_world_camera, covariance
 
     def listen(self, peer):
         """Subscribe to the poses."""
         peer.create_subscription(PoseWithCovarianceStamped, f'/{self.name}/pose_with_covariance',
                                  self._on_pose, QUEUE)
+        if self.model.metadata.place:
+            peer.create_subscription(PoseWithCovarianceStamped, f'/{self.name}/coarse_pose',
+                                     self._on_coarse, QUEUE)
 
     def parameters(self):
         """Let refused poses come out, too, marked: every image has an answer to wait for."""
@@ -47,25 +55,39 @@ class ReplayedRelocalizer(ReplayedNode):
 
         """
         metadata = self.model.metadata
-        result = unanswered_result(self.sequence, np.array(metadata.T_map_world),
-                                   metadata.world_frame, mode)
-        result.names[:] = names
-        for i, stamp in enumerate(result.stamps.tolist()):
-            if stamp not in self._poses or stamp not in published:
-                continue
-            T, covariance = self._poses[stamp]
-            result.processed[i] = True
-            result.delay_ms[i] = 1e-6 * (self.answered[stamp] - published[stamp])
-            result.T_estimate[i] = T
-            if covariance[0, 0] == LOST_VARIANCE:
-                result.reasons[i] = 'refused by the gate of the node'
-            else:
-                result.accepted[i] = True
-                result.covariance[i] = covariance
+        result, coarse = (unanswered_result(self.sequence, np.array(metadata.T_map_world),
+                                            metadata.world_frame, mode) for _ in range(2))
+        for poses, part in ((self._poses, result), (self._coarse, coarse)):
+            part.names[:] = names
+            for i, stamp in enumerate(part.stamps.tolist()):
+                if stamp in poses and stamp in published:
+                    _enter(part, i, *poses[stamp])
+                    if stamp in self.answered:
+                        part.delay_ms[i] = 1e-6 * (self.answered[stamp] - published[stamp])
+        if metadata.place:
+            result = replace(result, coarse=coarse)
         return with_baselines(result, self.sequence, Retrieval.from_model(self.model))
 
     def _on_pose(self, message):
         received, stamp = time.monotonic_ns(), stamp_to_ns(message.header.stamp)
-        self._poses[stamp] = (matrix_from_pose(message.pose.pose),
-                              np.reshape(message.pose.covariance, (6, 6)))
+        self._poses[stamp] = _pose(message)
         self.answer(stamp, received)
+
+    def _on_coarse(self, message):
+        self._coarse[stamp_to_ns(message.header.stamp)] = _pose(message)
+
+
+def _pose(message):
+    """Return pose and covariance of a message."""
+    return (matrix_from_pose(message.pose.pose), np.reshape(message.pose.covariance, (6, 6)))
+
+
+def _enter(result, i, T, covariance):
+    """Write down what was answered to one image."""
+    result.processed[i] = True
+    result.T_estimate[i] = T
+    if covariance[0, 0] == LOST_VARIANCE:
+        result.reasons[i] = 'refused by the gate of the node'
+    else:
+        result.accepted[i] = True
+        result.covariance[i] = covariance

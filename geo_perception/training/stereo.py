@@ -20,6 +20,7 @@ from geo_perception.errors import ConfigurationError
 from geo_perception.inference.preview import preview
 from geo_perception.losses.stereo import StereoLoss, StereoOptions
 from geo_perception.model_file import Metadata, TrainingCamera
+from geo_perception.networks.layers import fast_layout
 from geo_perception.networks.stereo import build_stereo_network
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.guarded import GuardedModule
@@ -107,6 +108,7 @@ class StereoModule(GuardedModule):
         self._reach: Optional[float] = None
         self._outputs: List[Tuple] = []
         self._collapsed = ''
+        fast_layout(self)
 
     def describe_data(self, summary, camera, reach):
         """

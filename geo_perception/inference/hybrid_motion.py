@@ -1,0 +1,128 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+How the camera moved, by corners among points of known depth; by the network where they fail.
+
+It stands in the place of a `geo_perception.inference.motion.MotionNetwork`. Corners are told to be
+where they would be if the camera went on as before. Where too few agree the network, or alignment,
+is asked for the motion, and they are looked for once more from there. If that does not help the
+frame has the motion of the network alone, and the map begins anew.
+"""
+
+import numpy as np
+
+from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.inference.local_map import FEWEST, LocalMap
+
+HYBRID = 'hybrid'
+
+
+class HybridMotion:
+    """
+    Motions from a local map, with the network to fall back on.
+
+    Parameters
+    ----------
+    network : MotionNetwork or DirectMotion
+        The fallback.
+
+    Attributes
+    ----------
+    memory : int
+        Frames before the last two that the network wants to see.
+    keeps_key_frames : bool
+        False: the previous frame is always the last one.
+    state : str
+        ``hybrid``, or ``network alone: `` and why, of the last motion.
+
+    """
+
+    keeps_key_frames = False
+
+    def __init__(self, network):
+        self._network = network
+        self.memory = network.memory
+        self.state = HYBRID
+        self._map = None
+        # The two frames of the last motion and their poses in the map.
+        self._frames = []
+
+    def describe(self):
+        """
+        Return how following corners goes, for people.
+
+        Returns
+        -------
+        dict
+            Name to text.
+
+        """
+        values = {'tracking': self.state}
+        if self._map is not None:
+            values['corners'] = str(self._map.agreeing)
+            # Far from 1 the network's depth of this view is off, or the map has drifted.
+            values['map scale over network'] = f'{self._map.scale_ratio:.3f}'
+        return values
+
+    def __call__(self, earlier, previous, current, guess):
+        """
+        Return how the camera moved between two frames.
+
+        Parameters
+        ----------
+        earlier, previous, current, guess
+            See `geo_perception.inference.motion.MotionNetwork`; the frames have ``features``.
+
+        Returns
+        -------
+        np.ndarray
+            ``T_previous_current``, 4x4, units of the network.
+
+        """
+        T_previous = self._pose_of(previous)
+        T_network = None
+        if T_previous is None:
+            self._map, T_previous = LocalMap(
+                previous.features, previous.depth, previous.camera.K), np.eye(4)
+        reason = self._map.follow(current.features)
+        if reason and self._map.size >= FEWEST:
+            T_network = self._network(earlier, previous, current, guess)
+            if np.isfinite(T_network).all():
+                reason = self._map.follow(
+                    current.features, inverse_transform(self._map.T) @ T_previous @ T_network)
+        if reason:
+            self._map, self.state = None, f'network alone: {reason}'
+            return (self._network(earlier, previous, current, guess) if T_network is None
+                    else T_network)
+        self.state = HYBRID
+        if self._map.is_key_frame():
+            try:
+                self._map.add_key_frame(current.depth, current.camera.K)
+            except np.linalg.LinAlgError:
+                # The pose stands, what holds the window together does not: the next one is new.
+                self._frames = []
+                return inverse_transform(T_previous) @ self._map.T
+        self._frames = [(previous, T_previous), (current, self._map.T)]
+        return inverse_transform(T_previous) @ self._map.T
+
+    def leave_out(self, moving, K):
+        """
+        Follow no corner any longer that lies on what moves by itself.
+
+        Parameters
+        ----------
+        moving : np.ndarray
+            Bool, of the last frame, shape (h, w).
+        K : np.ndarray
+            Intrinsics of that mask, 3x3.
+
+        """
+        if self._map is not None:
+            self._map.leave_out(moving, K)
+
+    def _pose_of(self, view):
+        """Return the pose of a frame in the map, None where it is not of the last motion."""
+        if self._map is None:
+            return None
+        return next((T for known, T in self._frames if known is view), None)

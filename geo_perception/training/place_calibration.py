@@ -1,0 +1,307 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Gate and covariance of a place memory, fitted on frames that it is made to forget.
+
+Each of some frames of the map is looked for in what is left of it without its own stretch of the
+drive and without all that looks alike: from a coarse pose as wrong as coarse poses are, from a
+wrong place, and from where it seems to be by its features; its mirror image, which shows a place
+that is not in the map, likewise.
+"""
+
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from geo_perception.errors import RecordingError
+from geo_perception.geometry.se3 import (
+    matrix_from_rotation_vector, rotation_vector_from_matrix)
+from geo_perception.inference.gate import Gate
+from geo_perception.inference.place import novelty
+from geo_perception.inference.uncertainty import fit_calibration
+from geo_perception.inference.verification import Verification, Verifier, WIDE_WINDOW
+from geo_perception.progress import track
+
+FRAMES = 300
+# The nearest key frame left looks different by an angle up to this; no frame within this part of
+# the recording before or after is left.
+FARTHEST_VIEW = 0.7
+LONGEST_STRETCH = 0.15
+# Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
+COARSE_FACTORS = (0.5, 8.0)
+# A pose is right within this part of the depth of the scene and this angle, wrong beyond twice
+# that; what lies in between teaches nothing.
+RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
+# A wrong place looks different by this at least, radians.
+WRONG_VIEW = 0.8
+FALSE_ACCEPT_RATE = 1e-3
+SMALLEST_INLIERS = 12
+# Weights of evidence do not grow beyond what so few frames can know.
+REGULARISATION = 0.02
+# Evidence that speaks for a pose when it is large, and against it.
+SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1])
+# The rarest tenth of wrong poses tells how their tail goes on.
+TAIL = 0.1
+SMALLEST_TRIALS = 20
+# Bounds between which shares of answered frames are reported, radians.
+VIEW_BOUNDS = (0.0, 0.1, 0.2, 0.35, 0.5)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    One search in the memory.
+
+    Attributes
+    ----------
+    found : Verification or None
+        None where no pose was found.
+    error : np.ndarray
+        ``[x_true - x; Log(R_true R^T)]``, metres and radians, shape (6,).
+    fair : bool
+        Whether the frame was looked for where it was taken.
+
+    """
+
+    found: Optional[Verification]
+    error: np.ndarray
+    fair: bool
+
+    @property
+    def misplaced(self):
+        """Error in units of what counts as right; infinite where no pose was found."""
+        if self.found is None:
+            return np.inf
+        return max(np.linalg.norm(self.error[:3]) / (RIGHT_PART * self.found.depth),
+                   np.linalg.norm(self.error[3:]) / RIGHT_ANGLE)
+
+
+def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
+    """
+    Look for frames of the map in what is left without them.
+
+    Parameters
+    ----------
+    place : Place
+        The memory; its gate is not asked.
+    sequence : Sequence
+        The recording.
+    frame_indices : np.ndarray
+        Frame of the recording that each key frame is, -1 for those of other recordings, shape
+        (M,).
+    relocalizer : Relocalizer
+        Whose coarse poses there will be.
+    seed : int
+        Of chance.
+
+    Returns
+    -------
+    list of Trial
+
+    """
+    random = np.random.default_rng(seed)
+    verifier, trials = Verifier(place), []
+    chosen = np.unique(np.linspace(0, len(sequence) - 1, FRAMES).astype(int))
+    for i in track(chosen.tolist(), 'Leaving out frames'):
+        frame = sequence[i]
+        T = frame.T_world_camera
+        view = place.view_distances(T)
+        stretch = random.uniform(0.0, LONGEST_STRETCH) * len(sequence)
+        forgotten = (view < random.uniform(0.0, FARTHEST_VIEW)) | (
+            (frame_indices >= 0) & (np.abs(frame_indices - i) < stretch))
+        if forgotten.all():
+            continue
+        covariance = relocalizer(frame.image).covariance
+        sigmas = np.sqrt(np.diag(covariance)) * np.exp(
+            random.uniform(*np.log(COARSE_FACTORS)))
+        stated = tuple(np.sqrt(np.diag(covariance).reshape(2, 3).sum(1)))
+        coarse = _moved(T, random.normal(size=6) * sigmas)
+        query = verifier.look(frame.image, frame.camera)
+        trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True))
+        far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
+        if len(far):
+            wrong = place.poses[random.choice(far)]
+            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False))
+        recognised = verifier.recognise(query, forgotten)
+        if recognised is not None:
+            trials.append(_trial(verifier(query, recognised, coarse, stated, forgotten,
+                                          WIDE_WINDOW), T, False))
+        # Whatever is found of the mirror image is wrong.
+        mirrored = verifier.look(frame.image[:, ::-1], frame.camera)
+        trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False))
+        recognised = verifier.recognise(mirrored)
+        if recognised is not None:
+            trials.append(_trial(verifier(mirrored, recognised, coarse, stated,
+                                          window=WIDE_WINDOW), None, False))
+    return trials
+
+
+def _moved(T, change):
+    """Return a pose moved and turned about the axes of the world."""
+    moved = T.copy()
+    moved[:3, 3] += change[:3]
+    moved[:3, :3] = matrix_from_rotation_vector(change[3:]) @ T[:3, :3]
+    return moved
+
+
+def _trial(found, T_true, fair):
+    """Return what a search came to; without a true pose whatever was found is wrong."""
+    error = np.full(6, np.inf)
+    if found is not None and T_true is not None:
+        T = found.T_world_camera
+        error = np.concatenate([T_true[:3, 3] - T[:3, 3], rotation_vector_from_matrix(
+            T_true[:3, :3] @ T[:3, :3].T)])
+    return Trial(found, error, fair)
+
+
+def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
+    """
+    Fit the gate.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        From `run_trials`.
+    false_accept_rate : float
+        Share of wrong places whose pose passes.
+
+    Returns
+    -------
+    Gate
+
+    Raises
+    ------
+    RecordingError
+        When too few frames were found again to learn from.
+
+    """
+    from scipy.optimize import minimize
+
+    right = np.array([t.found.evidence.numbers() for t in trials if t.misplaced <= 1.0])
+    attempts = [t for t in trials if t.misplaced > 2.0]
+    wrong = np.array([t.found.evidence.numbers() for t in attempts if t.found is not None])
+    if len(right) < SMALLEST_TRIALS:
+        raise RecordingError(
+            f'only {len(right)} frames of {sum(t.fair for t in trials)} were found again in the '
+            f'map without them, {SMALLEST_TRIALS} are needed to tell right poses from wrong ones: '
+            'the place has too little texture or was passed too fast; record it again, slowly '
+            'and more than once')
+    usual = right.mean(0)
+    scale = np.maximum(right.std(0), 0.05)
+    if len(wrong) == 0:   # Nothing wrong was ever found: the fewest points decide alone.
+        wrong = right.min(0, keepdims=True) - SIGNS * scale
+    x = np.concatenate([right, wrong]) - usual
+    x /= scale
+    y = np.repeat([1.0, 0.0], [len(right), len(wrong)])
+    # Both kinds weigh the same, however many there are of each.
+    weight = np.repeat([0.5 / len(right), 0.5 / len(wrong)], [len(right), len(wrong)])
+
+    def cost(parameters):
+        logit = x @ parameters[:-1] + parameters[-1]
+        p = 1.0 / (1.0 + np.exp(-np.clip(logit, -50, 50)))
+        loss = weight @ (np.logaddexp(0.0, logit) - y * logit)
+        slope = weight * (p - y)
+        return (loss + REGULARISATION * parameters[:-1] @ parameters[:-1],
+                np.append(x.T @ slope + 2 * REGULARISATION * parameters[:-1], slope.sum()))
+
+    bounds = [(0, None) if s > 0 else (None, 0) for s in SIGNS] + [(None, None)]
+    weights = minimize(cost, np.append(0.1 * SIGNS, 0.0), jac=True, bounds=bounds).x[:-1] / scale
+    weighed = (wrong - usual) @ weights
+    # Exceedances of a high quantile are exponential, to begin with; those of no pose are none.
+    high = float(np.quantile(weighed, 1.0 - TAIL))
+    mean_excess = float(np.mean(weighed[weighed >= high] - high))
+    share = TAIL * len(weighed) / max(len(attempts), len(weighed))
+    threshold = high + max(mean_excess, 1e-3) * np.log(max(share / false_accept_rate, 1.0))
+    return Gate(tuple(usual.tolist()), tuple(weights.tolist()), float(threshold),
+                SMALLEST_INLIERS, false_accept_rate)
+
+
+def fit_covariance(trials, place):
+    """
+    Fit how much larger real errors are than those of the solver, and the least they are.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        From `run_trials`.
+    place : Place
+        With a fitted gate, which says which poses count.
+
+    Returns
+    -------
+    Calibration
+        Its novelties are those of views.
+
+    """
+    counted = [t for t in trials if t.fair and t.misplaced <= 2.0
+               and place.gate.score(t.found.evidence) >= 0.5]
+    return fit_calibration(
+        np.array([t.error for t in counted]), np.array([t.found.covariance for t in counted]),
+        np.ones(len(counted)), np.array([novelty(t.found.view) for t in counted]))
+
+
+def fit_focal_error(trials, place):
+    """
+    Return what residuals of right poses say about the focal length.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        From `run_trials`.
+    place : Place
+        With a fitted gate and calibration.
+
+    Returns
+    -------
+    tuple of float
+        Median and spread (1.48 times the median deviation) of relative errors.
+
+    """
+    errors = np.array([t.found.focal_error for t in trials if t.fair and t.misplaced <= 2.0
+                       and place.judge(t.found)[0] >= 0.5])
+    errors = errors[np.isfinite(errors)]
+    if not len(errors):
+        return 0.0, 1.0
+    median = float(np.median(errors))
+    return median, float(max(1.4826 * np.median(np.abs(errors - median)), 1e-3))
+
+
+def coverage(trials, place):
+    """
+    Return what share of left out frames is answered, by how far the map is.
+
+    Parameters
+    ----------
+    trials : list of Trial
+        From `run_trials`.
+    place : Place
+        With a fitted gate and calibration.
+
+    Returns
+    -------
+    list of dict
+        ``from_deg``, ``to_deg`` (view distance to the nearest key frame), ``frames``,
+        ``answered`` and the median errors ``position_m`` and ``orientation_deg`` of those.
+
+    """
+    fair, rows = [t for t in trials if t.fair and t.found is not None], []
+    for low, high in zip(VIEW_BOUNDS, (*VIEW_BOUNDS[1:], np.inf)):
+        here = [t for t in fair if low <= t.found.view < high]
+        passed = [t for t in here if place.judge(t.found)[0] >= 0.5]
+        if not here:
+            continue
+        errors = np.array([t.error for t in passed]).reshape(-1, 6)
+        rows.append({
+            'from_deg': round(float(np.degrees(low)), 1),
+            'to_deg': None if np.isinf(high) else round(float(np.degrees(high)), 1),
+            'frames': len(here), 'answered': len(passed),
+            'position_m': _median(np.linalg.norm(errors[:, :3], axis=1)),
+            'orientation_deg': _median(np.degrees(np.linalg.norm(errors[:, 3:], axis=1)))})
+    return rows
+
+
+def _median(values):
+    """Return the median, None of nothing."""
+    return round(float(np.median(values)), 4) if len(values) else None

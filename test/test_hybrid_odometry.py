@@ -1,0 +1,261 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Odometry by corners at the scale of a depth network, and by the network where they fail."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from small_world import CAMERA
+from true_geometry import drive, pose, SECOND, TENTH, true_pipeline
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.camera import Camera
+from geo_perception.geometry.se3 import inverse_transform, make_transform, rotation_angle
+from geo_perception.inference.feature_tracks import (
+    FeatureImage, find_corners, follow, LARGEST_SIDE, place_roots)
+from geo_perception.inference.hybrid_motion import HYBRID, HybridMotion
+from geo_perception.inference.motion import View
+from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
+
+NOWHERE = make_transform(np.eye(3), [9.0, 9.0, 9.0])
+
+
+class Network:
+    """Says that the camera went far away, and counts who asks."""
+
+    memory, asked = 0, 0
+
+    def __call__(self, earlier, previous, current, guess):
+        """Return T_previous_current."""
+        self.asked += 1
+        return NOWHERE
+
+
+def views(frames, factor=None):
+    """Return what the odometry sees of frames, with depth that is off by a factor a frame."""
+    factor = [1.0] * len(frames) if factor is None else factor
+    return [View(f.image, f.depth * np.float32(k), CAMERA, f.stamp, 1.0,
+                 FeatureImage.of(f.image, CAMERA)) for f, k in zip(frames, factor)]
+
+
+def way_of(hybrid, seen):
+    """Return the poses of a chain of motions, and the states."""
+    T, states = [np.eye(4)], []
+    for before, now in zip(seen, seen[1:]):
+        T.append(T[-1] @ hybrid((), before, now, np.eye(4)))
+        states.append(hybrid.state)
+    return np.array(T), states
+
+
+def truth(frames):
+    """Return the poses in the first frame."""
+    T = np.array([f.T_world_camera for f in frames])
+    return inverse_transform(T[0]) @ T
+
+
+@pytest.fixture(scope='module')
+def curve():
+    """Return a drive of 1.4 m past the wall, with a turn."""
+    a = np.linspace(0, 1, 24)
+    return drive([pose(0.4 * s, 1.2 * s - 0.6, 1 + 0.1 * s, 0.2 * np.sin(3 * s)) for s in a])
+
+
+def test_motion_is_found_without_the_network(curve):
+    """Over 1.4 m it is off by a hundredth or two; the network is never asked."""
+    network = Network()
+    T, states = way_of(HybridMotion(network), views(curve))
+    true = truth(curve)
+    assert set(states) == {HYBRID} and network.asked == 0
+    assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 0.03
+    assert max(rotation_angle(a, b) for a, b in zip(T[:, :3, :3], true[:, :3, :3])) < 0.012
+
+
+def test_depth_that_is_wrong_by_another_factor_in_each_frame(curve):
+    """Its mean over the frames is what counts, its jumps do not come through."""
+    factor = np.exp(0.1 * np.random.default_rng(0).choice([-1, 1], len(curve)))
+    T, _ = way_of(HybridMotion(Network()), views(curve, factor))
+    true = truth(curve)
+    # Over 4 frames, for a single step is half a pixel.
+    steps, true_steps = (np.linalg.norm(p[4:, :3, 3] - p[:-4, :3, 3], axis=1) for p in (T, true))
+    ratio = steps / true_steps
+    assert ratio.mean() == pytest.approx(1, abs=0.1) and ratio.std() < 0.06
+
+
+def test_pure_rotation():
+    """A camera that turns about itself stays where it is, to three pixels (37 mm each)."""
+    frames = drive([pose(yaw=0.02 * i) for i in range(16)])
+    T, states = way_of(HybridMotion(Network()), views(frames))
+    assert set(states) == {HYBRID}
+    assert np.abs(T[:, :3, 3]).max() < 3 * 3.0 / CAMERA.K[0, 0]
+    assert rotation_angle(T[-1, :3, :3], truth(frames)[-1, :3, :3]) < 3 / CAMERA.K[0, 0]
+
+
+def test_what_moves_by_itself_does_not_pull(curve):
+    """A poster of an eighth of the image goes its own way."""
+    poster = cv2.resize(np.random.default_rng(5).integers(0, 255, (8, 8, 3), np.uint8), (32, 24),
+                        interpolation=cv2.INTER_CUBIC)
+    frames = []
+    for i, frame in enumerate(curve[:14]):
+        image = frame.image.copy()
+        image[8 + i:32 + i, 20 + i:52 + i] = poster
+        frames.append(replace(frame, image=image))
+    T, states = way_of(HybridMotion(Network()), views(frames))
+    assert set(states) == {HYBRID}
+    assert np.linalg.norm(T[:, :3, 3] - truth(frames)[:, :3, 3], axis=1).max() < 0.06
+
+
+def test_corners_on_what_the_mask_says_moves_are_left_out(curve):
+    """None of them is followed any longer; the others are."""
+    seen = views(curve[:3])
+    hybrid = HybridMotion(Network())
+    hybrid((), seen[0], seen[1], np.eye(4))
+    before = hybrid._map.size
+    mask = np.zeros((32, 48), bool)
+    mask[:, :24] = True
+    hybrid.leave_out(mask, CAMERA.resized(48, 32).K)
+    followed = hybrid._map._pixels[hybrid._map._followed()]
+    assert 20 < len(followed) < 0.7 * before and followed[:, 0].min() > 46
+    hybrid((), seen[1], seen[2], np.eye(4))
+    assert hybrid.state == HYBRID
+
+
+def test_white_wall_has_the_motion_of_the_network(curve):
+    """The state says why; with corners again it is hybrid again at once."""
+    blank = [replace(f, image=np.full_like(f.image, 200), stamp=f.stamp + 8 * TENTH)
+             for f in curve[8:10]]
+    frames = [*curve[:8], *blank, *curve[10:14]]
+    network = Network()
+    hybrid, seen = HybridMotion(network), views(frames)
+    motions, states = [], []
+    for before, now in zip(seen, seen[1:]):
+        motions.append(hybrid((), before, now, np.eye(4)))
+        states.append(hybrid.state)
+    assert states[:7] == [HYBRID] * 7 and states[10:] == [HYBRID] * 3
+    assert all(s.startswith('network alone: only ') for s in states[7:10])
+    assert all(np.array_equal(T, NOWHERE) for T in motions[7:10])
+    assert network.asked == 3 and hybrid.describe()['tracking'] == HYBRID
+
+
+def test_jump_is_found_from_the_motion_of_the_network(curve):
+    """Where going on as before finds no corners, the network says where to look."""
+    frames = [*curve[:4], *curve[14:17]]
+    true = truth(frames)
+
+    class Knows(Network):
+
+        def __call__(self, earlier, previous, current, guess):
+            self.asked += 1
+            i, j = (int(np.argmin([abs(f.stamp - v.stamp) for f in frames]))
+                    for v in (previous, current))
+            return inverse_transform(true[i]) @ true[j]
+
+    network = Knows()
+    T, states = way_of(HybridMotion(network), views(frames))
+    assert set(states) <= {HYBRID}
+    assert np.linalg.norm(T[-1, :3, 3] - true[-1, :3, 3]) < 0.05
+
+
+def test_pipeline_says_how_it_found_motions(curve, tmp_path):
+    """Scale, state and the true way; the network alone on the same frames beside it."""
+    pipeline = true_pipeline(tmp_path, curve, odometry='hybrid')
+    results = [pipeline(f.image, f.camera, f.stamp).odometry for f in curve][1:]
+    assert {r.state for r in results} == {HYBRID} and all(r.metric for r in results)
+    assert np.linalg.norm(results[-1].T_odom_camera[:3, 3] - truth(curve)[-1, :3, 3]) < 0.03
+    assert pipeline.tracking['tracking'] == HYBRID and int(pipeline.tracking['corners']) > 20
+    alone = pipeline.network_alone()
+    others = [alone(f.image, f.camera, f.stamp).odometry for f in curve][1:]
+    assert {r.state for r in others} == {'network'} and alone.tracking == {}
+    assert np.allclose(others[-1].T_odom_camera, truth(curve)[-1], atol=1e-6)
+
+
+def test_standing_does_not_drift(curve, tmp_path):
+    """Noise moves corners, not the camera; afterwards the way goes on."""
+    random = np.random.default_rng(0)
+    frames = [curve[0], *[replace(
+        curve[1], stamp=SECOND + (i + 1) * TENTH,
+        image=np.uint8(np.clip(curve[1].image + random.normal(0, 2, curve[1].image.shape),
+                               0, 255))) for i in range(20)]]
+    frames.append(replace(curve[2], stamp=SECOND + 21 * TENTH))
+    pipeline = true_pipeline(tmp_path, frames, odometry='hybrid')
+    results = [pipeline(f.image, f.camera, f.stamp).odometry for f in frames][1:]
+    assert all(r.standing for r in results[1:20])
+    assert np.array_equal(results[0].T_odom_camera, results[19].T_odom_camera)
+    assert np.linalg.norm(results[-1].T_odom_camera[:3, 3] - truth(frames)[-1, :3, 3]) < 0.02
+
+
+def test_recovers_from_a_blackout(curve, tmp_path):
+    """After 2 s of darkness it says that it starts anew, and answers with the next image."""
+    dark = [replace(curve[7], image=np.zeros_like(curve[7].image), stamp=SECOND + (8 + i) * TENTH)
+            for i in range(20)]
+    after = [replace(f, stamp=f.stamp + 20 * TENTH) for f in curve[8:16]]
+    frames = [*curve[:8], *dark, *after]
+    pipeline = true_pipeline(tmp_path, frames, odometry='hybrid')
+    results = [pipeline(f.image, f.camera, f.stamp) for f in frames]
+    assert all(r.odometry is None and 'covered' in r.reason for r in results[8:28])
+    assert 'no usable image for 2.' in results[28].reset
+    assert all(r.odometry.state == HYBRID for r in results[29:])
+    assert np.linalg.norm(results[-1].odometry.T_odom_camera[:3, 3]
+                          - truth(after)[-1, :3, 3]) < 0.02
+
+
+def test_frames_come_sooner_than_the_network_knows(curve, tmp_path):
+    """Corners need no interval; a network alone leaves such frames out."""
+    frames = [replace(f, stamp=SECOND + i * TENTH // 5) for i, f in enumerate(curve[:6])]
+    for odometry, answered in (('hybrid', 5), ('network', 1)):
+        pipeline = true_pipeline(tmp_path, frames, odometry=odometry)
+        pipeline._odometry._trained_interval = 0.1
+        results = [pipeline(f.image, f.camera, f.stamp).odometry for f in frames]
+        assert sum(r is not None for r in results) == answered
+
+
+def test_covariance_of_hybrid_motions_is_their_own(tmp_path, curve):
+    """With a calibration of their own; files without take that of the network."""
+    own = MotionCalibration(0.001, 0.01, 0.01, 0.001, 0.01, 1.0, 0.0, 0.0)
+    covariances = []
+    for entries in ({}, own.entries(HYBRID_PREFIX)):
+        law = MotionCalibration(usual_residual=1.0)
+        pipeline = true_pipeline(tmp_path, curve, calibration=law, odometry='hybrid',
+                                 others=entries)
+        for f in curve[:3]:
+            result = pipeline(f.image, f.camera, f.stamp).odometry
+        covariances.append(np.linalg.det(result.motion_covariance))
+    assert covariances[1] < 1e-3 * covariances[0]
+
+
+def test_unknown_odometry(tmp_path, curve):
+    """The sentence names the two that there are."""
+    with pytest.raises(ConfigurationError, match="'guess'; expected hybrid or network"):
+        true_pipeline(tmp_path, curve, odometry='guess')
+
+
+def test_corners_are_spread_and_followed(curve):
+    """One a cell, none twice; an image moved by 3.3 pixels moves them by that."""
+    image = FeatureImage.of(curve[0].image, CAMERA)
+    corners = find_corners(image, np.zeros((0, 2)))
+    assert len(corners) > 40 and not len(find_corners(image, corners))
+    shift = np.float32([[1, 0, 3.3], [0, 1, 0]])
+    moved = FeatureImage.of(cv2.warpAffine(curve[0].image, shift, (96, 64)), CAMERA)
+    inner = corners[(corners[:, 0] > 15) & (corners[:, 0] < 80)]
+    found, good = follow(image, moved, inner, inner)
+    assert good.mean() > 0.8
+    assert np.allclose(np.median(found[good] - inner[good], axis=0), [3.3, 0], atol=0.1)
+
+
+def test_place_along_an_edge_is_not_known():
+    """Across a vertical edge much better than along it."""
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, 48:] = 200
+    image = FeatureImage.of(cv2.GaussianBlur(picture, (5, 5), 0), CAMERA)
+    root = place_roots(image, np.array([[48.0, 32.0]]))[0]
+    information = root.T @ root
+    assert information[0, 0] > 1e3 * information[1, 1]
+
+
+def test_large_images_are_made_smaller():
+    """Intrinsics follow."""
+    camera = Camera(np.array([[1000.0, 0, 639.5], [0, 1000, 359.5], [0, 0, 1]]), 1280, 720)
+    image = FeatureImage.of(np.zeros((720, 1280, 3), np.uint8), camera)
+    assert max(image.even.shape) == LARGEST_SIDE and image.K[0, 0] == 1000 * LARGEST_SIDE / 1280

@@ -1,0 +1,259 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Place memories: made, kept in a file, asked, and what happens when something is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from textured_room import CAMERA, look_around, Recording, render
+from tiny_model import write_model
+
+from geo_perception.errors import CalibrationError, ConfigurationError, ModelFileError
+from geo_perception.errors import RecordingError
+from geo_perception.evaluation.relocalization_result import pose_errors
+from geo_perception.evaluation.relocalization import jobs_of
+from geo_perception.evaluation.run import evaluate_relocalizer
+from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
+from geo_perception.inference.place import Place, view_distance
+from geo_perception.inference.relocalizer import Relocalization
+from geo_perception.inference.verification import focal_error, Verifier
+from geo_perception.inference.verified import make_relocalizer, VerifiedRelocalizer
+from geo_perception.model_file import load_model_file, save_model_file
+from geo_perception.training.place_file import make_place_file
+from geo_perception.training.place_memory import choose_key_frames, clean_depth
+from geo_perception.training.triangulation import triangulate_key_frames
+
+SIGMAS = 0.1, 0.05
+
+
+def tiny(folder):
+    """Return a relocalizer that was never trained, in the world of the room."""
+    return load_model_file(write_model(folder / 'tiny.safetensors'), 'relocalization')
+
+
+class Coarse:
+    """A relocalizer that knows the pose of each image but for a known error."""
+
+    gate, retrieval, world_frame = 0.5, None, 'room'
+    T_map_world = np.eye(4)
+
+    def __init__(self, model, recording, error=(0.1, 0.05, -0.05, 0.02, -0.03, 0.02)):
+        self.model, self._recording, self._error = model, recording, np.array(error)
+
+    def describe(self):
+        """Return what the real one says about its engine."""
+        return 'stand-in'
+
+    def __call__(self, image, camera=None):
+        """Return the pose of the frame that has just this image, moved."""
+        T = np.eye(4)
+        for i in range(len(self._recording)):
+            if np.array_equal(self._recording[i].image, image):
+                T = self._recording.poses[i].copy()
+        T[:3, :3] = matrix_from_rotation_vector(self._error[3:]) @ T[:3, :3]
+        T[:3, 3] += self._error[:3]
+        covariance = np.diag(np.repeat([SIGMAS[0] ** 2 / 3, SIGMAS[1] ** 2 / 3], 3))
+        return Relocalization(T, covariance, 1.0, True, '')
+
+
+@pytest.fixture(scope='module')
+def recording():
+    """Return a drive through a textured room, with depth."""
+    return Recording(look_around(48))
+
+
+@pytest.fixture(scope='module')
+def place_path(recording, tmp_path_factory):
+    """Return a place file of it."""
+    model = tiny(tmp_path_factory.mktemp('model'))
+    metadata, tensors = make_place_file(recording, Coarse(model, recording), 'room')
+    path = tmp_path_factory.mktemp('place') / 'room.place'
+    save_model_file(path, metadata, tensors)
+    return path
+
+
+@pytest.fixture
+def model(place_path):
+    """Return the place file, read."""
+    return load_model_file(place_path, 'relocalization')
+
+
+def test_verified_poses_are_exact_and_say_how_exact(model, recording):
+    """Frames of another drive are found to a centimetre, far nearer than the coarse pose."""
+    other = Recording(look_around(20, seed=5), seed=1)
+    pipeline = VerifiedRelocalizer(Coarse(model, other), Place.from_model(model))
+    result = evaluate_relocalizer(pipeline, other)
+    verified, coarse = jobs_of(result)['verified'], jobs_of(result)['relocalization']
+    assert coarse['position_median_m'] > 0.1
+    assert verified['answered'] >= 0.9 and verified['gross_errors'] == 0
+    assert verified['position_median_m'] < 0.02 and verified['orientation_median_deg'] < 0.3
+    assert verified['coverage_95'] > 0.8 and 0.02 < verified['normalised_error'] < 3.0
+
+
+def test_foreign_and_plain_images_are_refused(model, recording):
+    """Another room, a wall of one colour and noise are refused, and it is said why."""
+    pipeline = VerifiedRelocalizer(Coarse(model, recording), Place.from_model(model))
+    random = np.random.default_rng(3)
+    images = [render(T, seed=77)[0] for T in look_around(8, seed=2)]
+    images += [np.full((240, 320, 3), 128, np.uint8),
+               random.integers(0, 256, (240, 320, 3), np.uint8)]
+    for image in images:
+        fix = pipeline(image)
+        assert not fix.accepted and fix.coarse is not None and fix.reason
+        np.testing.assert_array_equal(fix.T_world_camera, fix.coarse.T_world_camera)
+
+
+def test_kidnapped_robot_is_found_by_what_it_sees(model, recording):
+    """A coarse pose on the other side of the room does not matter."""
+    lost = Coarse(model, recording, (2.0, -1.0, 0.3, 0.0, 0.0, 2.5))
+    pipeline = VerifiedRelocalizer(lost, Place.from_model(model))
+    fixes = [(pipeline(recording[i].image), recording.poses[i]) for i in range(0, 48, 10)]
+    errors = [pose_errors(fix.T_world_camera, T)[0] for fix, T in fixes if fix.accepted]
+    assert len(errors) >= 4 and max(errors) < 0.05
+
+
+def test_camera_of_the_image_is_used(model, recording):
+    """Half the size is the same camera; another shape needs intrinsics; wrong ones are named."""
+    pipeline = VerifiedRelocalizer(Coarse(model, recording), Place.from_model(model))
+    image = recording[10].image
+    with pytest.raises(CalibrationError, match='320x160 pixels and the map was made with'):
+        pipeline(image[40:200])
+    with pytest.raises(CalibrationError, match='for 640x480 pixels, the image has 320x240'):
+        pipeline(image, CAMERA.resized(640, 480))
+    cut = Recording(recording.poses[10:11], rows=slice(40, 200))
+    fix = VerifiedRelocalizer(Coarse(model, cut), Place.from_model(model))(
+        cut[0].image, cut[0].camera)
+    assert fix.accepted and pose_errors(fix.T_world_camera, cut.poses[0])[0] < 0.02
+
+
+def test_wrong_focal_length_is_noticed(model, recording):
+    """Residuals of fixes tell a focal length that is 8 % too small, and nothing of a right one."""
+    for factor, words in ((1.0, ''), (0.92, 'too small')):
+        pipeline = VerifiedRelocalizer(Coarse(model, recording), Place.from_model(model))
+        K = CAMERA.K.copy()
+        K[[0, 1], [0, 1]] *= factor
+        for i in range(0, 48):
+            pipeline(recording[i].image, replace(CAMERA, K=K))
+        assert (words in pipeline.warning()) and bool(words) == bool(pipeline.warning())
+
+
+def test_focal_error_of_exact_points():
+    """It is what was done to the focal length, where points lie at different depths."""
+    random = np.random.default_rng(0)
+    points = random.uniform((-1, -1, 2), (1, 1, 6), (200, 3))
+    pixels = points[:, :2] / points[:, 2:] * 300.0
+    K = np.diag([300.0 / 1.02, 300.0 / 1.02, 1.0])
+    assert abs(focal_error(points, pixels, K, np.eye(4)) - 0.02) < 1e-3
+    flat = points * (1, 1, 0) + (0, 0, 3)
+    assert not abs(focal_error(flat[:3], pixels[:3], K, np.eye(4))) < 1e-9
+
+
+def test_file_keeps_everything_and_stays_a_relocalizer(model, place_path, recording):
+    """What was saved is loaded; without verifying it is the plain relocalizer."""
+    place = Place.from_model(model)
+    assert place.problem() == '' and len(place.points) == place.first[-1] > 500
+    assert place.summary['points_from'] == 'depth' and place.summary['coverage']
+    pipeline = make_relocalizer(model, threads=1)
+    plain = make_relocalizer(model, verify=False, threads=1)
+    image = recording[3].image
+    assert plain(image).coarse is None
+    np.testing.assert_allclose(pipeline(image).coarse.T_world_camera, plain(image).T_world_camera)
+    assert 'key frames' in pipeline.describe()
+
+
+@pytest.mark.parametrize('damage, words', [
+    (lambda header, tensors: header.update(version=9), 'version 9'),
+    (lambda header, tensors: header.pop('gate'), "incomplete .'gate'."),
+    (lambda header, tensors: tensors.pop('place.points'), 'incomplete .*place.points'),
+    (lambda header, tensors: tensors.update({'place.points': tensors['place.points'][:-1]}),
+     'do not belong together'),
+    (lambda header, tensors: tensors['place.points'].__setitem__((0, 0), np.nan), 'not finite'),
+    (lambda header, tensors: header.update(features='surf'), "features are 'surf'"),
+    (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate')])
+def test_damaged_place_is_refused(model, damage, words):
+    """Each damage is one sentence that says how to mend it."""
+    header = {**model.metadata.place, 'gate': dict(model.metadata.place['gate'])}
+    tensors = {name: value.copy() for name, value in model.tensors.items()}
+    damage(header, tensors)
+    damaged = replace(model, metadata=replace(model.metadata, place=header), tensors=tensors)
+    with pytest.raises(ModelFileError, match=words) as error:
+        Place.from_model(damaged)
+    assert 'geo_perception map' in str(error.value)
+
+
+def test_truncated_place_file_is_refused(place_path, tmp_path):
+    """Half a file is no place."""
+    data = place_path.read_bytes()
+    cut = tmp_path / 'cut.place'
+    cut.write_bytes(data[:len(data) // 2])
+    with pytest.raises(ModelFileError, match='damaged'):
+        load_model_file(cut, 'relocalization')
+
+
+def test_key_frames_are_added(model, recording):
+    """A second drive adds what the first did not see, and the relocalizer stays."""
+    place = Place.from_model(model)
+    other = Recording(look_around(48, seed=9, turn=0.8))
+    metadata, tensors = make_place_file(other, Coarse(model, other), 'more', extend=True)
+    assert metadata.place['summary']['recordings'] == ['room', 'more']
+    assert len(tensors['place.poses']) > len(place.poses)
+    np.testing.assert_array_equal(tensors['place.poses'][:len(place.poses)], place.poses)
+    plain = replace(model, metadata=replace(model.metadata, place={}))
+    with pytest.raises(ConfigurationError, match='no place memory to add to'):
+        make_place_file(other, Coarse(plain, other), 'more', extend=True)
+
+
+def test_recording_without_depth_is_triangulated(recording, tmp_path):
+    """Points from several views lie where depth has them, and verify poses."""
+    blind = Recording(recording.poses, with_depth=False)
+    frames = triangulate_key_frames(blind, np.arange(0, 48, 3))
+    assert len(frames) > 10
+    off = []
+    for frame in frames:
+        local = (frame.points - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3]
+        u, v = np.rint(CAMERA.project(local)).astype(int).T
+        off.append(local[:, 2] / recording[frame.index].depth[v, u] - 1.0)
+    assert np.median(np.abs(np.concatenate(off))) < 0.02
+    model = tiny(tmp_path)
+    metadata, tensors = make_place_file(blind, Coarse(model, blind), 'room')
+    assert metadata.place['summary']['points_from'] == 'triangulation'
+
+
+def test_too_little_parallax_is_said(tmp_path):
+    """A camera that only turns cannot tell where points are."""
+    poses = [make_transform(T[:3, :3], (0.0, 0.0, 0.0)) for T in look_around(40)]
+    turning = Recording(np.array(poses), with_depth=False)
+    model = tiny(tmp_path)
+    with pytest.raises(RecordingError, match='parallax'):
+        make_place_file(turning, Coarse(model, turning), 'room')
+
+
+def test_choice_of_key_frames_covers_and_does_not_repeat():
+    """Standing still adds none; every pose has a key frame near; the number is kept."""
+    poses = np.repeat(look_around(50), 3, axis=0)
+    chosen = choose_key_frames(poses, 3.0)
+    assert len(chosen) <= 50
+    near = np.min([view_distance(poses, poses[i], 3.0) for i in chosen], axis=0)
+    assert near.max() < 0.05
+    assert len(choose_key_frames(poses, 3.0, largest=7)) <= 7
+    assert len(choose_key_frames(poses, 3.0, known=poses)) == 0
+
+
+def test_edges_of_depth_are_not_believed():
+    """What lies within two pixels of an edge is unknown, what is flat stays."""
+    depth = np.full((40, 40), 2.0, np.float32)
+    depth[:, 20:] = 4.0
+    depth[5, 5] = np.nan
+    clean = clean_depth(depth)
+    assert np.isnan(clean[:, 18:22]).all()
+    np.testing.assert_allclose(clean[10:30, 5:15], 2.0)
+
+
+def test_empty_image_finds_nothing(model):
+    """An image without features gives no pose, from no hypothesis."""
+    verifier = Verifier(Place.from_model(model))
+    query = verifier.look(np.zeros((240, 320, 3), np.uint8), CAMERA)
+    assert verifier.recognise(query) is None
+    assert verifier(query, np.eye(4), np.eye(4), SIGMAS) is None
