@@ -215,7 +215,8 @@ def test_nothing_to_start_is_an_error(installed):
 def test_the_joint_parameters_are_known_to_the_nodes(installed):
     """Whatever perception.launch.py passes on is an argument of the file it includes."""
     nodes = started('perception', relocalizer='r', geometry='g', seed='first_fix',
-                    image_transport='compressed', image_reliability='reliable', autostart='false', rectified='true')
+                    image_transport='compressed', image_reliability='reliable', autostart='false',
+                    rectified='true')
     for node, (_, parameters, _) in nodes.items():
         known = {field.name for field in fields(NODES[node][0])} | {'use_sim_time'}
         assert {name for name, _ in parameters} <= known
