@@ -28,7 +28,7 @@ NODES = {
         'rectified', 'map_frame', 'base_frame', 'publish_tf', 'two_d', 'seed']),
     'geometry': (GeometryParameters, COMMON + [
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
-        'motion_smoothing', 'publish_tf', 'wheel_odometry']),
+        'odometry', 'motion_smoothing', 'publish_tf', 'wheel_odometry']),
     'stereo_depth': (StereoDepthParameters, COMMON + [
         'rectified', 'post_process', 'scale_correction', 'right_image'])}
 
