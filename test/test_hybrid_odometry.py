@@ -39,8 +39,8 @@ class Network:
 def views(frames, factor=None):
     """Return what the odometry sees of frames, with depth that is off by a factor a frame."""
     factor = [1.0] * len(frames) if factor is None else factor
-    return [View(f.image, f.depth * np.float32(k), CAMERA, f.stamp, 1.0,
-                 FeatureImage.of(f.image, CAMERA)) for f, k in zip(frames, factor)]
+    return [View(f.image, f.depth * np.float32(k), CAMERA, f.stamp,
+                 features=FeatureImage.of(f.image, CAMERA)) for f, k in zip(frames, factor)]
 
 
 def way_of(hybrid, seen):
@@ -188,6 +188,19 @@ def test_recovers_from_a_blackout(curve, tmp_path):
     assert all(r.odometry.state == HYBRID for r in results[29:])
     assert np.linalg.norm(results[-1].odometry.T_odom_camera[:3, 3]
                           - truth(after)[-1, :3, 3]) < PIXEL
+
+
+def test_cut_starts_anew(curve, tmp_path):
+    """No corner is found again and nothing else fits, either; then all goes on."""
+    other = [replace(f, image=np.ascontiguousarray(255 - f.image[::-1, ::-1]))
+             for f in curve[8:12]]
+    frames = [*curve[:8], *other]
+    law = MotionCalibration(usual_residual=0.01)
+    pipeline = true_pipeline(tmp_path, frames, calibration=law, odometry='hybrid')
+    results = [pipeline(f.image, f.camera, f.stamp) for f in frames]
+    assert [bool(r.reset) for r in results] == [False] * 8 + [True] + [False] * 3
+    assert 'nothing in common' in results[8].reset
+    assert all(r.odometry.state == HYBRID for r in results[9:])
 
 
 def test_frames_come_sooner_than_the_network_knows(curve, tmp_path):
