@@ -5,6 +5,7 @@
 
 from dataclasses import fields
 import importlib.util
+import inspect
 import os
 from pathlib import Path
 from unittest import mock
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 COMMON = ['model', 'image', 'camera_info', 'namespace', 'params_file', 'use_sim_time', 'log_level',
           'autostart', 'device', 'image_transport', 'image_reliability', 'large_images']
 NODES = {
-    'relocalize': (RelocalizeParameters, COMMON),
+    'relocalize': (RelocalizeParameters, COMMON + [
+        'rectified', 'map_frame', 'base_frame', 'publish_tf', 'two_d', 'seed']),
     'geometry': (GeometryParameters, COMMON + [
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
         'odometry', 'motion_smoothing', 'publish_tf', 'wheel_odometry']),
@@ -31,15 +33,37 @@ NODES = {
         'rectified', 'post_process', 'scale_correction', 'right_image'])}
 
 
-@pytest.fixture(scope='module', params=NODES)
-def module(request):
+def load(name):
     """Return a launch file as a module."""
     spec = importlib.util.spec_from_file_location(
-        f'{request.param}_launch', ROOT / 'launch' / f'{request.param}.launch.py')
+        f'{name}_launch', ROOT / 'launch' / f'{name}.launch.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module', params=NODES)
+def module(request):
+    """Return the launch file of a node as a module."""
+    module = load(request.param)
     module.node = request.param
     return module
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """Let launch find this package as a workspace has it: in an index, with its executables."""
+    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    (index / 'geo_perception').touch()
+    (tmp_path / 'share' / 'geo_perception').symlink_to(ROOT)
+    programs = tmp_path / 'lib' / 'geo_perception'
+    programs.mkdir(parents=True)
+    for name in ('relocalize', 'geometry', 'geo_perception'):
+        (programs / name).write_text('#!/bin/sh\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    return tmp_path
 
 
 def shipped_yaml(module):
@@ -60,6 +84,33 @@ def run_up_to_the_node(module, **arguments):
                 return context.launch_configurations['global_params'], dict(os.environ)
             entity.visit(context)
     raise AssertionError('there is no node')
+
+
+def started(name, **arguments):
+    """
+    Walk through a launch file as ``ros2 launch`` does, short of starting processes.
+
+    Returns the launch configurations, the parameters and the command of each process, by name.
+    """
+    context = launch.LaunchContext()
+    context.launch_configurations.update(arguments)
+    found = {}
+
+    def execute(process, context):
+        process.prepare(context)
+        key = process.node_executable if isinstance(process, Node) else process.name
+        configurations = context.launch_configurations
+        found[key] = (dict(configurations), configurations.get('global_params', [])[1:],
+                      process.process_details['cmd'])
+
+    def visit(entity):
+        for part in entity.visit(context) or []:
+            visit(part)
+
+    with mock.patch.dict(os.environ), \
+            mock.patch.object(launch.actions.ExecuteLocal, 'execute', execute):
+        visit(load(name).generate_launch_description())
+    return found
 
 
 def test_every_argument_is_described(module):
@@ -97,19 +148,96 @@ def test_truth_values_reach_the_node_as_such(module):
 
 
 @pytest.mark.parametrize('own', ['', '/mine.xml'])
-def test_the_profile_for_large_images_is_set_unless_there_is_one(module, monkeypatch, tmp_path,
+def test_the_profile_for_large_images_is_set_unless_there_is_one(module, monkeypatch, installed,
                                                                  own):
     """The user's own profile stays."""
     name = 'FASTRTPS_DEFAULT_PROFILES_FILE'
     monkeypatch.delenv(name, raising=False)
     if own:
         monkeypatch.setenv(name, own)
-    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
-    index.mkdir(parents=True)
-    (index / 'geo_perception').touch()
-    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
     assert run_up_to_the_node(module)[1].get(name, '') == own
     _, environment = run_up_to_the_node(module, large_images='true')
-    shipped = tmp_path / 'share' / 'geo_perception' / 'config' / 'fastdds_large_images.xml'
+    shipped = installed / 'share' / 'geo_perception' / 'config' / 'fastdds_large_images.xml'
     assert environment[name] == (own or str(shipped))
     assert (ROOT / 'config' / shipped.name).exists()
+
+
+# Several nodes
+
+
+@pytest.mark.parametrize('name', ['perception', 'replay'])
+def test_every_argument_of_the_joint_files_is_described(name):
+    """And none but the bag must be given."""
+    for argument in load(name).generate_launch_description().entities:
+        if isinstance(argument, launch.actions.DeclareLaunchArgument):
+            assert len(argument.description) > 20
+            assert (argument.default_value is None) == (argument.name == 'bag')
+
+
+def test_both_nodes_start_and_each_is_told_its_own(installed):
+    """Model, parameters and topics; who owns which transform."""
+    nodes = started('perception', relocalizer='r.safetensors', geometry='g.safetensors',
+                    image='/cam/image', camera_info='/cam/info', namespace='robot1',
+                    device='cpu', map_frame='map', two_d='true')
+    assert list(nodes) == ['relocalize', 'geometry']
+    shared = [('device', 'cpu')]
+    assert nodes['relocalize'][1] == [
+        ('model', 'r.safetensors'), *shared, ('map_frame', 'map'), ('base_frame', 'base_link'),
+        ('publish_tf', True), ('two_d', True), ('use_sim_time', False)]
+    assert nodes['geometry'][1] == [
+        ('model', 'g.safetensors'), *shared, ('base_frame', 'base_link'), ('publish_tf', False),
+        ('use_sim_time', False)]
+    for node, (configurations, _, command) in nodes.items():
+        assert configurations['params_file'] == str(
+            installed / 'share' / 'geo_perception' / 'config' / f'{node}.yaml')
+        rules = ' '.join(command)
+        for rule in ('__ns:=/robot1', f'__node:={node}', 'image:=/cam/image',
+                     'camera_info:=/cam/info', '/tf:=tf', '/tf_static:=tf_static'):
+            assert f'-r {rule}' in rules
+
+
+@pytest.mark.parametrize('model, node, other', [
+    ('relocalizer', 'relocalize', 'geometry'), ('geometry', 'geometry', 'relocalize')])
+def test_a_node_without_a_model_is_not_started(installed, model, node, other):
+    """Its parameters file is not even looked for."""
+    nodes = started('perception', **{model: 'x.safetensors', 'map_to_odom': 'false',
+                                     'odom_to_base': 'true', f'{other}_params_file': '/none'})
+    assert list(nodes) == [node]
+    assert ('publish_tf', node == 'geometry') in nodes[node][1]
+
+
+def test_nothing_to_start_is_an_error(installed):
+    """One sentence, for ``ros2 launch`` to print."""
+    with pytest.raises(RuntimeError, match='relocalizer:=<file>, geometry:=<file> or both'):
+        started('perception')
+
+
+def test_the_joint_parameters_are_known_to_the_nodes(installed):
+    """Whatever perception.launch.py passes on is an argument of the file it includes."""
+    nodes = started('perception', relocalizer='r', geometry='g', seed='first_fix',
+                    image_transport='compressed', image_reliability='reliable', autostart='false',
+                    rectified='true')
+    for node, (_, parameters, _) in nodes.items():
+        known = {field.name for field in fields(NODES[node][0])} | {'use_sim_time'}
+        assert {name for name, _ in parameters} <= known
+        assert ('image_transport', 'compressed') in parameters
+        assert ('autostart', False) in parameters and ('rectified', True) in parameters
+    assert ('seed', 'first_fix') in nodes['relocalize'][1]
+
+
+def test_replay_is_given_what_was_given(installed):
+    """The rest is left to its own defaults."""
+    (_, _, command), = started('replay', bag='drive[0:9]', geometry='g.safetensors', report='out',
+                               image='/cam/image').values()
+    program = str(installed / 'lib' / 'geo_perception' / 'geo_perception')
+    assert command == [program, 'replay', 'drive[0:9]', '--geometry', 'g.safetensors', '--report',
+                       'out', '--rate', '1.0', '--lockstep', 'false', '--image_topic',
+                       '/cam/image']
+
+
+def test_the_options_of_replay_are_those_of_the_command_line():
+    """By the signature of the function behind it."""
+    from geo_perception.commands.replay import replay
+
+    options = {option for option, *_ in load('replay')._ARGUMENTS.values()}
+    assert options <= set(inspect.signature(replay).parameters)

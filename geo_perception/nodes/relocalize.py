@@ -14,7 +14,9 @@ from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 import numpy as np
 
 from geo_perception.errors import ConfigurationError, TransformError
+from geo_perception.ros.amcl_seed import AmclSeed
 from geo_perception.ros.calibration import CalibrationCheck
+from geo_perception.ros.fix_track import FixLimits, FixTrack
 from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
 from geo_perception.ros.messages import (
     LOST_VARIANCE, pose_stamped, pose_with_covariance_stamped)
@@ -60,6 +62,23 @@ class RelocalizeParameters(PerceptionParameters):
         'does so.')
     two_d: bool = parameter(
         False, 'The robot moves in a plane: reduce the broadcast correction to x, y and yaw.')
+    largest_jump_m: float = parameter(
+        0.0, 'Withhold a fix that is farther than this from where odometry (TF odom_frame -> '
+        'base_frame) has carried the fix before; 0 sets no limit. Needs base_frame.', unit='m',
+        minimum=0.0, maximum=1e6)
+    largest_innovation: float = parameter(
+        0.0, 'The same as Mahalanobis distance, by the covariances of both fixes and 10 % drift '
+        'of odometry, e.g. 5; 0 sets no limit. Needs base_frame.', minimum=0.0, maximum=1000.0)
+    fixes_to_start: int = parameter(
+        1, 'So many fixes in a row must agree before the first is believed. More than 1 needs a '
+        'limit above.', minimum=1, maximum=100)
+    fixes_to_recover: int = parameter(
+        3, 'So many fixes in a row that agree with each other, but not with odometry, win over '
+        'the old place: the robot was carried away.', minimum=1, maximum=1000)
+    seed: str = parameter(
+        'never', 'first_fix sends the first fix to AMCL, once, on the topic initialpose; the '
+        'service ~/seed sends the next one at any time. Needs base_frame.',
+        choices=('never', 'first_fix'))
     transform_tolerance_s: float = parameter(
         1.0, 'The broadcast transform is stamped this much after the image, so that others can '
         'use it until the next.', unit='s', minimum=0.0, maximum=60.0)
@@ -70,13 +89,28 @@ class RelocalizeParameters(PerceptionParameters):
     def __post_init__(self):
         """Check what concerns more than one parameter."""
         super().__post_init__()
-        if self.publish_tf and not self.base_frame:
-            raise ConfigurationError("publish_tf needs 'base_frame', the frame that odometry "
-                                     'moves, e.g. base_link')
+        if not self.base_frame:
+            for name, is_set in (('publish_tf', self.publish_tf),
+                                 ('seed: first_fix', self.seed == 'first_fix'),
+                                 ('largest_jump_m', self.largest_jump_m > 0),
+                                 ('largest_innovation', self.largest_innovation > 0)):
+                if is_set:
+                    raise ConfigurationError(f"{name} needs 'base_frame', the frame that odometry "
+                                             'moves, e.g. base_link')
+        if self.fixes_to_start > 1 and not self.limits.needs_odometry:
+            raise ConfigurationError(
+                f'fixes_to_start is {self.fixes_to_start}, but neither largest_jump_m nor '
+                'largest_innovation says what it is for fixes to agree; set one of them')
         for name in ('map_frame', 'base_frame', 'camera_frame', 'odom_frame'):
             if getattr(self, name).startswith('/'):
                 raise ConfigurationError(f"parameter '{name}' is {getattr(self, name)!r}; "
                                          'frame names have no leading slash')
+
+    @property
+    def limits(self):
+        """When a fix contradicts odometry."""
+        return FixLimits(self.largest_jump_m, self.largest_innovation, self.fixes_to_start,
+                         self.fixes_to_recover, self.two_d)
 
 
 class RelocalizeNode(PerceptionNode):
@@ -84,13 +118,15 @@ class RelocalizeNode(PerceptionNode):
     Publishes ``~/pose`` and ``~/pose_with_covariance`` and, if asked, ``map -> odom``.
 
     With a place file these are verified poses; ``~/coarse_pose`` is what the network alone says.
+    With odometry in TF it withholds fixes that contradict it, and it seeds AMCL on demand.
     """
 
     parameters_class = RelocalizeParameters
     subsystem = 'relocalization'
 
     def __init__(self, **options):
-        self._listener = self._correction = self._calibration = None
+        self._listener = self._correction = self._calibration = self._seed = None
+        self._track = FixTrack(FixLimits())
         self._forget()
         super().__init__('relocalize', **options)
 
@@ -115,8 +151,12 @@ class RelocalizeNode(PerceptionNode):
         self._coarse = None
         if self._verifies:
             self._coarse = self.add_output(PoseWithCovarianceStamped, '~/coarse_pose')
+        self._track = FixTrack(self.parameters.limits)
         if self.parameters.base_frame:
             self._listener = TransformListener(self)
+        self._seed = AmclSeed(
+            self, self.parameters.seed == 'first_fix', '' if self.parameters.base_frame else
+            "seeding needs 'base_frame'; the pose of the camera is not that of the robot")
         if self.parameters.publish_tf:
             self._correction = OdometryCorrection(
                 self, self._map_frame, self.parameters.odom_frame,
@@ -124,10 +164,10 @@ class RelocalizeNode(PerceptionNode):
 
     def close_outputs(self):
         """Destroy what ``open_outputs`` made."""
-        for entity in (self._listener, self._correction):
+        for entity in (self._listener, self._correction, self._seed):
             if entity is not None:
                 entity.close()
-        self._listener = self._correction = None
+        self._listener = self._correction = self._seed = None
         super().close_outputs()
 
     def activate(self):
@@ -145,8 +185,8 @@ class RelocalizeNode(PerceptionNode):
             self._calibration = None
 
     def is_wanted(self):
-        """Work for subscribers and for TF."""
-        return self.parameters.publish_tf or super().is_wanted()
+        """Work for subscribers, for TF, and for AMCL that waits for a seed."""
+        return self.parameters.publish_tf or self._seed.is_due() or super().is_wanted()
 
     def process(self, stamp, frame_id, image):
         """Relocalize one image and publish the pose."""
@@ -155,14 +195,17 @@ class RelocalizeNode(PerceptionNode):
         if self._coarse is not None and self._coarse.get_subscription_count():
             self._publish_coarse(stamp, fix.coarse)
         trusted, reason = self._judge(fix)
-        if not trusted and self.parameters.gate == 'withhold':
-            raise Rejection('gate', reason)
+        if not trusted:
+            self._withhold('gate', reason)
         T, covariance = self._of_base(stamp, fix)
+        if trusted and self.parameters.limits.needs_odometry:
+            trusted = self._agrees_with_odometry(stamp, T, covariance)
         self._pose.publish(pose_stamped(stamp, self._map_frame, T))
         self._pose_with_covariance.publish(pose_with_covariance_stamped(
             stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE))
         if trusted:
             self._last_fix = stamp, fix.score
+            self._seed.offer(stamp, self._map_frame, T, covariance)
             if self._correction is not None:
                 self._correct_odometry(stamp, T)
 
@@ -186,6 +229,7 @@ class RelocalizeNode(PerceptionNode):
             values['model sha256'] = self.pipeline.model.sha256
             values['pose of'] = self.parameters.base_frame or f'{self._camera_frame} (camera)'
             values['map frame'] = self._map_frame
+            values['seed'] = self._seed.state
         now = self.get_clock().now().nanoseconds
         if self._last_fix is not None:
             values['last fix age [s]'] = f'{1e-9 * (now - self._last_fix[0]):.2f}'
@@ -201,6 +245,7 @@ class RelocalizeNode(PerceptionNode):
     def _forget(self):
         self._camera_frame = self._tf_problem = ''
         self._last_fix = None
+        self._track.reset()
 
     @property
     def _verifies(self):
@@ -234,16 +279,40 @@ class RelocalizeNode(PerceptionNode):
         except TransformError as error:
             raise Rejection('transform', f'waiting for TF: {error}') from error
 
-    def _correct_odometry(self, stamp, T_map_base):
-        """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3)."""
+    def _look_up_odometry(self, stamp, consequence):
+        """Return where odometry has the base, or None; a transform is not invented."""
         try:
             T_odom_base = self._look_up(self.parameters.odom_frame, self.parameters.base_frame,
                                         stamp)
         except Rejection as rejection:
-            self._tf_problem = f'{self._map_frame} -> odom is not corrected: {rejection}.'
-            return
+            self._tf_problem = f'{consequence}{rejection}.'
+            return None
         self._tf_problem = ''
-        self._correction.update(stamp, T_map_base, T_odom_base)
+        return T_odom_base
+
+    def _agrees_with_odometry(self, stamp, T_map_base, covariance):
+        """Return whether a fix is where odometry says, or where enough others are."""
+        T_odom_base = self._look_up_odometry(stamp, 'Fixes are not compared with odometry: ')
+        if T_odom_base is None:
+            return True
+        doubt, news = self._track.judge(T_map_base, covariance, T_odom_base)
+        if news:
+            self.get_logger().warning(news)
+        if doubt:
+            self._withhold('odometry', doubt)
+        return not doubt
+
+    def _correct_odometry(self, stamp, T_map_base):
+        """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3)."""
+        T_odom_base = self._look_up_odometry(
+            stamp, f'{self._map_frame} -> odom is not corrected: ')
+        if T_odom_base is not None:
+            self._correction.update(stamp, T_map_base, T_odom_base)
+
+    def _withhold(self, category, reason):
+        """Leave the image without result, unless low confidence is to be published as such."""
+        if self.parameters.gate == 'withhold':
+            raise Rejection(category, reason)
 
 
 def main(args=None):

@@ -3,10 +3,12 @@
 
 """What the launch files of the nodes have in common; nothing else imports this."""
 
-from launch.actions import DeclareLaunchArgument, GroupAction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, SetEnvironmentVariable)
 from launch.condition import Condition
 from launch.conditions import IfCondition
 from launch.launch_description import LaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node, SetParameter, SetParametersFromFile
 from launch_ros.substitutions import FindPackageShare
@@ -90,6 +92,32 @@ def node_description(name, overrides, topics):
                     ('/tf', 'tf'), ('/tf_static', 'tf_static')],
         ros_arguments=['--log-level', LaunchConfiguration('log_level')])
     return LaunchDescription([*arguments, GroupAction([*environment, *parameters, node])])
+
+
+def included_node(name, model, arguments):
+    """
+    Return the launch file of a node, included where its model is given.
+
+    Parameters
+    ----------
+    name : str
+        Of the node and of its launch file.
+    model : str
+        Argument of the including file that holds the model file, or nothing.
+    arguments : dict of str to launch.Substitution
+        For the included file, beside ``model``.
+
+    Returns
+    -------
+    launch.actions.GroupAction
+        A scope of its own: what one node is told does not reach the next.
+
+    """
+    folder = [FindPackageShare('geo_perception'), 'launch']
+    include = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(PathJoinSubstitution([*folder, f'{name}.launch.py'])),
+        launch_arguments={'model': LaunchConfiguration(model), **arguments}.items())
+    return GroupAction([include], condition=_is_given(model))
 
 
 def _is_given(name):

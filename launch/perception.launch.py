@@ -1,0 +1,99 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Start what a robot with one camera needs: where it is, how it moves, and how far everything is.
+
+    ros2 launch geo_perception perception.launch.py relocalizer:=office.safetensors \
+        geometry:=drive.safetensors image:=/camera/image_raw camera_info:=/camera/camera_info
+
+A node whose model is not given is not started. For several robots start it once for each, with
+``namespace``.
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from geo_perception.ros.launching import BOOLEAN, included_node, OVERRIDES
+
+_CONFIG = [FindPackageShare('geo_perception'), 'config']
+_SWITCH = ['true', 'false']
+_NODES = ('relocalizer', 'geometry')
+_FILES = 'Empty: as in the parameter files.'
+# Name -> default, choices, description.
+_ARGUMENTS = {
+    'relocalizer': ('', None, 'Model file for the node relocalize; empty: it is not started.'),
+    'geometry': ('', None, 'Model file for the node geometry; empty: it is not started.'),
+    'image': ('image', None, 'Image topic of the camera.'),
+    'camera_info': ('camera_info', None,
+                    'Calibration topic; by default the one beside the image topic.'),
+    'map_frame': ('', None, "Frame of the poses; empty takes the model's world frame."),
+    'base_frame': ('base_link', None, 'Robot frame, which TF connects with the camera frame; Nav2 '
+                   'and AMCL often call it base_footprint.'),
+    'map_to_odom': ('true', _SWITCH, 'The relocalizer broadcasts map -> odom; false where AMCL, '
+                    'SLAM or a filter does.'),
+    'odom_to_base': ('false', _SWITCH, 'Our odometry is broadcast as odom -> base_frame; only '
+                     'where neither wheels nor a filter do.'),
+    'two_d': ('', BOOLEAN, 'The robot moves in a plane: map -> odom is x, y and yaw only. Empty: '
+              'as in relocalizer_params_file.'),
+    'seed': ('', ['', 'never', 'first_fix'], 'first_fix sends the first fix to AMCL, once, on '
+             'initialpose. Empty: as in relocalizer_params_file.'),
+    'relocalizer_params_file': (PathJoinSubstitution([*_CONFIG, 'relocalize.yaml']), None,
+                                'YAML file with the parameters of the node relocalize.'),
+    'geometry_params_file': (PathJoinSubstitution([*_CONFIG, 'geometry.yaml']), None,
+                             'YAML file with the parameters of the node geometry.'),
+    'device': ('', None, f"{OVERRIDES['device'][0]} {_FILES}"),
+    'image_transport': ('', OVERRIDES['image_transport'][1],
+                        f"{OVERRIDES['image_transport'][0]} {_FILES}"),
+    'image_reliability': ('', OVERRIDES['image_reliability'][1],
+                          f"{OVERRIDES['image_reliability'][0]} {_FILES}"),
+    'rectified': ('', BOOLEAN,
+                  f'The images are rectified, so P of camera_info is theirs. {_FILES}'),
+    'autostart': ('', BOOLEAN, f"{OVERRIDES['autostart'][0]} {_FILES}"),
+    'namespace': ('', None, 'Namespace of the nodes and of their /tf, /tf_static; one a robot.'),
+    'use_sim_time': ('false', _SWITCH, 'Take the time from /clock, as in simulation and replay.'),
+    'log_level': ('info', ['debug', 'info', 'warn', 'error', 'fatal'],
+                  'Least severity that is logged.'),
+    'large_images': ('true', _SWITCH, 'Give Fast DDS a shared memory that holds large images. The '
+                     'camera driver needs the same.'),
+    'rviz': ('false', _SWITCH, 'Start rviz2 with config/perception.rviz.'),
+}
+# What both nodes are told alike.
+_SHARED = ('image', 'camera_info', 'base_frame', 'device', 'image_transport', 'image_reliability',
+           'rectified', 'autostart', 'namespace', 'use_sim_time', 'log_level', 'large_images')
+
+
+def generate_launch_description():
+    """Return arguments, a check of them, the nodes and RViz."""
+    shared = {name: LaunchConfiguration(name) for name in _SHARED}
+    relocalize = {'params_file': LaunchConfiguration('relocalizer_params_file'),
+                  'map_frame': LaunchConfiguration('map_frame'),
+                  'publish_tf': LaunchConfiguration('map_to_odom'),
+                  'two_d': LaunchConfiguration('two_d'), 'seed': LaunchConfiguration('seed')}
+    geometry = {'params_file': LaunchConfiguration('geometry_params_file'),
+                'publish_tf': LaunchConfiguration('odom_to_base')}
+    rviz = Node(
+        package='rviz2', executable='rviz2', namespace=LaunchConfiguration('namespace'),
+        condition=IfCondition(LaunchConfiguration('rviz')),
+        arguments=['-d', PathJoinSubstitution([*_CONFIG, 'perception.rviz'])],
+        parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
+        remappings=[('image', LaunchConfiguration('image')),
+                    ('/tf', 'tf'), ('/tf_static', 'tf_static')])
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, choices=choices, description=text)
+          for name, (default, choices, text) in _ARGUMENTS.items()),
+        OpaqueFunction(function=_check),
+        included_node('relocalize', 'relocalizer', {**shared, **relocalize}),
+        included_node('geometry', 'geometry', {**shared, **geometry}),
+        rviz])
+
+
+def _check(context):
+    """Refuse to start nothing."""
+    if not any(LaunchConfiguration(name).perform(context) for name in _NODES):
+        raise RuntimeError('there is no model, so there is nothing to start: give '
+                           'relocalizer:=<file>, geometry:=<file> or both')

@@ -1,0 +1,189 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The node ``relocalize`` among others: fixes against odometry, and seeding AMCL."""
+
+from geometry_msgs.msg import PoseWithCovarianceStamped
+import numpy as np
+import pytest
+from relocalize_scene import Scene, SECOND, values_of
+from std_srvs.srv import Trigger
+
+from geo_perception.errors import ConfigurationError
+from geo_perception.geometry import se3
+from geo_perception.nodes.relocalize import RelocalizeParameters
+from geo_perception.ros.diagnostics import WARN
+from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
+
+T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
+
+
+def at(x):
+    """Return a pose of the base in the plane."""
+    return se3.make_transform(np.eye(3), [x, 0.0, 0.0])
+
+
+class Robot(Scene):
+    """A scene whose robot has a camera, and odometry that moves on by 1 m/s."""
+
+    def __init__(self, graph, tf, **parameters):
+        super().__init__(graph, **{'base_frame': 'base_link', 'map_frame': 'map',
+                                   'tf_timeout_s': 5.0, **parameters})
+        self._tf = tf
+
+    def start(self):
+        """Bring everything up, until the node knows the transforms."""
+        super().start()
+        self._tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+        for second in (98, 106):
+            self._tf(second * SECOND, 'odom', 'base_link', at(second))
+        return self
+
+    def believe(self, x):
+        """Let the network see the base at x; return whether the fix is published."""
+        published = self.count('published')
+        self.pipeline.T_world_camera = at(x) @ T_BASE_CAMERA
+        self.process()
+        return self.count('published') > published
+
+    def odometry(self):
+        """Return where odometry has the base at the next image."""
+        return 1e-9 * (self.stamp + SECOND // 10)
+
+
+# Fixes against odometry
+
+
+def test_a_fix_that_odometry_cannot_explain_is_withheld_with_the_reason(graph, tf):
+    """Those before and after it are published; map -> odom stays."""
+    robot = Robot(graph, tf, largest_jump_m=0.5).start()
+    assert robot.believe(robot.odometry() + 5.0)
+    assert robot.believe(robot.odometry() + 5.1)
+    assert not robot.believe(robot.odometry() + 9.0)
+    values = values_of(robot.graph.diagnosis(robot.node))
+    assert values['no result: odometry'] == '1'
+    assert robot.believe(robot.odometry() + 5.0)
+
+
+def test_a_kidnapped_robot_is_followed_after_enough_fixes(graph, tf):
+    """The map jumps once; meanwhile the diagnostics say what is going on."""
+    robot = Robot(graph, tf, listen=False, publish_tf=True, largest_jump_m=0.5,
+                  fixes_to_recover=3, transform_tolerance_s=0.0)
+    heard = graph.listen(tf.message_class, '/tf')
+    robot.start()
+
+    def corrections():
+        return [t.transform.translation.x for message in heard for t in message.transforms
+                if t.child_frame_id == 'odom']
+
+    assert robot.believe(robot.odometry() + 5.0)
+    for _ in range(2):
+        assert not robot.believe(robot.odometry() + 30.0)
+    assert robot.believe(robot.odometry() + 30.0)
+    robot.process()
+    graph.spin_until(lambda: corrections() and corrections()[-1] > 29.0, what='the jump')
+    assert np.allclose(np.unique(np.round(corrections(), 3)), [5.0, 30.0], atol=0.01)
+
+
+def test_nothing_but_outliers_is_a_warning(graph, tf):
+    """Withheld fixes are no silence without reason."""
+    robot = Robot(graph, tf, largest_innovation=5.0, fixes_to_start=5).start()
+    robot.believe(robot.odometry())
+    status = robot.diagnosis('where the robot starts is not certain yet (1 of 5 fixes agree)')
+    assert status.level == WARN
+
+
+def test_without_odometry_fixes_are_published_and_that_is_said(graph, tf):
+    """They cannot be compared; a transform is not invented."""
+    robot = Robot(graph, tf, largest_jump_m=0.5, odom_frame='nowhere', tf_timeout_s=0.1).start()
+    graph.spin_until(lambda: robot.believe(0.0), what='the first pose')
+    assert robot.believe(50.0)
+    robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
+
+
+@pytest.mark.parametrize('parameters, named', [
+    ({'largest_jump_m': 1.0}, 'base_frame'), ({'largest_innovation': 5.0}, 'base_frame'),
+    ({'seed': 'first_fix'}, 'base_frame'),
+    ({'fixes_to_start': 2, 'base_frame': 'base_link'}, 'largest_jump_m')])
+def test_what_cannot_work_is_refused(parameters, named):
+    """At configuration, with what is missing."""
+    with pytest.raises(ConfigurationError, match=named):
+        RelocalizeParameters(**parameters)
+
+
+# Seeding AMCL
+
+
+def ask(graph, node='/relocalize'):
+    """Call the service; return its answer."""
+    client = graph.peer.create_client(Trigger, f'{node}/seed')
+    graph.spin_until(client.service_is_ready, what='the service')
+    future = client.call_async(Trigger.Request())
+    graph.spin_until(future.done, what='the answer')
+    graph.peer.destroy_client(client)
+    return future.result()
+
+
+def test_the_first_fix_is_sent_to_amcl_once(graph, tf):
+    """With the stamp of its image and a covariance that AMCL takes; nobody else need listen."""
+    robot = Robot(graph, tf, listen=False, seed='first_fix')
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+    robot.start()
+    graph.spin_until(robot.node.is_wanted, what='AMCL')
+    robot.pipeline.T_world_camera = at(4.0) @ T_BASE_CAMERA
+    robot.pipeline.accepted = False
+    robot.process()
+    assert not seeds and robot.node.is_wanted()
+    robot.pipeline.accepted = True
+    stamp = robot.process()
+    graph.spin_until(lambda: seeds, what='the seed')
+    assert not robot.node.is_wanted()
+    robot.send()
+    graph.spin_until(lambda: robot.count('skipped') == 1)
+    message, = seeds
+    assert stamp_to_ns(message.header.stamp) == stamp and message.header.frame_id == 'map'
+    assert np.allclose(matrix_from_pose(message.pose.pose), at(4.0))
+    covariance = np.reshape(message.pose.covariance, (6, 6))
+    # The lever arm of the camera correlates position with orientation; none of that is sent.
+    assert np.count_nonzero(covariance) == 6 and np.all(np.diag(covariance) > 0)
+
+
+def test_amcl_that_comes_later_is_waited_for(graph, tf):
+    """Fixes before are not wasted on nobody."""
+    robot = Robot(graph, tf, seed='first_fix').start()
+    graph.spin_until(lambda: robot.believe(1.0), what='a fix')
+    assert 'listener' in values_of(graph.diagnosis(robot.node))['seed']
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+    graph.spin_until(lambda: graph.peer.count_subscribers('/initialpose') and robot.believe(2.0)
+                     and seeds, what='the seed')
+    assert len(seeds) == 1
+
+
+def test_the_service_sends_the_next_fix(graph, tf):
+    """However often it is asked for, once an asking."""
+    robot = Robot(graph, tf)
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+    robot.start()
+    robot.process()
+    assert not seeds
+    for number in (1, 2):
+        answer = ask(graph)
+        assert answer.success and '/initialpose' in answer.message
+        robot.process()
+        robot.process()
+        graph.spin_until(lambda: len(seeds) == number, what='the seed')
+
+
+def test_the_service_says_why_it_cannot(graph):
+    """The pose of the camera is not that of the robot."""
+    Scene(graph).start()
+    answer = ask(graph)
+    assert not answer.success and 'base_frame' in answer.message
+
+
+def test_an_inactive_node_does_not_seed(graph, tf):
+    """It says what to do."""
+    robot = Robot(graph, tf).start()
+    robot.node.trigger_deactivate()
+    answer = ask(graph)
+    assert not answer.success and 'inactive' in answer.message
