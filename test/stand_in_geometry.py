@@ -53,6 +53,7 @@ class StandInGeometry:
     """Has the interface of `geo_perception.inference.geometry.GeometryPipeline`."""
 
     model = SimpleNamespace(sha256='0123456789abcdef')
+    tracking = {'tracking': 'hybrid', 'corners': '123'}
 
     def __init__(self, source='model', camera_at=camera_at, pause=0.0, has_flow=False):
         self.source, self._camera_at, self._pause = source, camera_at, pause
@@ -100,7 +101,8 @@ class StandInGeometry:
         estimate = OdometryEstimate(
             stamp, se3.inverse_transform(ends[0]) @ ends[2],
             se3.inverse_transform(ends[1]) @ ends[2], 1e-9 * (stamp - self._before),
-            MOTION_COVARIANCE, COVARIANCE, RESIDUAL, self.metres_per_unit is not None)
+            MOTION_COVARIANCE, COVARIANCE, RESIDUAL, self.metres_per_unit is not None,
+            state='hybrid')
         if flow:
             result['flow'] = flow_estimate(result['depth'].camera, self._before, stamp,
                                            self.undecided)

@@ -105,6 +105,17 @@ def test_a_camera_is_located_though_depths_are_off():
     assert np.median(errors) < 2
 
 
+def test_what_moves_by_itself_does_not_pull():
+    """A fifth of the points go their own way, all the same one."""
+    true = window(noise=0.1)
+    T, seen = true.T[-1], true.seen[:, -1].copy()
+    seen[::5] += np.array([8.0, 5.0]) / FOCAL
+    found, errors = locate(true, (0.2 * true.inverse_depths) ** 2, seen, true.T[-2])
+    assert np.abs(found[:3, 3] - T[:3, 3]).max() < 0.01
+    assert rotation_angle(found[:3, :3], T[:3, :3]) < 0.004
+    assert np.median(errors[::5]) > 4 > np.median(errors)
+
+
 def test_rotations_stay_rotations():
     """A hundred small steps and products do not stretch the camera."""
     T = np.eye(4)

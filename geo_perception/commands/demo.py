@@ -9,9 +9,9 @@ def demo(output: str = 'demo', rate: float = 1.0):
     Render the sample world, play it into the live nodes with the shipped models, and score them.
 
     The bag is played once for each node, so that on a small machine neither slows the other: for
-    where it is at the recorded pace, for how it moves in lock step, since odometry needs every
-    image; a model with flow is scored for that and for what moves as well. What is there already
-    from an earlier run is not made again.
+    where it is, coarse and verified, at the recorded pace, for how it moves in lock step, since
+    odometry needs every image; a model with flow is scored for that and for what moves as well.
+    What is there already from an earlier run is not made again.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def demo(output: str = 'demo', rate: float = 1.0):
         write_sample_world(world, passes=('test',))
     bag = str(world / 'test')
     sequence = open_recording(bag)
-    place = load_model_file(share_file('models/sample_world.safetensors'), 'relocalization')
+    place = load_model_file(share_file('models/sample_world.place'), 'relocalization')
     results = play(sequence, relocalizer=place, rate=rate, start_timeout=180.0)
     try:
         way = load_model_file(share_file('models/sample_world_geometry.safetensors'), 'geometry')

@@ -29,6 +29,8 @@ DEPTH_SIGMA, FRAME_SIGMA = 0.2, 0.1
 CAUCHY, DEPTH_CAUCHY = 2.385, 2.0
 # A step changes an inverse depth by this factor at most.
 LARGEST_STEP = 2.0
+# Metres and radians: a smaller step of locating a camera is the last.
+SMALLEST_STEP = 1e-5
 # In parts of the depth: points nearer to a camera than this are behind it.
 NEAREST = 1e-3
 # Information about the first frame, which is the origin.
@@ -327,7 +329,7 @@ def locate(window, variances, seen, T, iterations=15):
         step = np.linalg.solve(A, b)
         rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
         T = moved(T, step)
-        if np.abs(step).max() < 1e-6:
+        if np.abs(step).max() < SMALLEST_STEP:
             break
     _, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
     error, _ = _error(seen, q, front, window.roots)

@@ -15,7 +15,7 @@ import numpy as np
 
 # Local brightness and contrast are Gaussian means of this many pixels; contrast below the second
 # number of levels is not enlarged further; what is left has that deviation.
-NEIGHBOURHOOD, SMALLEST_CONTRAST, DEVIATION = 4.0, 2.0, 40.0
+NEIGHBOURHOOD, SMALLEST_CONTRAST, DEVIATION = 6.0, 2.0, 40.0
 # Images are made smaller than this, pixels: larger ones cost more than they tell.
 LARGEST_SIDE = 640
 # One corner a cell, this many cells.
@@ -23,7 +23,7 @@ CELLS = 300
 # Corners whose smaller eigenvalue (`cv2.cornerMinEigenVal`) is below this are noise.
 SMALLEST_CORNER = 1e-5
 # Patches of Lucas-Kanade, pixels, and halvings of the image.
-PATCH, HALVINGS = 11, 3
+PATCH, HALVINGS = 9, 3
 # Pixels that a corner followed forth and back may be off.
 LARGEST_ROUND_TRIP = 0.5
 # Errors of a place: of every corner, pixels, and per contrast, levels of 255.

@@ -17,6 +17,7 @@ import numpy as np
 
 from geo_perception.geometry.bundle_adjustment import (
     adjust, DEPTH_SIGMA, locate, Prior, Window, without_oldest)
+from geo_perception.geometry.perspective_n_point import solve_pose
 from geo_perception.geometry.se3 import inverse_transform, transform_points
 from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
 
@@ -29,6 +30,8 @@ LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
 FEWEST = 20
 # Of those that are followed, that part has to agree.
 SMALLEST_AGREEMENT = 0.4
+# Where fewer agree a pose is looked for without a guess, too, among corners this near (pixels).
+USUAL_AGREEMENT, SEARCH_RADIUS = 0.8, 2.0
 # Standard deviations within which a point agrees; a corner that does not twice in a row is left.
 AGREEMENT, LARGEST_FAULTS = 4.0, 2
 # Depths of two frames are compared where that many points have one.
@@ -115,11 +118,9 @@ class LocalMap:
             return f'only {int(good.sum())} corners were found again'
         found = chosen[good]
         try:
-            T, errors = locate(self._window.points(found), self._variances[found],
-                               image.rays(pixels[good]), expected)
+            T, agreeing = self._locate(image, found, pixels[good], expected)
         except np.linalg.LinAlgError:
             return 'the corners do not span a pose'
-        agreeing = errors < AGREEMENT
         if not np.isfinite(T).all():
             return 'the corners do not span a pose'
         if agreeing.sum() < max(FEWEST, SMALLEST_AGREEMENT * len(found)):
@@ -204,6 +205,24 @@ class LocalMap:
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
         self._faults[inside & moving[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]] = (
             LARGEST_FAULTS)
+
+    def _locate(self, image, found, pixels, expected):
+        """Return the pose of an image, and which of the corners found agree with it."""
+        window = self._window.points(found)
+
+        def locate_from(start):
+            T, errors = locate(window, self._variances[found], image.rays(pixels), start)
+            return T, errors < AGREEMENT
+
+        T, agreeing = locate_from(expected)
+        if agreeing.mean() < USUAL_AGREEMENT:
+            # What moves by itself may have won: a few corners at a time tell the others from it.
+            other = solve_pose(self._points(found), pixels, image.K, SEARCH_RADIUS)
+            if other is not None:
+                found_so = locate_from(other.T_world_camera)
+                if found_so[1].sum() > agreeing.sum():
+                    return found_so
+        return T, agreeing
 
     def _followed(self):
         return self._faults < LARGEST_FAULTS

@@ -241,7 +241,9 @@ class VisualOdometry:
                 T_key_current, residual = self._T_key_last, still
         if not (np.isfinite(T_key_current).all() and np.isfinite(residual)):
             return self._begin(current, 'the network gave a motion that is no number')
-        if (residual > CUT_RESIDUAL * self._calibration.usual_residual
+        # Corners that agree on a motion are in both images.
+        if (self._state() != HYBRID
+                and residual > CUT_RESIDUAL * self._calibration.usual_residual
                 and _correlation(*brightness) < CUT_CORRELATION):
             return self._begin(current, 'the image has nothing in common with the one before: a '
                                         'cut in the video, or too fast a turn (residual '
@@ -290,6 +292,10 @@ class VisualOdometry:
             return self._find(current)
         return T, residual
 
+    def _state(self):
+        """Return what the last motion is of."""
+        return 'network' if self._hybrid_calibration is None else self._network.state
+
     def _since_last(self, T_key_current):
         """Return the motion since the last frame."""
         return inverse_transform(self._T_key_last) @ T_key_current
@@ -305,7 +311,7 @@ class VisualOdometry:
         self._metric = metres_per_unit is not None
         start, moved = (self._last, motion) if standing else (self._key, T_key_current)
         factors = np.diag([scale] * 3 + [1.0] * 3)
-        state = 'network' if self._hybrid_calibration is None else self._network.state
+        state = self._state()
         calibration = self._hybrid_calibration if state == HYBRID else self._calibration
         covariance, chained = (
             factors @ calibration.covariance(T, residual, interval) @ factors

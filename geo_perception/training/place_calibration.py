@@ -10,7 +10,7 @@ wrong place, and from where it seems to be by its features; its mirror image, wh
 that is not in the map, likewise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
@@ -24,19 +24,19 @@ from geo_perception.inference.uncertainty import fit_calibration
 from geo_perception.inference.verification import Verification, Verifier, WIDE_WINDOW
 from geo_perception.progress import track
 
-FRAMES = 300
+FRAMES = 200
 # The nearest key frame left looks different by an angle up to this; no frame within this part of
 # the recording before or after is left.
 FARTHEST_VIEW = 0.7
 LONGEST_STRETCH = 0.15
 # Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
-COARSE_FACTORS = (0.5, 8.0)
+COARSE_FACTORS = (0.5, 16.0)
 # A pose is right within this part of the depth of the scene and this angle, wrong beyond twice
 # that; what lies in between teaches nothing.
 RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
 # A wrong place looks different by this at least, radians.
 WRONG_VIEW = 0.8
-FALSE_ACCEPT_RATE = 1e-3
+FALSE_ACCEPT_RATE = 3e-4
 SMALLEST_INLIERS = 12
 # Weights of evidence do not grow beyond what so few frames can know.
 REGULARISATION = 0.02
@@ -45,6 +45,10 @@ SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1])
 # The rarest tenth of wrong poses tells how their tail goes on.
 TAIL = 0.1
 SMALLEST_TRIALS = 20
+# Errors of a stretch of the drive go together, and what a robot drives next is one stretch: the
+# covariance is that of the worst of so many, of those with enough answers.
+STRETCHES, SMALLEST_STRETCH = 10, 8
+CHI2_95 = 7.8147   # three degrees of freedom
 # Bounds between which shares of answered frames are reported, radians.
 VIEW_BOUNDS = (0.0, 0.1, 0.2, 0.35, 0.5)
 
@@ -62,12 +66,15 @@ class Trial:
         ``[x_true - x; Log(R_true R^T)]``, metres and radians, shape (6,).
     fair : bool
         Whether the frame was looked for where it was taken.
+    stretch : int
+        Which part of the recording it is of.
 
     """
 
     found: Optional[Verification]
     error: np.ndarray
     fair: bool
+    stretch: int
 
     @property
     def misplaced(self):
@@ -105,7 +112,7 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
     verifier, trials = Verifier(place), []
     chosen = np.unique(np.linspace(0, len(sequence) - 1, FRAMES).astype(int))
     for i in track(chosen.tolist(), 'Leaving out frames'):
-        frame = sequence[i]
+        frame, part = sequence[i], i * STRETCHES // len(sequence)
         T = frame.T_world_camera
         view = place.view_distances(T)
         stretch = random.uniform(0.0, LONGEST_STRETCH) * len(sequence)
@@ -119,22 +126,24 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
         stated = tuple(np.sqrt(np.diag(covariance).reshape(2, 3).sum(1)))
         coarse = _moved(T, random.normal(size=6) * sigmas)
         query = verifier.look(frame.image, frame.camera)
-        trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True))
+        trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True,
+                             part))
         far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
         if len(far):
             wrong = place.poses[random.choice(far)]
-            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False))
+            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False,
+                                 part))
         recognised = verifier.recognise(query, forgotten)
         if recognised is not None:
             trials.append(_trial(verifier(query, recognised, coarse, stated, forgotten,
-                                          WIDE_WINDOW), T, False))
+                                          WIDE_WINDOW), T, False, part))
         # Whatever is found of the mirror image is wrong.
         mirrored = verifier.look(frame.image[:, ::-1], frame.camera)
-        trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False))
+        trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False, part))
         recognised = verifier.recognise(mirrored)
         if recognised is not None:
             trials.append(_trial(verifier(mirrored, recognised, coarse, stated,
-                                          window=WIDE_WINDOW), None, False))
+                                          window=WIDE_WINDOW), None, False, part))
     return trials
 
 
@@ -146,14 +155,14 @@ def _moved(T, change):
     return moved
 
 
-def _trial(found, T_true, fair):
+def _trial(found, T_true, fair, stretch):
     """Return what a search came to; without a true pose whatever was found is wrong."""
     error = np.full(6, np.inf)
     if found is not None and T_true is not None:
         T = found.T_world_camera
         error = np.concatenate([T_true[:3, 3] - T[:3, 3], rotation_vector_from_matrix(
             T_true[:3, :3] @ T[:3, :3].T)])
-    return Trial(found, error, fair)
+    return Trial(found, error, fair, stretch)
 
 
 def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
@@ -237,9 +246,22 @@ def fit_covariance(trials, place):
     """
     counted = [t for t in trials if t.fair and t.misplaced <= 2.0
                and place.gate.score(t.found.evidence) >= 0.5]
-    return fit_calibration(
-        np.array([t.error for t in counted]), np.array([t.found.covariance for t in counted]),
-        np.ones(len(counted)), np.array([novelty(t.found.view) for t in counted]))
+    errors, views = (np.array([t.error for t in counted]),
+                     np.array([novelty(t.found.view) for t in counted]))
+    raw = np.array([t.found.covariance for t in counted])
+    fitted = fit_calibration(errors, raw, np.ones(len(counted)), views)
+    covariances = np.array([fitted.covariance(*pair) for pair in zip(raw, views)])
+    stretches = np.array([t.stretch for t in counted])
+    factors = {}
+    for name, block in (('position', slice(0, 3)), ('rotation', slice(3, 6))):
+        squared = np.einsum('ni,ni->n', errors[:, block], np.linalg.solve(
+            covariances[:, block, block], errors[:, block, None])[..., 0])
+        worst = max([np.quantile(squared[stretches == s], 0.95) for s in range(STRETCHES)
+                     if (stretches == s).sum() >= SMALLEST_STRETCH], default=CHI2_95)
+        factor = float(np.sqrt(max(worst / CHI2_95, 1.0)))
+        factors.update({f'scale_{name}': factor * getattr(fitted, f'scale_{name}'),
+                        f'floor_{name}': factor * getattr(fitted, f'floor_{name}')})
+    return replace(fitted, **factors)
 
 
 def fit_focal_error(trials, place):

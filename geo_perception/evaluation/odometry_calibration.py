@@ -1,0 +1,68 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How far to trust motions by corners, from a recording with true poses."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from geo_perception.errors import RecordingError
+from geo_perception.geometry.se3 import inverse_transform, make_transform
+from geo_perception.inference.hybrid_motion import HYBRID
+from geo_perception.inference.motion_uncertainty import (
+    fit_motion_calibration, HYBRID_PREFIX, motion_errors, SMALLEST_SAMPLE)
+from geo_perception.progress import track
+
+
+def calibrated_for_hybrid(model, pipeline, sequence):
+    """
+    Return a model that knows how wrong its motions by corners are.
+
+    Parameters
+    ----------
+    model : ModelFile
+        Of the pipeline.
+    pipeline : GeometryPipeline
+        Fresh, with a scale.
+    sequence : Sequence
+        Neither for training nor for test, with poses.
+
+    Returns
+    -------
+    ModelFile
+        With the entries ``hybrid_motion_...`` in its calibration.
+
+    Raises
+    ------
+    RecordingError
+        When there are too few motions by corners with a known truth.
+
+    """
+    motions, true_motions, residuals, intervals = [], [], [], []
+    index = {int(stamp): i for i, stamp in enumerate(sequence.stamps)}
+    for i in track(range(len(sequence)), 'Following corners', total=len(sequence)):
+        frame = sequence[i]
+        result = pipeline(frame.image, frame.camera, frame.stamp)
+        odometry, scale = result.odometry, result.scale.metres_per_unit
+        if odometry is None or odometry.state != HYBRID or odometry.standing or scale is None:
+            continue
+        before = index.get(frame.stamp - round(1e9 * odometry.interval))
+        if before is None:
+            continue
+        motions.append(make_transform(odometry.motion[:3, :3], odometry.motion[:3, 3] / scale))
+        true = inverse_transform(sequence.poses[before]) @ sequence.poses[i]
+        true_motions.append(make_transform(true[:3, :3], true[:3, 3] / scale))
+        residuals.append(odometry.residual)
+        intervals.append(odometry.interval)
+    motions, true_motions = (np.reshape(T, (-1, 4, 4)) for T in (motions, true_motions))
+    known = np.isfinite(true_motions).all((1, 2))
+    if known.sum() < SMALLEST_SAMPLE:
+        raise RecordingError(f'only {known.sum()} motions by corners have a known truth; a '
+                             f'calibration takes {SMALLEST_SAMPLE} or more')
+    found = fit_motion_calibration(
+        motion_errors(motions[known], true_motions[known], 1.0), motions[known],
+        np.array(residuals)[known], float(np.median(intervals)))
+    metadata = model.metadata
+    return replace(model, metadata=replace(metadata, calibration={
+        **metadata.calibration, **found.entries(HYBRID_PREFIX)}))
