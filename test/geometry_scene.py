@@ -3,7 +3,6 @@
 
 """The node ``geometry`` with a camera before it and listeners behind it."""
 
-from message_checks import check_depth, check_odometry
 from nav_msgs.msg import Odometry
 import numpy as np
 from ros_harness import picture_message
@@ -12,6 +11,7 @@ from stand_in_geometry import StandInNode
 
 from geo_perception.geometry.camera import Camera
 from geo_perception.ros.messages import camera_info_message, stamp_to_ns
+from geo_perception.ros.validators import depth_problems, odometry_problems
 
 SECOND = 1_000_000_000
 CAMERA = Camera(np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), 64, 48,
@@ -90,7 +90,7 @@ class Scene:
         """Publish an image and return the odometry that comes of it."""
         stamp = self.process(**how)
         self.graph.spin_until(lambda: is_newest(self.odometry, stamp), what='the odometry')
-        check_odometry(self.odometry[-1])
+        assert odometry_problems(self.odometry[-1]) == []
         return self.odometry[-1]
 
     def look(self, **how):
@@ -98,7 +98,7 @@ class Scene:
         stamp = self.process(**how)
         self.graph.spin_until(lambda: is_newest(self.depths, stamp)
                               and is_newest(self.infos, stamp), what='the depth')
-        check_depth(self.depths[-1], self.infos[-1])
+        assert depth_problems(self.depths[-1], self.infos[-1]) == []
         return self.depths[-1], self.infos[-1]
 
     def diagnosis(self, text, level=None):

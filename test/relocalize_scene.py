@@ -9,6 +9,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from stand_in_relocalizer import StandInNode
 
 from geo_perception.ros.messages import stamp_to_ns
+from geo_perception.ros.validators import fix_problems
 
 SECOND = 1_000_000_000
 
@@ -73,6 +74,7 @@ class Scene:
                               and len(self.covariances) == len(self.poses), what='the pose')
         assert stamp_to_ns(self.poses[-1].header.stamp) == stamp
         assert self.covariances[-1].header == self.poses[-1].header
+        assert fix_problems(self.covariances[-1]) == []
         return self.poses[-1], self.covariances[-1]
 
     def diagnosis(self, text):

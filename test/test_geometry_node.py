@@ -6,7 +6,6 @@
 import sys
 
 from geometry_scene import CAMERA, Scene, SECOND
-import message_checks
 from nav_msgs.msg import Odometry
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from geo_perception.ros.diagnostics import OK, WARN
 from geo_perception.ros.messages import (
     image_message, matrix_from_pose, matrix_from_transform, ns_to_stamp, odometry_message,
     stamp_to_ns)
+from geo_perception.ros.validators import odometry_problems
 
 
 def black(stamp):
@@ -181,7 +181,8 @@ def test_odometry_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
     assert T[0, 3] > 0.1 and T[1, 3] > 0 and T[1, 0] > 0.1   # ahead, to the left, turned left
     assert twist_of(message) == pytest.approx([SPEED, 0, 0, 0, 0, TURN], abs=1e-6)
     # The lever arm turns uncertain rotation into uncertain velocity.
-    covariance = message_checks.check_covariance(message.twist.covariance)
+    assert odometry_problems(message, scene.odometry[-2]) == []
+    covariance = np.reshape(message.twist.covariance, (6, 6))
     assert covariance[0, 0] > 3e-6 / 0.1 ** 2 and abs(covariance[0, 4]) > 1e-6
 
 

@@ -14,6 +14,7 @@ from geo_perception.geometry import se3
 from geo_perception.nodes.relocalize import RelocalizeParameters
 from geo_perception.ros.diagnostics import WARN
 from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
+from geo_perception.ros.validators import amcl_seed_problems, transform_problems
 
 T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
 
@@ -83,6 +84,8 @@ def test_a_kidnapped_robot_is_followed_after_enough_fixes(graph, tf):
     robot.process()
     graph.spin_until(lambda: corrections() and corrections()[-1] > 29.0, what='the jump')
     assert np.allclose(np.unique(np.round(corrections(), 3)), [5.0, 30.0], atol=0.01)
+    assert [transform_problems(t) for message in heard for t in message.transforms
+            if t.header.frame_id == 'map'][0] == []
 
 
 def test_nothing_but_outliers_is_a_warning(graph, tf):
@@ -143,6 +146,7 @@ def test_the_first_fix_is_sent_to_amcl_once(graph, tf):
     message, = seeds
     assert stamp_to_ns(message.header.stamp) == stamp and message.header.frame_id == 'map'
     assert np.allclose(matrix_from_pose(message.pose.pose), at(4.0))
+    assert amcl_seed_problems(message) == []
     covariance = np.reshape(message.pose.covariance, (6, 6))
     # The lever arm of the camera correlates position with orientation; none of that is sent.
     assert np.count_nonzero(covariance) == 6 and np.all(np.diag(covariance) > 0)

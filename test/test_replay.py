@@ -30,6 +30,7 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.inference.retrieval import thumbnail
 from geo_perception.model_file import load_model_file, Metadata, save_model_file
 from geo_perception.preprocessing import Preprocessing
+from geo_perception.ros.messages import pose_with_covariance_stamped
 from geo_perception.ros.player import BagPlayer
 from geo_perception.ros.replay import replay as play_into
 from geo_perception.ros.replayed_geometry import ReplayedGeometry
@@ -70,6 +71,16 @@ def write_bag(path, images, period=0.05, compressed=False):
             else:
                 bag.image('/camera/image_raw', stamp, 'camera_optical_frame', image, 'rgb8')
     return poses
+
+
+def test_an_answer_that_filters_would_not_take_is_told_once(caplog):
+    """With the rule that it breaks; it is recorded all the same."""
+    node = ReplayedRelocalizer(None)
+    for stamp in (1, 2):
+        node._on_pose(pose_with_covariance_stamped(stamp, '/map', np.eye(4), COVARIANCE))
+    assert sorted(node.answered) == [1, 2]
+    record, = caplog.records
+    assert 'pose_with_covariance' in record.message and 'no leading slash' in record.message
 
 
 def grey(*values):

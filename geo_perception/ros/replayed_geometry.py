@@ -25,6 +25,7 @@ from geo_perception.ros.flow_output import FLOW_IMAGES, REFERENCE
 from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
 from geo_perception.ros.odometry import body_frame_of
 from geo_perception.ros.replayed_node import QUEUE, ReplayedNode
+from geo_perception.ros.validators import depth_problems, odometry_problems
 
 
 class ReplayedGeometry(ReplayedNode):
@@ -128,6 +129,7 @@ class ReplayedGeometry(ReplayedNode):
             self._on_flow('camera_info', message)
 
     def _on_odometry(self, message):
+        self.validate('odometry', odometry_problems(message))
         self._odometry[stamp_to_ns(message.header.stamp)] = message
 
     def _on_depth(self, message):
@@ -140,6 +142,8 @@ class ReplayedGeometry(ReplayedNode):
     def _score(self, i, message, info):
         """Compare a depth image with the truth, if the recording has it."""
         if info is not None:
+            if info.header == message.header:   # else that of the image before, while one is late
+                self.validate('depth', depth_problems(message, info))
             score_depth(self._recording, i, self.sequence[i], DepthEstimate(
                 decode_array(message), checked_camera(info), self._metric))
 

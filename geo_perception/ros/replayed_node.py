@@ -4,6 +4,7 @@
 """A node that a bag is played into: how it is started, and what it says."""
 
 import json
+import logging
 import os
 from pathlib import Path
 import threading
@@ -14,6 +15,8 @@ from rclpy.qos import QoSProfile
 
 from geo_perception.errors import ReplayError
 from geo_perception.ros.node_process import NodeProcess
+
+_log = logging.getLogger(__name__)
 
 # No answer of a replay is lost to a short queue.
 QUEUE = QoSProfile(depth=100)
@@ -64,6 +67,7 @@ class ReplayedNode:
         self._idle_reports = []   # when those came that say that nothing is in work
         self._news = threading.Condition()
         self._process = None
+        self._refused = set()     # what was said of messages that others would not take
 
     def connect(self, peer, sequence, news):
         """
@@ -172,6 +176,23 @@ class ReplayedNode:
         with self._news:
             self.answered[stamp] = received
             self._news.notify_all()
+
+    def validate(self, topic, problems):
+        """
+        Warn of what is wrong with an answer for those who live on it, once for each topic.
+
+        Parameters
+        ----------
+        topic : str
+            Where it came.
+        problems : list of str
+            From :mod:`geo_perception.ros.validators`.
+
+        """
+        if problems and topic not in self._refused:
+            self._refused.add(topic)
+            _log.warning('the node %s published on %s what filters or Nav2 would not take: %s',
+                         self.kind, topic, '; '.join(problems))
 
     def check(self):
         """

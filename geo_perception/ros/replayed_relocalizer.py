@@ -13,6 +13,7 @@ from geo_perception.evaluation.run import unanswered_result, with_baselines
 from geo_perception.inference.retrieval import Retrieval
 from geo_perception.ros.messages import LOST_VARIANCE, matrix_from_pose, stamp_to_ns
 from geo_perception.ros.replayed_node import QUEUE, ReplayedNode
+from geo_perception.ros.validators import fix_problems
 
 
 class ReplayedRelocalizer(ReplayedNode):
@@ -70,6 +71,7 @@ class ReplayedRelocalizer(ReplayedNode):
 
     def _on_pose(self, message):
         received, stamp = time.monotonic_ns(), stamp_to_ns(message.header.stamp)
+        self.validate('pose_with_covariance', fix_problems(message))
         self._poses[stamp] = _pose(message)
         self.answer(stamp, received)
 
