@@ -3,6 +3,7 @@
 
 """The files for robot_localization and Nav2: what they name is what there is."""
 
+import json
 import re
 
 import numpy as np
@@ -169,6 +170,23 @@ def test_nav2_hears_our_odometry(topics):
     for node in ('bt_navigator', 'controller_server'):
         assert topics[f"/{files[node]['odom_topic']}"] == 'nav_msgs/msg/Odometry'
     assert files['bt_navigator']['robot_base_frame'] == GeometryParameters().base_frame
+
+
+def test_foxglove_shows_what_our_nodes_publish(topics):
+    """By absolute names, as that program has them; every panel of the layout has its settings."""
+    text = (CONFIG / 'perception.foxglove.json').read_text()
+    content = json.loads(text)
+    ours = set(re.findall(r'/(?:relocalize|geometry)/[a-z_]+', text))
+    assert {'/geometry/depth', '/geometry/points', '/geometry/odometry',
+            '/relocalize/pose_with_covariance'} <= ours
+    assert ours - {'/geometry/motion_mask'} <= set(topics)   # only with a flow network
+
+    def panels(part):
+        if isinstance(part, str):
+            return {part}
+        return panels(part['first']) | panels(part['second'])
+
+    assert panels(content['layout']) == set(content['configById'])
 
 
 def test_rviz_shows_what_our_nodes_publish(topics):

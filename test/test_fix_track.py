@@ -80,14 +80,27 @@ def test_innovation_counts_in_standard_deviations_of_both_fixes():
     assert judged(track, pose(0.59), pose(0.0)) == ('', '')
 
 
-def test_innovation_knows_lever_arms_and_drift():
-    """An uncertain yaw sweeps far after a long way, across the way; and odometry drifts."""
-    unsure = np.diag([0.0001] * 3 + [1e-6, 1e-6, 0.01])   # yaw 0.1 rad
-    for sideways, fits in ((2.0, True), (12.0, False)):
-        track = FixTrack(FixLimits(innovation=4.0))
-        judged(track, pose(0.0), pose(0.0), unsure)
-        doubt, _ = judged(track, pose(20.0, sideways), pose(20.0), unsure)
-        assert (not doubt) == fits, sideways
+@pytest.mark.parametrize('ahead, sideways, fits', [
+    (5.0, 0.0, True), (10.0, 0.0, False), (0.0, 10.0, True), (0.0, 12.0, False)])
+def test_innovation_knows_lever_arms_and_drift(ahead, sideways, fits):
+    """
+    By hand, after 20 m: odometry drifts by 2 m, and 0.1 rad of yaw sweep 2 m across the way.
+
+    That is 2 m along and 2.83 m across; the limit is 4 of them.
+    """
+    unsure = np.diag([0.0001] * 3 + [1e-6, 1e-6, 0.01])
+    track = FixTrack(FixLimits(innovation=4.0))
+    judged(track, pose(0.0), pose(0.0), unsure)
+    doubt, _ = judged(track, pose(20.0 + ahead, sideways), pose(20.0), unsure)
+    assert (not doubt) == fits
+
+
+def test_only_fixes_in_a_row_win():
+    """A good one in between begins the count anew, also at the same wrong place."""
+    track = FixTrack(FixLimits(jump=0.5, to_recover=2))
+    for _ in range(3):
+        assert judged(track, pose(0.0), pose(0.0)) == ('', '')
+        assert '(1 of 2' in judged(track, pose(10.0), pose(0.0))[0]
 
 
 def test_orientation_counts_too():
