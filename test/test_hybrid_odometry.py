@@ -11,7 +11,8 @@ import pytest
 from small_world import CAMERA
 from true_geometry import drive, pose, SECOND, TENTH, true_pipeline
 
-from geo_perception.errors import ConfigurationError
+from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.evaluation.odometry_calibration import calibrate_hybrid_motion
 from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import inverse_transform, make_transform, rotation_angle
 from geo_perception.inference.feature_tracks import (
@@ -261,3 +262,38 @@ def test_large_images_are_made_smaller():
     camera = Camera(np.array([[1000.0, 0, 639.5], [0, 1000, 359.5], [0, 0, 1]]), 1280, 720)
     image = FeatureImage.of(np.zeros((720, 1280, 3), np.uint8), camera)
     assert max(image.even.shape) == LARGEST_SIDE and image.K[0, 0] == 1000 * LARGEST_SIDE / 1280
+
+
+class Recording(list):
+    """Frames with what a recording has."""
+
+    @property
+    def stamps(self):
+        """Return the stamps."""
+        return np.array([frame.stamp for frame in self])
+
+    @property
+    def poses(self):
+        """Return the true poses."""
+        return np.array([frame.T_world_camera for frame in self])
+
+
+def test_the_covariance_is_that_of_the_errors_on_a_recording(tmp_path):
+    """Poses that are said to be other than they are make it larger; few of them are refused."""
+    frames = drive([pose(0.02 * i, 0.03 * i) for i in range(16)])
+    pipeline = true_pipeline(tmp_path, frames, odometry='hybrid')
+    entries = calibrate_hybrid_motion(pipeline, Recording(frames))
+    assert all(name.startswith(HYBRID_PREFIX) for name in entries)
+    random = np.random.default_rng(0)
+    noisy = Recording(replace(frame, T_world_camera=frame.T_world_camera @ make_transform(
+        np.eye(3), 0.05 * random.normal(size=3))) for frame in frames)
+    pipeline.reset()
+    wider = calibrate_hybrid_motion(pipeline, noisy)
+    motion = make_transform(np.eye(3), np.array([0.01, 0, 0]))
+    spread, wide = (np.trace(MotionCalibration(**{
+        name[len(HYBRID_PREFIX):]: value for name, value in found.items()}).covariance(
+            motion, 0.01, 0.1)[:3, :3]) for found in (entries, wider))
+    assert wide > 9 * spread
+    pipeline.reset()
+    with pytest.raises(RecordingError, match='have a known truth; a calibration takes 12'):
+        calibrate_hybrid_motion(pipeline, Recording(frames[:8]))
