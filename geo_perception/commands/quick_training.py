@@ -15,11 +15,11 @@ from geo_perception.inference.relocalizer import JOB
 from geo_perception.model_file import load_model_file
 from geo_perception.training.relocalization_data import SMALLEST_SPLIT
 
-# The trunk stays as it is pretrained, and runs once over each of a few thousand views; what is
+# The trunk stays as it is pretrained, and runs once over each of about a thousand views; what is
 # found from a coarse pose is exact however coarse it was.
-RECIPE = {'data.views': 2, 'data.novel_views.count': 1500, 'data.novel_views.position_m': 0.15,
-          'data.novel_views.rotation_deg': 9.0, 'model.stretches': 2, 'trainer.max_epochs': 8,
-          'trainer.check_val_every_n_epoch': 4}
+RECIPE = {'data.views': 1, 'data.novel_views.count': 1000, 'data.novel_views.position_m': 0.15,
+          'data.novel_views.rotation_deg': 9.0, 'model.stretches': 2, 'trainer.max_epochs': 12,
+          'trainer.check_val_every_n_epoch': 6}
 
 
 def train_quickly(recording, **topics):
