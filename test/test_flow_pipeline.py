@@ -173,8 +173,9 @@ def test_pipeline_gives_flow_only_when_asked(tmp_path, drive):
 
 def test_what_is_carried_along_is_of_the_frame_before(tmp_path, drive):
     """A frame too soon leaves it alone; one without flow, or a new start, forgets it."""
+    # Corners follow at any interval; the network alone leaves out what comes too soon.
     pipeline = GeometryPipeline.load(write_flow_model(tmp_path / 'm.safetensors'),
-                                     precision='fp32')
+                                     precision='fp32', odometry='network')
     pipeline.prepare_flow(0.5)
     network = pipeline._flow_network
 

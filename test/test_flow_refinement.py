@@ -17,7 +17,7 @@ from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.sample_world.world import SampleWorld
 from geo_perception.evaluation.flow_scores import seen_by
 from geo_perception.geometry.camera import Camera
-from geo_perception.inference.flow_refinement import FlowRefinement
+from geo_perception.inference.flow_refinement import FlowRefinement, motion_of_still_scene
 from geo_perception.inference.rectification import LARGEST_DETAIL, Rectifier
 from geo_perception.model_file import load_model_file
 from geo_perception.preprocessing import Preprocessing
@@ -44,7 +44,7 @@ def test_refined_flow_is_nearer_to_the_truth(pair):
     """From flow that is a pixel off, and that knows nothing of what moves by itself."""
     (frame, following), rectifier = pair
     _, camera = rectifier(frame.image, LARGE)
-    details = [rectifier.detail(rectifier.straight(f.image, LARGE)) for f in (frame, following)]
+    details = [rectifier.detail(rectifier.straighten(f.image, LARGE)) for f in (frame, following)]
     truth, moving = small_truth(frame, camera)
     start = truth + np.float32(1.0)
     start[moving] = np.median(truth[~moving], 0)
@@ -53,6 +53,21 @@ def test_refined_flow_is_nearer_to_the_truth(pair):
     assert refined.shape == truth.shape and refined.dtype == np.float32
     assert np.median(after[~moving]) < 0.3 * np.median(before[~moving])
     assert np.median(after[moving]) < 0.5 * np.median(before[moving])
+
+
+def test_the_motion_suits_depth_that_is_wrong_as_a_whole(pair):
+    """Depth too far by a fifth takes a way longer by as much; what moves does not pull."""
+    (frame, following), rectifier = pair
+    _, camera = rectifier(frame.image, LARGE)
+    flow, moving = small_truth(frame, camera)
+    depth = 1.2 * seen_by(camera, LARGE, frame.depth)
+    T = np.linalg.inv(following.T_world_camera) @ frame.T_world_camera
+    found = motion_of_still_scene(flow, np.isfinite(flow).all(-1), depth, camera.K, T)
+    assert moving.mean() > 0.02
+    np.testing.assert_allclose(found[:3, 3], 1.2 * T[:3, 3], atol=0.02 * np.linalg.norm(T[:3, 3]))
+    np.testing.assert_allclose(found[:3, :3], T[:3, :3], atol=2e-3)
+    nothing = motion_of_still_scene(flow, np.zeros_like(moving), depth, camera.K, T)
+    assert nothing is T
 
 
 @pytest.mark.parametrize('size, network, stretch', [

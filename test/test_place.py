@@ -21,6 +21,7 @@ from geo_perception.inference.relocalizer import Relocalization
 from geo_perception.inference.verification import focal_error, Verifier
 from geo_perception.inference.verified import make_relocalizer, VerifiedRelocalizer
 from geo_perception.model_file import load_model_file, save_model_file
+from geo_perception.training import place_calibration
 from geo_perception.training.place_file import make_place_file
 from geo_perception.training.place_memory import choose_key_frames, clean_depth
 from geo_perception.training.triangulation import triangulate_key_frames
@@ -56,6 +57,14 @@ class Coarse:
         T[:3, 3] += self._error[:3]
         covariance = np.diag(np.repeat([SIGMAS[0] ** 2 / 3, SIGMAS[1] ** 2 / 3], 3))
         return Relocalization(T, covariance, 1.0, True, '')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_trials():
+    """Leave out a few frames only: half a minute for each place otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place_calibration, 'FRAMES', 24)
+        yield
 
 
 @pytest.fixture(scope='module')

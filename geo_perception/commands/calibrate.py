@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``geo_perception calibrate``: how large depth is, and how far to trust what moves."""
+"""``geo_perception calibrate``: how large depth is, and how far to trust motion."""
 
 from typing import Optional
 
@@ -124,20 +124,73 @@ def motion(model: str, recording: str, *, output: str, json: Optional[str] = Non
         The new entries of the calibration.
 
     """
+    from geo_perception.datasets.recording import open_images
+    from geo_perception.evaluation.motion_calibration import calibrate_motion_score
+
+    return _fitted(model, recording, open_images(recording, with_depth=True), output, json,
+                   (device, precision, threads), calibrate_motion_score)
+
+
+def odometry(model: str, recording: str, *, output: str, image_topic: Optional[str] = None,
+             camera_info_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+             pose_frame: Optional[str] = None, json: Optional[str] = None, device: str = 'auto',
+             precision: str = 'auto', threads: int = 0):
+    """
+    Fit the covariance of hybrid odometry, on a recording that the model did not learn from.
+
+    Training fits that of the network alone; corners err otherwise. Take the validation recording,
+    not that of the test.
+
+    Parameters
+    ----------
+    model : str
+        Model file (.safetensors) for geometry, or for depth from stereo pairs.
+    recording : str
+        A recording with poses and intrinsics, with an optional slice: ``drive[0:100]``.
+    output : str
+        Model file to write; it may be the same.
+    image_topic, camera_info_topic, pose_topic : str, optional
+        Topics of a bag; by default the only ones that fit.
+    pose_frame : str, optional
+        Frame whose pose the pose topic gives, where it is not the camera.
+    json : str, optional
+        Write the new entries to this file.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The new entries of the calibration.
+
+    """
+    from geo_perception.datasets.recording import open_recording
+    from geo_perception.evaluation.odometry_calibration import calibrate_hybrid_motion
+
+    sequence = open_recording(recording, image_topic, pose_topic, camera_info_topic,
+                              pose_frame=pose_frame)
+    return _fitted(model, recording, sequence, output, json, (device, precision, threads),
+                   calibrate_hybrid_motion)
+
+
+def _fitted(model, recording, sequence, output, json, engine, fit):
+    """Write a model file with the entries of the calibration that a function finds."""
     from dataclasses import replace
 
     from geo_perception.commands.outcome import write_outcome
-    from geo_perception.datasets.recording import open_images
-    from geo_perception.evaluation.motion_calibration import calibrate_motion_score
     from geo_perception.evaluation.training_overlap import refuse_training_data
-    from geo_perception.inference.geometry import GeometryPipeline, JOB
+    from geo_perception.inference.geometry import GeometryPipeline
     from geo_perception.model_file import load_model_file, save_model_file
 
-    loaded = load_model_file(model, JOB)
-    sequence = open_images(recording, with_depth=True)
+    loaded = load_model_file(model)
+    pipeline = GeometryPipeline.load(model, device=engine[0], precision=engine[1],
+                                     threads=engine[2])
     refuse_training_data(loaded, recording, sequence)
-    pipeline = GeometryPipeline(loaded, device, precision, threads)
-    entries = calibrate_motion_score(pipeline, sequence).entries()
+    entries = fit(pipeline, sequence)
     metadata = replace(loaded.metadata, calibration={**loaded.metadata.calibration, **entries})
     save_model_file(output, metadata, loaded.tensors)
     for name, value in entries.items():

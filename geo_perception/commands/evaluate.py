@@ -164,8 +164,7 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     return _present('depth', measure, model, recording, split is not None, **options)
 
 
-def odometry(model: str, recording: str, *, baselines: bool = True,
-             calibrated: Optional[str] = None, **options):
+def odometry(model: str, recording: str, *, baselines: bool = True, **options):
     """
     Compare the visual odometry of a recording with its true poses.
 
@@ -183,9 +182,6 @@ def odometry(model: str, recording: str, *, baselines: bool = True,
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
     baselines : bool
         Whether to measure the plain methods, which takes longer than the networks.
-    calibrated : str, optional
-        Write the model to this file, with the covariance of motions by corners as this recording
-        teaches it: the validation recording, never that of the test.
     **options
         See `_present`.
 
@@ -209,8 +205,6 @@ def odometry(model: str, recording: str, *, baselines: bool = True,
         if len(compared_frames(result, result.T_odom_camera)[0]) < 2:
             raise RecordingError(f'there is no motion to compare: of the {len(result)} images of '
                                  f'{recording} fewer than two have odometry and a true pose')
-        if calibrated:
-            _write_calibrated(pipeline, sequence, calibrated)
         result = with_snippets(result, pipeline, sequence)
         return with_baselines(result, sequence, pipeline) if baselines else result
 
@@ -228,17 +222,6 @@ def _refuse_others(options, function, reason):
         if value != usual[name].default:
             raise ConfigurationError(f'--{name} {value} has no meaning here: {reason}; leave it '
                                      'out')
-
-
-def _write_calibrated(pipeline, sequence, path):
-    """Write the model with the covariance that a recording teaches."""
-    from geo_perception.evaluation.odometry_calibration import calibrated_for_hybrid
-    from geo_perception.model_file import save_model_file
-
-    pipeline.reset()
-    model = calibrated_for_hybrid(pipeline.model, pipeline, sequence)
-    save_model_file(path, model.metadata, model.tensors)
-    print(f'wrote {path}')
 
 
 def _present(job, measure, model, recording, published, *, json: Optional[str] = None,

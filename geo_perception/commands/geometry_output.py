@@ -21,8 +21,8 @@ from geo_perception.progress import track
 
 # 65.535 m is the farthest that 16 bits hold in millimetres.
 MILLIMETRES, FARTHEST = 1000.0, 65535
-COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'tracking', 'piece', 'reset',
-           'reason', 'warning')
+COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'tracking',
+           'piece', 'reset', 'reason', 'warning')
 
 
 def write_geometry(pipeline, sequence, output, flow=False, motion=False):

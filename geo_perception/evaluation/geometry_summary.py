@@ -10,7 +10,8 @@ from geo_perception.evaluation.report import Figure
 
 # Below it the verdict says how much was not compared.
 _SMALLEST_COVERAGE = 0.9
-SYSTEMS = {'network': 'Network alone', 'five_point': 'Five-point', 'constant_motion': 'Constant motion'}
+SYSTEMS = {'network': 'Network alone', 'five_point': 'Five-point',
+           'constant_motion': 'Constant motion'}
 
 
 def depth_verdict(metrics):

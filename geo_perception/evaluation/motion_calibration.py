@@ -28,7 +28,8 @@ def calibrate_motion_score(pipeline, sequence):
 
     Returns
     -------
-    MotionScore
+    dict of str to float
+        Entries of the calibration in the model file.
 
     Raises
     ------
@@ -68,4 +69,4 @@ def calibrate_motion_score(pipeline, sequence):
     if score is None:
         raise RecordingError(f'too little of the {len(sequence)} images has flow to learn from '
                              'what is usual where nothing moves; take a longer recording')
-    return score
+    return score.entries()

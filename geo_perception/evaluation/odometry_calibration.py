@@ -3,8 +3,6 @@
 
 """How far to trust motions by corners, from a recording with true poses."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from geo_perception.errors import RecordingError
@@ -15,14 +13,12 @@ from geo_perception.inference.motion_uncertainty import (
 from geo_perception.progress import track
 
 
-def calibrated_for_hybrid(model, pipeline, sequence):
+def calibrate_hybrid_motion(pipeline, sequence):
     """
-    Return a model that knows how wrong its motions by corners are.
+    Fit how wrong motions by corners are.
 
     Parameters
     ----------
-    model : ModelFile
-        Of the pipeline.
     pipeline : GeometryPipeline
         Fresh, with a scale.
     sequence : Sequence
@@ -30,8 +26,8 @@ def calibrated_for_hybrid(model, pipeline, sequence):
 
     Returns
     -------
-    ModelFile
-        With the entries ``hybrid_motion_...`` in its calibration.
+    dict of str to float
+        Entries of the calibration in the model file, ``hybrid_motion_...``.
 
     Raises
     ------
@@ -63,6 +59,4 @@ def calibrated_for_hybrid(model, pipeline, sequence):
     found = fit_motion_calibration(
         motion_errors(motions[known], true_motions[known], 1.0), motions[known],
         np.array(residuals)[known], float(np.median(intervals)))
-    metadata = model.metadata
-    return replace(model, metadata=replace(metadata, calibration={
-        **metadata.calibration, **found.entries(HYBRID_PREFIX)}))
+    return found.entries(HYBRID_PREFIX)

@@ -19,7 +19,7 @@ from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.depth import network_arguments
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.flow_input import flow_input
-from geo_perception.inference.flow_refinement import FlowRefinement
+from geo_perception.inference.flow_refinement import FlowRefinement, motion_of_still_scene
 from geo_perception.inference.motion_score import MotionScore, refuted, solid
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.flow import build_flow_network
@@ -200,16 +200,24 @@ class FlowNetwork:
         K = torch.from_numpy(np.stack([earlier.camera.K, later.camera.K])).float()
         with torch.inference_mode():
             rigid, _ = rigid_flow(depth, T.float(), K)
-            turned = T.float().clone()
-            turned[:, :3, 3] = 0
-            parallax = rigid - rigid_flow(torch.ones_like(depth), turned, K)[0]
             x = flow_input(images, images.flip(0), rigid if self._residual else None,
                            self._border)
             network = self._engine(x.contiguous().numpy())
             network = rigid + network if self._residual else network
-            flow = self._refined(network, (earlier.detail, later.detail))
+            details = earlier.detail, later.detail
+            refine = self._refinement is not None and all(d is not None for d in details)
+            flow = self._refined(network, details) if refine else network
             miss, inside = round_trip(flow, flow.flip(0))
             valid = (inside & consistent(flow, miss) & known)[:, 0].numpy()
+            if refine:
+                T = torch.from_numpy(np.stack([motion_of_still_scene(
+                    f.permute(1, 2, 0).double().numpy(), v, d[0].double().numpy(),
+                    k.double().numpy(), t.numpy())
+                    for f, v, d, k, t in zip(flow, valid, depth, K, T)]))
+                rigid, _ = rigid_flow(depth, T.float(), K)
+            turned = T.float().clone()
+            turned[:, :3, 3] = 0
+            parallax = rigid - rigid_flow(torch.ones_like(depth), turned, K)[0]
             heard = refuted(images, images.flip(0), flow, rigid)[:, 0].numpy()
             score = self._scores(flow, rigid, parallax, valid, heard)
         rigid = torch.where(known, rigid, torch.nan)
@@ -227,8 +235,6 @@ class FlowNetwork:
 
     def _refined(self, flow, details):
         """Return flow both ways, (2, 2, h, w), after a search in the larger images."""
-        if self._refinement is None or any(detail is None for detail in details):
-            return flow
         return torch.from_numpy(np.stack([
             self._refinement(*images, np.ascontiguousarray(one.permute(1, 2, 0).numpy()))
             for images, one in zip((details, details[::-1]), flow)])).permute(0, 3, 1, 2)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Flow of a network, made sharp in the image of the camera.
+Flow of a network, made sharp in the image of the camera, and the motion that explains it.
 
 Networks see small images, where small things hardly move: half of the moving pixels of the sample
 world move less than one pixel there. Dense inverse search (Kroeger et al. 2016), which OpenCV
@@ -12,9 +12,15 @@ has, begins at the flow of the network and ends within a fraction of a pixel of 
 import cv2
 import numpy as np
 
+from geo_perception.geometry.perspective_n_point import refine_pose
+from geo_perception.geometry.se3 import inverse_transform
+
 # Of OpenCV's medium preset, but to the last pixel, a sparser grid of patches and more smoothing:
 # as good on the sample world as the dense grid, and faster.
 FINEST_SCALE, PATCH_STRIDE, VARIATIONAL_STEPS = 0, 5, 10
+# Each third pixel decides what the camera did; further than that part of the width from where a
+# still scene would have it, a pixel has no say.
+PIXEL_STEP, LARGEST_LACK = 3, 1.0 / 128
 
 
 class FlowRefinement:
@@ -49,3 +55,40 @@ class FlowRefinement:
         start = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * zoom
         found = self._search.calc(image, other, np.ascontiguousarray(start))
         return cv2.resize(found, (columns, rows), interpolation=cv2.INTER_AREA) / zoom
+
+
+def motion_of_still_scene(flow, valid, depth, K, T_other_own):
+    """
+    Return the motion of the camera that explains most of the flow.
+
+    Odometry has the true motion as nearly as it can. What moves by itself is told by what a still
+    scene would do at the depth that this very image has, and a common error of depth changes that
+    as much as motion does: so both are fitted to each other.
+
+    Parameters
+    ----------
+    flow : np.ndarray
+        From this image to the other, pixels, shape (h, w, 2).
+    valid : np.ndarray
+        Where it is known, bool, shape (h, w).
+    depth : np.ndarray
+        Of this image, shape (h, w), finite where valid.
+    K : np.ndarray
+        Intrinsics of both, 3x3.
+    T_other_own : np.ndarray
+        To begin with, 4x4, unit of depth.
+
+    Returns
+    -------
+    np.ndarray
+        4x4; what it began with where too few pixels agree with it.
+
+    """
+    height, width = valid.shape
+    y, x = np.mgrid[PIXEL_STEP // 2:height:PIXEL_STEP, PIXEL_STEP // 2:width:PIXEL_STEP]
+    y, x = (index[valid[y, x]] for index in (y, x))
+    pixels = np.stack([x, y], 1)
+    points = np.concatenate([(pixels - K[:2, 2]) / np.diag(K)[:2], np.ones((len(x), 1))], 1)
+    found = refine_pose(points * depth[y, x][:, None], pixels + flow[y, x], K,
+                        inverse_transform(T_other_own), LARGEST_LACK * width)
+    return T_other_own if found is None else inverse_transform(found.T_world_camera)

@@ -6,7 +6,7 @@
 from dataclasses import replace
 
 from geo_perception.errors import ModelFileError
-from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
 from geo_perception.inference.tape_scale import read_tape_scale
 
 # What a motion may be wrong by at least, metres: a guess, for such models are trained without
@@ -47,12 +47,15 @@ def as_geometry(model):
     tape = read_tape_scale(model)
     metres_per_unit = reach * tape.factor
     motion = replace(MotionCalibration(), floor_translation=FLOOR / metres_per_unit)
+    # What "calibrate odometry" has learned.
+    learned = {name: value for name, value in metadata.calibration.items()
+               if name.startswith(HYBRID_PREFIX)}
     return replace(
         model,
         metadata=replace(
             metadata, job='geometry',
             arguments={'depth': arguments, 'egomotion_name': 'direct', 'egomotion': {}},
             calibration={'metres_per_unit': metres_per_unit, 'reach': reach,
-                         'tape_measure': tape.sentence(), **motion.entries()}),
+                         'tape_measure': tape.sentence(), **motion.entries(), **learned}),
         tensors={f'network.depth.{name[len("network."):]}': value
                  for name, value in model.tensors.items() if name.startswith('network.')})

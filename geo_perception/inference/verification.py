@@ -249,7 +249,8 @@ class Verifier:
             return np.zeros((0, 3)), np.zeros((0, 2))
         unlike = distances(query.rows, self._rows[rows])
         for axis in (0, 1):
-            unlike[np.abs(pixels[:, axis, None] - at[:, axis]) > window] = FAR
+            apart = pixels[:, axis, None] - at[:, axis]
+            np.copyto(unlike, FAR, where=np.abs(apart, out=apart) > window)
         features, best = self._unambiguous(unlike, rows, ratio)
         return self.place.points[rows[best]].astype(float), query.pixels[features]
 
