@@ -33,7 +33,7 @@ _ARGUMENTS = {
                     'Calibration topic; by default the one beside the image topic.'),
     'map_frame': ('', None, "Frame of the poses; empty takes the model's world frame."),
     'base_frame': ('base_link', None, 'Robot frame, which TF connects with the camera frame; Nav2 '
-                   'and AMCL often call it base_footprint.'),
+                   "and AMCL often call it base_footprint. '' means the camera itself."),
     'map_to_odom': ('true', _SWITCH, 'The relocalizer broadcasts map -> odom; false where AMCL, '
                     'SLAM or a filter does.'),
     'odom_to_base': ('false', _SWITCH, 'Our odometry is broadcast as odom -> base_frame; only '

@@ -206,6 +206,13 @@ def test_a_node_without_a_model_is_not_started(installed, model, node, other):
     assert ('publish_tf', node == 'geometry') in nodes[node][1]
 
 
+def test_the_camera_alone_can_be_asked_for(installed):
+    """An empty frame is not the same as none given; ROS reads the quotes."""
+    nodes = started('perception', relocalizer='r', base_frame="''", map_to_odom='false')
+    command = nodes['relocalize'][2]
+    assert command[command.index('-p', command.index('model:=r')) + 1] == "base_frame:=''"
+
+
 def test_nothing_to_start_is_an_error(installed):
     """One sentence, for ``ros2 launch`` to print."""
     with pytest.raises(RuntimeError, match='relocalizer:=<file>, geometry:=<file> or both'):

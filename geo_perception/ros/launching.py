@@ -11,6 +11,7 @@ from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node, SetParameter, SetParametersFromFile
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 _PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
@@ -72,7 +73,7 @@ def node_description(name, overrides, topics):
     ]
     parameters = [
         SetParametersFromFile(LaunchConfiguration('params_file')),
-        *(SetParameter(argument, LaunchConfiguration(argument), condition=_is_given(argument))
+        *(SetParameter(argument, _value(argument), condition=_is_given(argument))
           for argument in overrides),
         SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
     ]
@@ -118,6 +119,12 @@ def included_node(name, model, arguments):
         PythonLaunchDescriptionSource(PathJoinSubstitution([*folder, f'{name}.launch.py'])),
         launch_arguments={'model': LaunchConfiguration(model), **arguments}.items())
     return GroupAction([include], condition=_is_given(model))
+
+
+def _value(name):
+    """Return what an argument sets; of a frame as it is, so that '' reaches the node as empty."""
+    value = LaunchConfiguration(name)
+    return ParameterValue(value, value_type=str) if name.endswith('_frame') else value
 
 
 def _is_given(name):
