@@ -34,7 +34,7 @@ MODELS = Path(__file__).parents[1] / 'models'
 SHIPPED = {'posenet_lite': MODELS / 'sample_world.safetensors',
            'geometry_lite': MODELS / 'sample_world_geometry.safetensors'}
 RELOCALIZATION = ('posenet', 'posenet_lite')
-GEOMETRY = ('sfmlearner', 'geonet', 'geometry_lite')
+GEOMETRY = ('sfmlearner', 'geonet', 'geonet_flow', 'geometry_lite')
 ENGINES = {'engine': 'Engine, fp32', 'torch': 'PyTorch eager', 'last': 'PyTorch channels_last',
            'compile': 'torch.compile', 'onnx': 'ONNX Runtime', 'openvino': 'OpenVINO'}
 # Timings of one and the same code differ by this much.
@@ -165,14 +165,19 @@ def _geometry_candidates(architecture, results):
     from untrained_model import camera_video, pipeline_on_camera, video_camera
 
     from geo_perception.geometry.direct_alignment import align_images
+    from geo_perception.geometry.projection import (
+        invert_rigid, pose_vector_to_matrix, rigid_flow)
+    from geo_perception.inference.flow_input import flow_input
     from geo_perception.inference.weights import build_network, load_weights
     from geo_perception.networks.depth import build_depth_network
     from geo_perception.networks.egomotion import EgoMotionNet
+    from geo_perception.networks.flow import build_flow_network
 
     with _model_path(architecture) as path:
-        pipeline, process = pipeline_on_camera(path, device='cpu')
+        flow = architecture == 'geonet_flow'
+        pipeline, process = pipeline_on_camera(path, flow, device='cpu')
         # What random weights say hardly varies, so that auto may refuse what trained ones accept.
-        _, half = pipeline_on_camera(path, device='cpu', precision='bf16')
+        _, half = pipeline_on_camera(path, flow, device='cpu', precision='bf16')
         model = pipeline.model
     results.note(f'depth network of {architecture}', pipeline.describe())
     metadata = model.metadata
@@ -184,6 +189,10 @@ def _geometry_candidates(architecture, results):
     if not direct:
         motion_network = load_weights(build_network(
             model, EgoMotionNet, **arguments['egomotion']), model, 'egomotion.').eval()
+    if flow:
+        flow_network = load_weights(build_network(
+            model, build_flow_network, arguments['flow_name'], arguments['flow']), model,
+            'flow.').eval()
     images, frames, depths = cycle(camera_video()), deque(maxlen=3), deque(maxlen=2)
     camera = video_camera().resized(*preprocessing.resized_size(640, 480))
     K = torch.from_numpy(camera.K.astype(np.float32))[None]
@@ -196,7 +205,14 @@ def _geometry_candidates(architecture, results):
             frames.extend([frame] * (1 if frames else 3))
             if direct:
                 return depths[-1], align_images(frames[1], frames[2], depths[0], K)
-            return depths[-1], motion_network(frames[1], torch.stack([frames[0], frames[2]], 1))
+            poses, _ = motion_network(frames[1], torch.stack([frames[0], frames[2]], 1))
+            if not flow:
+                return depths[-1], poses
+            T = pose_vector_to_matrix(poses[:, -1])
+            T = torch.cat([T, invert_rigid(T)])
+            both = torch.cat([frames[1], frames[2]])
+            rigid, _ = rigid_flow(torch.cat([depths[0], depths[-1]]), T, K.expand(2, 3, 3))
+            return rigid + flow_network(flow_input(both, both.flip(0), rigid))[0]
     return {'pipeline': process, 'pipeline, bf16': half, 'plain PyTorch': plain}
 
 

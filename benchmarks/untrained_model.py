@@ -21,6 +21,7 @@ from geo_perception.model_file import (
     load_model_file, Metadata, save_model_file, TrainingCamera)
 from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.egomotion import EgoMotionNet
+from geo_perception.networks.flow import build_flow_network
 from geo_perception.networks.relocalization import build_regressor
 from geo_perception.networks.stereo import build_stereo_network
 from geo_perception.preprocessing import Preprocessing
@@ -29,6 +30,8 @@ from geo_perception.preprocessing import Preprocessing
 VIDEO_NETWORKS = {
     'sfmlearner': ('dispnet_vgg', {}, {}),
     'geonet': ('dispnet_resnet50', {}, {'batch_norm': True}),
+    # With its second stage.
+    'geonet_flow': ('dispnet_resnet50', {}, {'batch_norm': True}),
     'geonet_vgg': ('dispnet_vgg', {'form': 'geonet'}, {'batch_norm': True})}
 # As many thumbnails as a model file keeps at most.
 _RETRIEVAL_FRAMES = 2000
@@ -142,7 +145,7 @@ def video_camera():
                   frame_id='camera_optical_frame')
 
 
-def pipeline_on_camera(path, **options):
+def pipeline_on_camera(path, flow=False, **options):
     """
     Return the pipeline of a model file with a camera before it.
 
@@ -150,6 +153,8 @@ def pipeline_on_camera(path, **options):
     ----------
     path : str or pathlib.Path
         Model file.
+    flow : bool
+        Whether somebody looks at flow and what moves.
     **options
         Of the pipeline.
 
@@ -169,7 +174,7 @@ def pipeline_on_camera(path, **options):
 
     def process():
         i = next(number)
-        result = pipeline(images[i % len(images)], camera, i * _FRAME_NS)
+        result = pipeline(images[i % len(images)], camera, i * _FRAME_NS, flow=flow)
         # All of the work has to be done, or its time says nothing.
         if i > 0 and (result.odometry is None or result.odometry.standing):
             raise RuntimeError(f'no motion at image {i}: {result.reset} {result.reason}')
@@ -184,9 +189,13 @@ def _write_untrained_geometry(path, architecture, crop):
     torch.manual_seed(0)
     networks = {'depth': build_depth_network(depth, depth_arguments),
                 'egomotion': EgoMotionNet(**egomotion_arguments)}
+    arguments = {'depth': depth_arguments, 'egomotion': egomotion_arguments}
+    if architecture == 'geonet_flow':
+        networks['flow'] = build_flow_network('resflownet', {})
+        arguments.update(flow_name='resflownet', flow={})
     tensors = {f'network.{part}.{name}': value.numpy() for part, network in networks.items()
                for name, value in network.state_dict().items()}
     save_model_file(path, Metadata(
-        'geometry', depth, {'depth': depth_arguments, 'egomotion': egomotion_arguments},
+        'geometry', depth, arguments,
         Preprocessing(min(crop), crop, mean=(127.5,) * 3, std=(127.5,) * 3, stretch=True),
         'euler_xyz', 'odom', calibration={'metres_per_unit': 1.0}), tensors)
