@@ -80,7 +80,7 @@ def test_odometry(place, tmp_path, capsys):
     assert status == 0
     metrics = json.loads((tmp_path / 'm.json').read_text())['odometry']
     assert metrics['path_m'] > 1.0 and metrics['frames_answered'] <= FRAMES
-    assert set(metrics['baselines']) == {'five_point', 'constant_motion'}
+    assert set(metrics['baselines']) == {'network', 'five_point', 'constant_motion'}
     assert metrics['baselines']['constant_motion']['ate_m'] is not None
     table = rows(tmp_path / 'report' / 'frames.csv')
     found = [[float(row[f'true_{axis}_m']) for axis in 'xyz'] for row in table]

@@ -70,7 +70,9 @@ def test_live_and_offline_flow_give_the_same_numbers(tmp_path, capsys):
     assert live['motion']['iou'] > 0 and live['motion']['false_alarm_rate'] > 0
     for job, figures in offline.items():
         for name, value in figures.items():
-            if isinstance(value, dict):
+            if name == 'network':   # before it is refined: a node does not show that
+                assert name not in live[job]
+            elif isinstance(value, dict):
                 assert live[job][name] == pytest.approx(value, rel=1e-4), name
             else:
                 assert live[job][name] == (

@@ -57,7 +57,7 @@ def score_of_odometry(recording):
     KITTI's, over ``segment_lengths_m``. ``ate5_zhou_m`` is SfMLearner's over snippets of the
     chained trajectory, which is no RMSE; ``ate5_rmse_m`` is the RMSE of the same snippets.
     ``network_drift_percent`` is the drift of what the model was trained with, without corners, and
-    ``frames_network_alone`` counts the frames whose motion is of that.
+    ``frames_network_alone`` counts the frames whose motion is of that; both None of a live node.
     ``ate5_network_zhou_m`` is of snippets as an ego-motion network for five frames predicts them
     at once, which published numbers are of; ``snippet_length`` is the number of frames that the
     model's network sees, 0 without one, None where its snippets were not asked for.
@@ -80,8 +80,10 @@ def score_of_odometry(recording):
     metrics.update(_frames(recording))
     metrics['frames_answered'] = int(np.isfinite(recording.T_odom_camera).all((1, 2)).sum())
     metrics['resets'] = sum(map(bool, recording.resets))
-    metrics['frames_network_alone'] = sum(state.startswith('network')
-                                          for state in recording.states)
+    # A node does not tell.
+    metrics['frames_network_alone'] = (
+        sum(state.startswith('network') for state in recording.states)
+        if any(recording.states) else None)
     metrics['baselines'] = {name: score_of_trajectory(recording, T)
                             for name, T in recording.baselines.items()}
     metrics['network_drift_percent'] = metrics['baselines'].get('network', {}).get(

@@ -64,8 +64,8 @@ def begin_with(module, path, architecture):
     networks = {name.split('.', 1)[0] for name in own}
     weights = {name: value for name, value in weights.items()
                if name.split('.', 1)[0] in networks}
-    wrong = [name for name, value in weights.items()
-             if name not in own or own[name].shape != value.shape]
+    wrong = sorted(name for name, value in weights.items()
+                   if name not in own or own[name].shape != value.shape)
     if wrong or not weights:
         reason = (f'{wrong[0]} has the shape {tuple(weights[wrong[0]].shape)} there' if wrong
                   else 'it has none of the weights')
