@@ -363,7 +363,7 @@ class GeometryPipeline:
         """Return an image as the networks see it."""
         straight = self._rectifier.straighten(image, camera)
         features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
-        crop, camera = self._rectifier.crop(straight), self._rectifier.network_camera(camera)
+        crop, camera = self._rectifier.crop(straight), self._rectifier.camera
         ratio = self._depth_network.focal_ratio(camera)
         detail = (self._rectifier.detail(straight)
                   if self.has_flow and self._flow_options['refine'] else None)

@@ -86,8 +86,13 @@ class Rectifier:
             When the intrinsics are absurd.
 
         """
-        return self.crop(self.straighten(image, camera)), (
-            None if camera is None else self._camera)
+        crop = self.crop(self.straighten(image, camera))
+        return crop, None if camera is None else self._camera
+
+    @property
+    def camera(self):
+        """Camera of what the network sees of the last camera, None before the first."""
+        return self._camera
 
     def straighten(self, image, camera):
         """

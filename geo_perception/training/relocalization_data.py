@@ -26,6 +26,7 @@ from geo_perception.datasets.pose_image_check import check_recording
 from geo_perception.datasets.recording import open_recording
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.geometry.camera import Camera
+from geo_perception.inference.engine import resolve_device
 from geo_perception.inference.retrieval import thumbnail
 from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
@@ -349,7 +350,7 @@ class RelocalizationData(lightning.LightningDataModule):
         sampler = DistributedSampler(dataset, trainer.world_size, trainer.global_rank, shuffle,
                                      trainer.lightning_module.seed)
         return DataLoader(dataset, self.batch_size, sampler=sampler,
-                          pin_memory=torch.cuda.is_available())
+                          pin_memory=resolve_device('auto').type == 'cuda')
 
     def train_dataloader(self):
         """Return shuffled training batches."""

@@ -15,7 +15,6 @@ from typing import List, Optional, Union
 from jsonargparse.typing import PositiveInt
 import lightning
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -24,6 +23,7 @@ from geo_perception.datasets.recording import open_stereo
 from geo_perception.datasets.rig_check import check_rig
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.block_matching import block_matching
+from geo_perception.inference.engine import resolve_device
 from geo_perception.progress import track
 from geo_perception.training.scratch import scratch_array
 from geo_perception.training.view_synthesis_data import (
@@ -240,7 +240,7 @@ class StereoData(lightning.LightningDataModule):
                                      trainer.lightning_module.seed)
         return DataLoader(dataset, self.batch_size, sampler=sampler,
                           drop_last=shuffle and len(dataset) >= self.batch_size,
-                          pin_memory=torch.cuda.is_available())
+                          pin_memory=resolve_device('auto').type == 'cuda')
 
     def train_dataloader(self):
         """Return shuffled training batches."""

@@ -15,7 +15,6 @@ import cv2
 from jsonargparse.typing import PositiveInt
 import lightning
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -25,6 +24,7 @@ from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.datasets.snippets import (
     consecutive_snippets, image_motion, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.inference.engine import resolve_device
 from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.scratch import scratch_array
@@ -336,7 +336,7 @@ class ViewSynthesisData(lightning.LightningDataModule):
                                      trainer.lightning_module.seed)
         return DataLoader(dataset, self.batch_size, sampler=sampler,
                           drop_last=shuffle and len(dataset) >= self.batch_size,
-                          pin_memory=torch.cuda.is_available())
+                          pin_memory=resolve_device('auto').type == 'cuda')
 
     def train_dataloader(self):
         """Return shuffled training batches."""
