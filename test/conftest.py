@@ -30,6 +30,21 @@ if importlib.util.find_spec('rclpy') is None:
                                    path.read_text())]
 
 
+def pytest_addoption(parser):
+    """Add the option that writes a page of the documentation."""
+    parser.addoption('--reliability', action='store_true',
+                     help='write docs/reliability.md from the tests of test_field_day.py')
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Write the page, where it was asked for and all of it has been seen."""
+    if session.config.getoption('reliability') and exitstatus == 0:
+        from field_day import CASES, PAGE, page, ROWS
+
+        assert {case[1:] for case in CASES} == set(ROWS), 'run all tests of test_field_day.py'
+        PAGE.write_text(page())
+
+
 def pytest_report_header():
     """Say which tests are left out."""
     return [f'rclpy is not installed, left out: {name}'

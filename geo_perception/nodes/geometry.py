@@ -16,7 +16,8 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from geo_perception.errors import CalibrationError, ConfigurationError, TransformError
+from geo_perception.errors import (
+    CalibrationError, ConfigurationError, PoseError, TransformError)
 from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.flow_output import FlowOutput
@@ -345,10 +346,13 @@ class GeometryNode(PerceptionNode):
         except TransformError as error:
             return Rejection('transform', f'the odometry waits for TF: {error}')
         frame = copy(self._frame)
-        base = frame.update(estimate, now, before)
-        message = odometry_message(stamp, self.parameters.odom_frame, child, base.T_odom_base,
-                                   base.covariance, base.twist, base.twist_covariance)
-        broken = broken_rule(odometry_problems(message))
+        try:
+            base = frame.update(estimate, now, before)
+            message = odometry_message(stamp, self.parameters.odom_frame, child, base.T_odom_base,
+                                       base.covariance, base.twist, base.twist_covariance)
+            broken = broken_rule(odometry_problems(message))
+        except PoseError as error:
+            broken = broken_rule([str(error)])
         if broken:
             self._interrupted = True   # it must not be added to
             return broken

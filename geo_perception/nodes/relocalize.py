@@ -13,7 +13,7 @@ import sys
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 import numpy as np
 
-from geo_perception.errors import ConfigurationError, TransformError
+from geo_perception.errors import ConfigurationError, PoseError, TransformError
 from geo_perception.ros.amcl_seed import AmclSeed
 from geo_perception.ros.calibration import CalibrationCheck
 from geo_perception.ros.fix_track import FixLimits, FixTrack
@@ -202,9 +202,12 @@ class RelocalizeNode(PerceptionNode):
         T, covariance = self._of_base(stamp, fix)
         if trusted and self.parameters.limits.needs_odometry:
             trusted = self._agrees_with_odometry(stamp, T, covariance)
-        message = pose_with_covariance_stamped(
-            stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE)
-        broken = broken_rule(fix_problems(message))
+        try:
+            message = pose_with_covariance_stamped(
+                stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE)
+            broken = broken_rule(fix_problems(message))
+        except PoseError as error:
+            broken = broken_rule([str(error)])
         if broken:
             raise broken
         self._pose.publish(pose_stamped(stamp, self._map_frame, T))
