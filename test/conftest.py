@@ -10,6 +10,7 @@ import re
 import signal
 import tempfile
 
+from hypothesis import HealthCheck, settings
 import pytest
 
 _LOGS = tempfile.TemporaryDirectory(prefix='geo_perception_ros_log_')
@@ -23,6 +24,12 @@ os.environ.pop('ROS_LOCALHOST_ONLY', None)
 # A shell's background jobs ignore Ctrl-C, and so would every process that is to be ended by it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same few cases in every run of the suite; others, and many of them, in make nightly.
+_QUIET = {'deadline': None, 'database': None, 'suppress_health_check': list(HealthCheck)}
+settings.register_profile('test', max_examples=6, derandomize=True, **_QUIET)
+settings.register_profile('nightly', max_examples=300, print_blob=True, **_QUIET)
+settings.load_profile('test')
 
 if importlib.util.find_spec('rclpy') is None:
     collect_ignore = [path.name for path in Path(__file__).parent.glob('test_*.py')
