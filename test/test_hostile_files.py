@@ -102,16 +102,15 @@ def _kitti_raw(root):
 
 
 def _cityscapes(root):
-    public_trees.write_cityscapes(root, videos=1, n=3, size=(64, 32))
-    return root
+    return public_trees.write_cityscapes(root, videos=1, n=3).parent
 
 
 def _prepared(root):
     from geo_perception.cli import main
 
     public_trees.write_kitti_raw(root / 'kitti', 1, n=8, cameras=(2,), scans=False)
-    assert main(['prepare', 'kitti-raw', str(root / 'kitti'), '--cameras', '02', '--width', '128',
-                 '--height', '48', '--output', str(root / 'out')]) == 0
+    assert main(['prepare', 'kitti-raw', str(root / 'kitti'), '--cameras', '02', '--width', '104',
+                 '--height', '32', '--output', str(root / 'out')]) == 0
     shutil.rmtree(root / 'kitti')
     return root / 'out'
 
