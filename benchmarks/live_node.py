@@ -5,6 +5,7 @@
 
 from itertools import cycle
 import json
+from pathlib import Path
 import threading
 import time
 
@@ -52,20 +53,26 @@ class CameraNodeProcess(NodeProcess):
             '--ros-args', '-r', f'image:={IMAGE_TOPIC}', '-r', f'camera_info:={INFO_TOPIC}',
             '-p', f'model:={json.dumps(str(model))}', *arguments])
 
-    def resident_bytes(self):
+    def resources(self):
         """
-        Return the memory that the node occupies.
+        Return what the node occupies.
 
         Returns
         -------
-        int
+        memory : int
+            Resident, bytes.
+        threads, files : int
+            Numbers; files are open ones.
 
         """
-        with open(f'/proc/{self._process.pid}/status') as status:
-            for line in status:
-                if line.startswith('VmRSS:'):
-                    return 1024 * int(line.split()[1])
-        raise ReplayError('the node has ended')
+        process = Path('/proc', str(self._process.pid))
+        try:
+            status = dict(line.split(':', 1) for line in
+                          (process / 'status').read_text().splitlines())
+            return (1024 * int(status['VmRSS'].split()[0]), int(status['Threads']),
+                    len(list((process / 'fd').iterdir())))
+        except (OSError, KeyError):
+            raise ReplayError(f'the node has ended: {self.last_error()}') from None
 
     def wait_for(self, condition):
         """

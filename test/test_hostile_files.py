@@ -7,6 +7,7 @@ Damaged files of every format that is read: each is read or refused in a sentenc
 A few cases of each here, thousands in ``make nightly``.
 """
 
+from dataclasses import replace
 import json
 from pathlib import Path
 import resource
@@ -14,8 +15,8 @@ import shutil
 from types import SimpleNamespace
 
 import cv2
-from hypothesis import given, strategies as st
 from hostile import CHANGES, damage_document, damages, refused_or_fine
+from hypothesis import given, strategies as st
 import numpy as np
 import public_trees
 import pytest
@@ -37,7 +38,6 @@ from geo_perception.inference.place import Place
 from geo_perception.inference.tape_scale import (
     read_tape_scale, tape_file, TapeSample, TapeScale, write_tape_scale)
 from geo_perception.model_file import HEADER_KEY, load_model_file, save_model_file
-from geo_perception.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.hostile
 SHIPPED = Path(__file__).parents[1] / 'models'
@@ -256,8 +256,6 @@ def _write_place(path):
     model = load_model_file(SHIPPED / 'sample_world.place')
     place = Place.from_model(model)
     few = place.without(np.arange(len(place.poses)) > 1)
-    from dataclasses import replace
-
     save_model_file(path, replace(model.metadata, place=few.header()), few.tensors())
     return path
 

@@ -11,6 +11,7 @@ from geo_perception.errors import ConfigurationError, ModelFileError
 # Several times the largest published one.
 _LARGEST_NETWORK = 300_000_000
 
+
 def build_network(model, build, *arguments, **options):
     """
     Return a network, freshly initialised.
@@ -90,4 +91,3 @@ def load_weights(network, model, scope=''):
     network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()},
                             strict=False)
     return network.eval()
-
