@@ -134,7 +134,10 @@ def _read_table(path, columns):
             continue
         try:
             # Epoch seconds with decimals need more digits than a float has.
-            stamps.append(int(Decimal(words[0]) * 10**9))
+            stamp = int(Decimal(words[0]) * 10**9)
+            if not abs(stamp) < 2**62:
+                raise OverflowError
+            stamps.append(stamp)
         except (InvalidOperation, ValueError, OverflowError):
             raise RecordingError(f'line {number} of {path} does not begin with a time: '
                                  f"'{line.strip()}'") from None
