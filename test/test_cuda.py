@@ -77,7 +77,10 @@ def test_engines_of_two_threads_do_not_mix():
     images = [np.full((1, 64, 64, 3), value, np.uint8) for value in (50, 200)]
 
     class Mean(torch.nn.Module):
+        """Of an image."""
+
         def forward(self, image):
+            """Return it by channel."""
             return image.float().mean((1, 2))
 
     def work(image):
