@@ -273,7 +273,7 @@ def test_direct_flow_needs_no_rigid_part(place, snippet, monkeypatch):
     """Nothing of it is computed in a step."""
     module = flow_module(place, flow_arguments={'variant': 'direct'})
     monkeypatch.setattr(module, 'predict', None)
-    terms = module._terms(snippet['images'], snippet['images'], snippet['K'])
+    terms = module.terms(snippet['images'], snippet['images'], snippet['K'])
     assert terms['total'].requires_grad
 
 
