@@ -31,6 +31,7 @@ from geo_perception.networks.layers import fast_layout
 from geo_perception.networks.registry import build_by_name
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.direct_egomotion import EGOMOTION
+from geo_perception.training.from_stereo import stereo_start
 from geo_perception.training.guarded import GuardedModule
 from geo_perception.training.pictures import trajectory_picture
 from geo_perception.training.start import begin_with
@@ -79,7 +80,8 @@ class ViewSynthesisModule(GuardedModule):
         Of everything random.
     start_from : str, optional
         Checkpoint or model file whose weights to begin with, to fine-tune a model, or what
-        "geo_perception import backbone" made.
+        "geo_perception import backbone" made. Of "train monodepth", too: depth then begins in
+        metres, see `geo_perception.training.from_stereo`.
 
     Raises
     ------
@@ -99,6 +101,9 @@ class ViewSynthesisModule(GuardedModule):
                  sources: int = 2, seed: int = 0, start_from: Optional[str] = None):
         super().__init__(learning_rate, weight_decay, schedule, seed)
         self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
+        stereo = None if start_from is None else stereo_start(start_from, depth)
+        if stereo is not None:
+            self._depth_arguments.update(stereo.arguments)
         self._egomotion_name = egomotion
         self._egomotion_arguments = {**(egomotion_arguments or {}), 'sources': sources}
         self.depth = build_depth_network(depth, self._depth_arguments)
@@ -126,7 +131,9 @@ class ViewSynthesisModule(GuardedModule):
                                      'model.loss.normalise_disparity to false')
         self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
                                            std=(127.5,) * 3, stretch=stretch)
-        if start_from is not None:
+        if stereo is not None:
+            self.depth.load_state_dict(stereo.weights)
+        elif start_from is not None:
             begin_with(self, start_from, depth)
         self.loss = ViewSynthesisLoss(loss)
         self.augmentation = augmentation
