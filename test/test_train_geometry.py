@@ -309,7 +309,7 @@ def test_intrinsics_follow_crop_and_flip():
     Ks = torch.from_numpy(K).float().expand(2, 3, 3)
     for flip in (0.0, 1.0):
         for _ in range(4):
-            moved, K_moved = crop_and_flip(images, Ks, VideoAugmentation(1.3, flip))
+            moved, K_moved, mirrored = crop_and_flip(images, Ks, VideoAugmentation(1.3, flip))
             assert moved.shape == images.shape
             camera = Camera(K_moved[0].numpy().astype(float), width, height)
             mirrored = points * [-1, 1, 1] if flip else points

@@ -157,6 +157,11 @@ class FlowModule(ViewSynthesisModule):
                                      f'{self._rigid.path} was trained on snippets of {trained} '
                                      f'frames; set data.length to {trained}')
 
+    def use_stereo(self):
+        """Refuse stereo pairs."""
+        raise ConfigurationError('data.stereo is for depth and ego-motion; train them with it, '
+                                 'and flow on top of them without')
+
     def rigid_flows(self, K, disparities, poses, source_disparities):
         """
         Return the flow of a scene that stands still, at all scales.

@@ -68,6 +68,8 @@ def crop_and_flip(images, K, augmentation):
         Same shape.
     K : torch.Tensor
         Of the new images.
+    mirrored : bool
+        Whether left is right now.
 
     """
     batch, length, _, height, width = images.shape
@@ -82,10 +84,11 @@ def crop_and_flip(images, K, augmentation):
         A = K.new_tensor([[size[1] / width, 0, 0.5 * size[1] / width - 0.5 - left],
                           [0, size[0] / height, 0.5 * size[0] / height - 0.5 - top], [0, 0, 1]])
         K = A @ K
-    if torch.rand(()) < augmentation.flip:
+    mirrored = bool(torch.rand(()) < augmentation.flip)
+    if mirrored:
         images = images.flip(-1)
         K[:, 0, 2] = width - 1 - K[:, 0, 2]
-    return images, K
+    return images, K, mirrored
 
 
 def recolour(images, augmentation):
