@@ -110,7 +110,10 @@ class ViewSynthesisModule(GuardedModule):
         self.depth = build_depth_network(depth, self._depth_arguments)
         self.egomotion = build_by_name('ego-motion', EGOMOTION, egomotion,
                                        self._egomotion_arguments)
-        self._initialise()
+        if stereo is None:
+            self._initialise()
+        else:
+            self.depth.load_state_dict(stereo.weights)
         fast_layout(self)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
@@ -132,9 +135,7 @@ class ViewSynthesisModule(GuardedModule):
                                      'model.loss.normalise_disparity to false')
         self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
                                            std=(127.5,) * 3, stretch=stretch)
-        if stereo is not None:
-            self.depth.load_state_dict(stereo.weights)
-        elif start_from is not None:
+        if start_from is not None and stereo is None:
             begin_with(self, start_from, depth)
         self.loss = ViewSynthesisLoss(loss)
         self.augmentation = augmentation
