@@ -240,6 +240,8 @@ class GeometryRecording:
                                                          self.depth.errors_scaled)):
             columns.update({f'{name}{suffix}': errors[:, i] for i, name in enumerate(METRICS)})
         columns.update({'scale_ratio': self.depth.ratio, 'coverage': self.depth.coverage})
+        if self.flow is not None:
+            columns.update(self.flow.table(len(self)))
         columns.update(pose_columns('', self.T_odom_camera))
         columns.update(pose_columns('true_', self.T_truth))
         return columns

@@ -64,6 +64,22 @@ class GeometryResult:
     warning: str = ''
     flow: Optional[FlowEstimate] = None
 
+    def confirmed_depth(self):
+        """
+        Return what the frame before confirms of the depth.
+
+        Returns
+        -------
+        DepthEstimate or None
+            NaN where flow there and back disagree, or the surface was not seen before; None
+            where there is no flow.
+
+        """
+        if self.flow is None:
+            return None
+        return replace(self.depth, depth=np.where(self.flow.backward.valid, self.depth.depth,
+                                                  np.float32(np.nan)))
+
 
 class GeometryPipeline:
     """

@@ -163,7 +163,7 @@ class ReplayedGeometry(ReplayedNode):
             return
         before, frame = self.sequence[i - 1], self.sequence[i]
         found, camera = _field_of(messages), checked_camera(messages['camera_info'])
-        flow = self._recording.flow.add_newest(found, camera, before, frame)
+        flow = self._recording.flow.add_newest(i, found, camera, before, frame)
         keep_flow_sample(self._recording.flow_samples, len(self.sequence), i, frame, found, camera,
                          flow)
 
