@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import time
 import traceback
 
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from geo_perception.errors import ConfigurationError, GeoPerceptionError
-from geo_perception.image_codec import decode_rgb
 from geo_perception.ros.diagnostics import DiagnosticsPublisher, ERROR, FrameStatistics, OK
 from geo_perception.ros.diagnostics import Outcome, summarize, WARN
 from geo_perception.ros.image_input import ImageInput
 from geo_perception.ros.lifecycle import GuardedLifecycleNode
-from geo_perception.ros.messages import stamp_to_ns
 from geo_perception.ros.parameters import declare_parameters, NodeParameters, parameter
 from geo_perception.ros.parameters import read_parameters
+from geo_perception.ros.shared_images import SharedImages
 from geo_perception.ros.worker import LatestFrameWorker
 
 # In lock step the player waits for results; this many images may wait in between.
@@ -96,11 +96,15 @@ class PerceptionNode(GuardedLifecycleNode):
     ----------
     name : str
         Node name.
+    images : SharedImages, optional
+        Of the process, where other nodes in it listen to the same camera.
     **options
         For ``rclpy.node.Node``.
 
     Attributes
     ----------
+    images : SharedImages
+        As given, or one of its own.
     parameters : PerceptionParameters
         As they were when the node was configured.
     pipeline : object
@@ -121,8 +125,9 @@ class PerceptionNode(GuardedLifecycleNode):
     subsystem = 'perception'
     verb = 'Working'
 
-    def __init__(self, name, **options):
+    def __init__(self, name, images=None, **options):
         super().__init__(name, **options)
+        self.images = SharedImages() if images is None else images
         self.pipeline = None
         self._worker = None
         self._input = None
@@ -151,14 +156,21 @@ class PerceptionNode(GuardedLifecycleNode):
         self.get_logger().info(f'configured with {self.parameters}')
 
     def activate(self):
-        """Subscribe to the images."""
+        """Prepare for the images, which come once all is active."""
         self.statistics = FrameStatistics(self.parameters.watchdog_s)
         self._last_stamp = self._last_size = None
         self._input = ImageInput(
             self, 'image', self.parameters.image_transport,
             self._lock_step or self.parameters.image_reliability == 'reliable',
-            _LOCK_STEP_CAPACITY if self._lock_step else 1, self._on_image)
-        self.get_logger().info(f'listening on {self._input.topic}')
+            _LOCK_STEP_CAPACITY if self._lock_step else 1, self.images, self._on_image)
+
+    def on_activate(self, state):
+        """Activate, then listen: the thread that hands out images may be another node's."""
+        result = super().on_activate(state)
+        if result == TransitionCallbackReturn.SUCCESS:
+            self._input.open()
+            self.get_logger().info(f'listening on {self._input.topic}')
+        return result
 
     def deactivate(self):
         """Unsubscribe, drop what waits and let the image in work finish."""
@@ -297,24 +309,24 @@ class PerceptionNode(GuardedLifecycleNode):
     def _lock_step(self):
         return self.parameters.queue == 'lock_step'
 
-    def _on_image(self, message):
+    def _on_image(self, image):
         """Store the image for the worker; nothing that takes time (executor's thread)."""
-        self.on_arrival(stamp_to_ns(message.header.stamp))
+        self.on_arrival(image.stamp)
         if self.is_wanted():
-            self.statistics.received(dropped=self._worker.put(message))
+            self.statistics.received(dropped=self._worker.put(image))
         else:
             self.statistics.received(skipped=True)
 
-    def _work(self, message):
-        """Turn one message into a result and count what became of it (worker's thread)."""
+    def _work(self, image):
+        """Turn one image into a result and count what became of it (worker's thread)."""
         started = time.perf_counter()
-        stamp = stamp_to_ns(message.header.stamp)
         delay, outcome, category, sentence = 0.0, Outcome.PUBLISHED, '', ''
         try:
-            image = decode_rgb(message)
-            self._check_continuity(stamp, image.shape[1::-1])
-            self.process(stamp, message.header.frame_id, image)
-            delay = 1e-9 * (self.get_clock().now().nanoseconds - stamp)
+            picture, first = image.decode()
+            self.statistics.decoded(first)
+            self._check_continuity(image.stamp, picture.shape[1::-1])
+            self.process(image.stamp, image.frame_id, picture)
+            delay = 1e-9 * (self.get_clock().now().nanoseconds - image.stamp)
         except Rejection as rejection:
             outcome, category = rejection.outcome, rejection.category
             sentence = str(rejection)
