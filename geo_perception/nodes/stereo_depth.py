@@ -134,7 +134,7 @@ class StereoDepthNode(PerceptionNode):
         self._right = ImageInput(
             self, 'right_image', self.parameters.image_transport,
             self.parameters.image_reliability == 'reliable', 1, self.images, self._on_right)
-        self._right.open()
+        self._right.listen()
         self._right_calibration = CameraInfoInput(
             self, _beside(self._right.topic), self.parameters.rectified)
 

@@ -15,7 +15,7 @@ _TYPES = {'raw': (Image, 'sensor_msgs/msg/Image'),
 
 class ImageInput:
     """
-    One image topic, listened to between `open` and `close`.
+    One image topic, listened to from `listen` to `close`.
 
     The base topic is the remapped name; ``compressed`` listens on ``<base>/compressed`` as
     image_transport publishes it.
@@ -66,7 +66,7 @@ class ImageInput:
         self._join = partial(images.join, node, message_class, self.topic, self._qos, callback)
         self._leave = None
 
-    def open(self):
+    def listen(self):
         """Listen from now on."""
         self._leave = self._join()
 

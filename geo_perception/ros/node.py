@@ -168,7 +168,7 @@ class PerceptionNode(GuardedLifecycleNode):
         """Activate, then listen: the thread that hands out images may be another node's."""
         result = super().on_activate(state)
         if result == TransitionCallbackReturn.SUCCESS:
-            self._input.open()
+            self._input.listen()
             self.get_logger().info(f'listening on {self._input.topic}')
         return result
 
