@@ -162,9 +162,10 @@ def _process(executable, topics, **options):
 
 
 def _value(name):
-    """Return what an argument sets; of a frame as it is, so that '' reaches the node as empty."""
+    """Return what an argument sets; of paths and frames as they are, whatever YAML makes of them."""
     value = LaunchConfiguration(name)
-    return ParameterValue(value, value_type=str) if name.endswith('_frame') else value
+    as_it_is = name == 'model' or name.endswith('_frame')
+    return ParameterValue(value, value_type=str) if as_it_is else value
 
 
 def _is_given(name):
