@@ -208,7 +208,7 @@ def test_in_one_process_each_node_is_told_the_same_as_in_two(installed):
     assert name == 'perception' and 'use_sim_time:=True' in command
     assert '__ns:=/robot1' in command and 'image:=/cam/image' in command
     assert not any('__node' in word for word in command)   # it would rename both
-    words = split_arguments(command[1:command.index('--ros-args')])
+    words, _ = split_arguments(command[1:])
     assert list(words) == list(IN_ONE)
     for node, (configurations, expected, _) in two.items():
         assert words[node][:2] == ['--params-file', configurations['params_file']]

@@ -7,14 +7,13 @@ The nodes ``relocalize`` and ``geometry`` in one process, which decode each imag
     python -m geo_perception.nodes.perception --relocalize -p model:=X --geometry -p model:=Y \
         --ros-args -r image:=/camera/image_raw
 
-ROS arguments after the name of a node are its own, those after ``--ros-args`` are of both. Of one
-that is not named there is none; without a name there are both.
+ROS arguments after the name of a node are its own, those after ``--ros-args`` are of both. A node
+that is not named is not made; where none is, both are.
 """
 
 import sys
 
 from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError, UnknownROSArgsError
-from rclpy.utilities import remove_ros_args
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.nodes.geometry import GeometryNode
@@ -27,17 +26,20 @@ NODES = {'relocalize': RelocalizeNode, 'geometry': GeometryNode}
 
 def split_arguments(words):
     """
-    Return the ROS arguments of each node.
+    Return whose the words of a command line are.
 
     Parameters
     ----------
     words : list of str
-        Command line without the program and what is of both.
+        Without the program.
 
     Returns
     -------
-    dict of str to list of str
-        By the name of the node, of those to be made.
+    own : dict of str to list of str
+        ROS arguments by the name of the node, of those to be made.
+    common : list of str
+        From ``--ros-args`` on. The others are not for ``rclpy.init``: it takes every word with a
+        ``:=`` in it for one of the process.
 
     Raises
     ------
@@ -45,6 +47,8 @@ def split_arguments(words):
         When a word belongs to no node, or a node is named twice.
 
     """
+    end = words.index('--ros-args') if '--ros-args' in words else len(words)
+    words, common = words[:end], words[end:]
     own, current = {}, None
     for word in words:
         name = word.removeprefix('--')
@@ -58,7 +62,7 @@ def split_arguments(words):
                 'or with --ros-args for both')
         else:
             current.append(word)
-    return own or {name: [] for name in NODES}
+    return own or {name: [] for name in NODES}, common
 
 
 def make_node(name, arguments, images):
@@ -95,15 +99,15 @@ def make_node(name, arguments, images):
 
 def main(args=None):
     """Run the nodes; the console script."""
-    words = remove_ros_args(args)[1:]
+    program, *words = sys.argv if args is None else args
     try:
-        own = split_arguments(words)
+        own, common = split_arguments(words)
     except ConfigurationError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
     images = SharedImages()
     sys.exit(run_nodes([lambda name=name: make_node(name, own[name], images) for name in own],
-                       args))
+                       [program, *common]))
 
 
 if __name__ == '__main__':

@@ -162,7 +162,7 @@ def _process(executable, topics, **options):
 
 
 def _value(name):
-    """Return what an argument sets; of paths and frames as they are, whatever YAML makes of them."""
+    """Return what an argument sets; paths and frames as they are, whatever YAML makes of them."""
     value = LaunchConfiguration(name)
     as_it_is = name == 'model' or name.endswith('_frame')
     return ParameterValue(value, value_type=str) if as_it_is else value
