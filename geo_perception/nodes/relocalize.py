@@ -170,16 +170,14 @@ class RelocalizeNode(PerceptionNode):
         self._listener = self._correction = self._seed = None
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CalibrationCheck(
             self, self._input.info_topic, self.parameters.rectified)
 
-    def deactivate(self):
+    def close_inputs(self):
         """Unsubscribe."""
-        super().deactivate()
         if self._calibration is not None:
             self._calibration.close()
             self._calibration = None

@@ -125,10 +125,9 @@ class StereoDepthNode(PerceptionNode):
         self._services = []
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to the other eye and to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CameraInfoInput(self, self._input.info_topic,
                                             self.parameters.rectified)
         self._right = ImageInput(
@@ -138,9 +137,8 @@ class StereoDepthNode(PerceptionNode):
         self._right_calibration = CameraInfoInput(
             self, _beside(self._right.topic), self.parameters.rectified)
 
-    def deactivate(self):
+    def close_inputs(self):
         """Unsubscribe."""
-        super().deactivate()
         for entity in (self._calibration, self._right, self._right_calibration):
             if entity is not None:
                 entity.close()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import time
 import traceback
 
-from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -156,21 +155,17 @@ class PerceptionNode(GuardedLifecycleNode):
         self.get_logger().info(f'configured with {self.parameters}')
 
     def activate(self):
-        """Prepare for the images, which come once all is active."""
+        """Subscribe to the images."""
         self.statistics = FrameStatistics(self.parameters.watchdog_s)
         self._last_stamp = self._last_size = None
         self._input = ImageInput(
             self, 'image', self.parameters.image_transport,
             self._lock_step or self.parameters.image_reliability == 'reliable',
             _LOCK_STEP_CAPACITY if self._lock_step else 1, self.images, self._on_image)
-
-    def on_activate(self, state):
-        """Activate, then listen: the thread that hands out images may be another node's."""
-        result = super().on_activate(state)
-        if result == TransitionCallbackReturn.SUCCESS:
-            self._input.listen()
-            self.get_logger().info(f'listening on {self._input.topic}')
-        return result
+        self.open_inputs()
+        # Last: the thread that hands out shared images may be another node's.
+        self._input.listen()
+        self.get_logger().info(f'listening on {self._input.topic}')
 
     def deactivate(self):
         """Unsubscribe, drop what waits and let the image in work finish."""
@@ -179,6 +174,7 @@ class PerceptionNode(GuardedLifecycleNode):
             self._input = None
         if self._worker is not None and not self._worker.clear(_STOP_TIMEOUT):
             self.get_logger().warning('the image in work takes very long; its result is dropped')
+        self.close_inputs()
 
     def cleanup(self):
         """Release pipeline, publishers and worker."""
@@ -214,6 +210,12 @@ class PerceptionNode(GuardedLifecycleNode):
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = []
+
+    def open_inputs(self):
+        """Forget what was seen and subscribe to what comes beside the images."""
+
+    def close_inputs(self):
+        """End what ``open_inputs`` began; must work when that stopped half way."""
 
     def process(self, stamp, frame_id, image):
         """
