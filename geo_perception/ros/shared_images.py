@@ -136,7 +136,8 @@ class _Stream:
         if held:
             node.destroy_subscription(self._subscription)
             self._subscription = None
-            if self._callbacks:
+            # At the end of the process there is nothing to be handed over.
+            if self._callbacks and node.context.ok():
                 self._subscribe(next(iter(self._callbacks)))
         return not self._callbacks
 
