@@ -13,6 +13,7 @@ import geometry_scene
 from geometry_scene import CAMERA, SECOND
 import numpy as np
 import pytest
+from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from ros_harness import picture, picture_message, start_process, TIMEOUT
 from sensor_msgs.msg import CompressedImage, Image
@@ -153,6 +154,16 @@ def test_both_transports_are_known(graph):
     camera.publish(picture_message(SECOND))
     graph.spin_until(lambda: heard, what='the image')
     assert heard[0].stamp == SECOND and heard[0].frame_id == 'camera'
+
+
+def test_at_the_end_of_the_process_nothing_is_handed_over(graph):
+    """A signal ends the context first; a subscription made then would be an error."""
+    images, other = SharedImages(), graph.make(lambda **_: Node('other', context=graph.context))
+    leave = [images.join(node, Image, '/image', QoSProfile(depth=5), print)
+             for node in (graph.peer, other)]
+    graph.context.try_shutdown()
+    for ended in leave:
+        ended()
 
 
 # The process
