@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The shipped models say on a GPU what they say on a CPU."""
+"""The shipped models say on a GPU what they say on a CPU, and networks learn there."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +16,9 @@ from geo_perception.inference.engine import Engine
 from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.stereo_depth import StereoDepthPipeline
 from geo_perception.inference.verified import load_relocalizer
+from geo_perception.networks.depth import build_depth_network
+from geo_perception.networks.egomotion import EgoMotionNet
+from geo_perception.networks.flow import build_flow_network
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
 
@@ -90,3 +93,18 @@ def test_engines_of_two_threads_do_not_mix():
     with ThreadPoolExecutor(2) as threads:
         answers = list(threads.map(work, images))
     assert [set(values) for values in answers] == [{50.0}, {200.0}]
+
+
+@pytest.mark.parametrize('network, inputs', [
+    (lambda: EgoMotionNet(sources=2, batch_norm=True), ((2, 3, 64, 96), (2, 2, 3, 64, 96))),
+    (lambda: build_depth_network('dispnet_resnet50', {}), ((2, 3, 64, 96),)),
+    (lambda: build_flow_network('resflownet', {'zero_heads': False}), ((2, 12, 64, 96),))])
+def test_published_networks_can_learn(network, inputs):
+    """Every weight has a gradient."""
+    network = network().cuda().train()
+    images = [torch.rand(shape, device='cuda') for shape in inputs]
+    outputs = network(*images)
+    sum(x.sum() for part in outputs if part is not None
+        for x in (part if isinstance(part, (list, tuple)) else [part])).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all()
+               for weight in network.parameters())

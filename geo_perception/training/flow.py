@@ -245,7 +245,7 @@ class FlowModule(ViewSynthesisModule):
             return own_flows, None
         return [a + b for a, b in zip(rigid, own_flows)], own_flows
 
-    def _terms(self, images, seen, K):
+    def terms(self, images, seen, K):
         """Return the loss of images, of which the networks see a copy in another light."""
         rigid = None
         residual = self.flow.variant == 'residual'

@@ -239,10 +239,25 @@ class ViewSynthesisModule(GuardedModule):
         seen = recolour(images, self.augmentation)
         if self.augmentation.legacy_colour_augmentation:
             images = seen
-        return self.checked(self._terms(images, seen, K), batch['index'])
+        return self.checked(self.terms(images, seen, K), batch['index'])
 
-    def _terms(self, images, seen, K):
-        """Return the loss of images, of which the networks see a copy in another light."""
+    def terms(self, images, seen, K):
+        """
+        Return the loss of images, of which the networks see a copy in another light.
+
+        Parameters
+        ----------
+        images, seen : torch.Tensor
+            Snippets in order of time, in [-1, 1], shape (B, L, 3, H, W).
+        K : torch.Tensor
+            Intrinsics, shape (B, 3, 3).
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            ``total`` and its parts.
+
+        """
         disparities, poses, masks, source_disparities = self.predict(
             seen, K, self.loss.options.both_directions)
         return self.loss(*split_snippet(images), K, disparities, poses, masks,
