@@ -181,8 +181,10 @@ def _setup(peer, name, frames, transport):
     else:
         commands = [(node, ['--ros-args', *both, *arguments]) for node, arguments in own.items()]
     with ExitStack() as stack:
-        processes = [stack.enter_context(MeasuredProcess(f'geo_perception.nodes.{module}', words))
-                     for module, words in commands]
+        # In this session, as under one launch: two of their own would get twice the cores' time.
+        processes = [stack.enter_context(MeasuredProcess(
+            f'geo_perception.nodes.{module}', words, own_session=False))
+            for module, words in commands]
         setup = _Setup(peer, name, frames, transport, processes)
         setup.wait()
         yield setup
