@@ -16,6 +16,7 @@ from geo_perception.evaluation.depth import DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.odometry import snippet_poses
+from geo_perception.geometry import se3
 from geo_perception.inference.rectification import same_camera
 from geo_perception.progress import track
 
@@ -74,6 +75,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         if odometry is not None:
             recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
             recording.motion_covariance[i] = odometry.motion_covariance
+            recording.pose_covariance[i] = se3.rotate_pose_covariance(
+                odometry.covariance, T_odom_start[:3, :3])
             recording.states[i] = odometry.state
             _tell_distance(pipeline, recording, i, odometry)
         score_depth(recording, i, frame, result.depth)

@@ -179,16 +179,14 @@ class GeometryNode(PerceptionNode):
         self._true_motion = self._listener = self._broadcaster = self._flow = None
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CameraInfoInput(self, self._input.info_topic,
                                             self.parameters.rectified)
 
-    def deactivate(self):
+    def close_inputs(self):
         """Unsubscribe."""
-        super().deactivate()
         if self._calibration is not None:
             self._calibration.close()
             self._calibration = None
