@@ -14,13 +14,15 @@ from geo_perception.evaluation.classical_odometry import (
     chain, constant_motion, FivePointOdometry)
 from geo_perception.evaluation.depth import DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
+from geo_perception.evaluation.flow_samples import score_flow
+from geo_perception.evaluation.flow_scores import FlowScores, has_flow_truth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.odometry import snippet_poses
 from geo_perception.inference.rectification import same_camera
 from geo_perception.progress import track
 
 
-def run_geometry(pipeline, sequence, rules=DepthRules()):
+def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     """
     Send every frame of a recording through the pipeline.
 
@@ -36,6 +38,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         Frames with intrinsics; with poses and depth as far as known.
     rules : DepthRules
         Which pixels of the depth count.
+    flow : bool
+        Whether flow is made as well, and compared where it is known.
 
     Returns
     -------
@@ -48,10 +52,11 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         When a frame has no intrinsics.
 
     """
-    recording = GeometryRecording.unanswered(sequence.stamps, sequence.poses, rules,
-                                             mode='offline')
+    recording = GeometryRecording.unanswered(
+        sequence.stamps, sequence.poses, rules, mode='offline',
+        flow=FlowScores() if flow and has_flow_truth(sequence) else None)
     T_odom_start = T_last = np.eye(4)
-    scale = None
+    scale = before = None
     for i in track(range(len(sequence)), 'Looking', total=len(sequence)):
         frame = sequence[i]
         recording.names[i] = frame.name
@@ -61,7 +66,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
                 'can be compared; record camera_info beside the images, or write cam.txt into a '
                 'folder of images')
         started = time.perf_counter()
-        result = pipeline(frame.image, frame.camera, frame.stamp)
+        result = pipeline(frame.image, frame.camera, frame.stamp, flow=flow)
         recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
         scale, odometry = result.scale, result.odometry
         recording.processed[i] = True
@@ -77,6 +82,12 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
             recording.states[i] = odometry.state
             _tell_distance(pipeline, recording, i, odometry)
         score_depth(recording, i, frame, result.depth)
+        found = (result.flow.backward, result.flow.camera) if result.flow else None
+        recording.moments.take(i, frame, result.depth, *((found[0].moving, found[1]) if found
+                                                         else ()))
+        if found and recording.flow is not None and result.flow.earlier_stamp == before.stamp:
+            score_flow(recording, i, before, frame, *found)
+        before = frame
     return replace(recording, scale='' if scale is None else scale.sentence)
 
 

@@ -39,6 +39,7 @@ def evaluate_relocalizer(relocalizer, sequence):
         fix = relocalizer(frame.image, frame.camera)
         result.delay_ms[i] = 1e3 * (time.perf_counter() - started)
         result.names[i] = frame.name
+        result.moments.take(i, frame)
         _enter(result, i, fix)
         if fix.coarse is not None:
             if result.coarse is None:
