@@ -65,8 +65,9 @@ def test_depth(place, tmp_path, capsys):
     assert len(table) == FRAMES
     assert sum(float(row['abs_rel_median_scaled']) for row in table) / FRAMES \
         == pytest.approx(metrics['abs_rel_median_scaled'])
-    assert Page(tmp_path / 'report' / 'report.html').headings[:3] == [
+    assert Page(tmp_path / 'report' / 'report.html').lesser_headings[:3] == [
         'Summary', 'Pictures', 'Errors']
+    assert json.loads((tmp_path / 'report' / 'metrics.json').read_text()) == result
     assert rows(tmp_path / 'report' / 'frames.csv') == table
     assert 'Absolute relative error' in out and 'the crop of Garg' in out
 
@@ -86,7 +87,7 @@ def test_odometry(place, tmp_path, capsys):
     found = [[float(row[f'true_{axis}_m']) for axis in 'xyz'] for row in table]
     assert_allclose(found, poses(FRAMES)[:, :3, 3], atol=1e-6)
     assert float(table[0]['metres_per_unit']) == 0.01 and float(table[0]['qw']) == 1.0
-    assert Page(tmp_path / 'report' / 'report.html').headings[1] == 'Trajectory'
+    assert Page(tmp_path / 'report' / 'report.html').lesser_headings[1] == 'Trajectory'
     assert 'ATE-5 (Zhou' in out and '0.01 metres per unit, as set' in out
 
 

@@ -82,7 +82,8 @@ def test_live_and_offline_flow_give_the_same_numbers(tmp_path, capsys):
     assert {'iou', 'precision', 'recall', 'false_alarm_rate'} <= set(written['motion'])
     assert 'End point error (pixels)' in told and 'Intersection over union' in told
     page = Page(tmp_path / 'live' / 'report.html')
-    assert page.headings == ['Depth', 'Odometry', 'Flow', 'What moves', 'How this was measured']
+    assert page.headings == ['Overview', 'Along the way', 'Depth', 'Odometry', 'Flow',
+                             'What moves', 'Timing', 'Run']
     assert 'of the image moves' in page.text and 'if nothing moved' in page.raw
     assert page.raw.count('alt="true flow of image') == page.raw.count('alt="what moves of image')
 

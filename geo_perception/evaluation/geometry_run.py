@@ -79,6 +79,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
         if odometry is not None:
             recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
             recording.motion_covariance[i] = odometry.motion_covariance
+            R = T_odom_start[:3, :3]
+            recording.position_covariance[i] = R @ odometry.covariance[:3, :3] @ R.T
             recording.states[i] = odometry.state
             _tell_distance(pipeline, recording, i, odometry)
         score_depth(recording, i, frame, result.depth)

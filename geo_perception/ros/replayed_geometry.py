@@ -123,6 +123,9 @@ class ReplayedGeometry(ReplayedNode):
             message, i = self._odometry[stamp], self._rows[stamp]
             T_start_body = T_start_odom @ matrix_from_pose(message.pose.pose)
             recording.T_odom_camera[i] = T_start_body @ T_body_camera
+            R = T_start_odom[:3, :3]
+            recording.position_covariance[i] = R @ np.reshape(
+                message.pose.covariance, (6, 6))[:3, :3] @ R.T
             # The twist is the motion over the time since the message before.
             covariance = np.reshape(message.twist.covariance, (6, 6)) * (
                 1e-9 * (stamp - before)) ** 2
