@@ -60,6 +60,12 @@ class Chart:
         return np.stack([placed[..., 0] / box.width, 1 - placed[..., 1] / box.height], -1)
 
     @property
+    def margins(self):
+        """What is above and below the axes, parts of the height."""
+        box = self._axes.get_position()
+        return 1 - box.y1, box.y0
+
+    @property
     def aspect(self):
         """Width over height."""
         return self._axes.figure.bbox.width / self._axes.figure.bbox.height

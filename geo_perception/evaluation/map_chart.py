@@ -38,7 +38,7 @@ def map_picture(place, training=None):
     a, b = place.axes
     low, high = _limits(place, training)
     span = (high - low).max()
-    with chart(10.4, 5.6) as (axes, picture):
+    with chart(6.4, 5.5) as (axes, picture):
         if training is not None:
             axes.plot(training[:, a, 3], training[:, b, 3], '.', color=FAINT, markersize=3.5,
                       label='training images', rasterized=many(training))
@@ -63,7 +63,7 @@ def map_picture(place, training=None):
         axes.set_xlim(low[0], high[0], auto=True)   # of which one is widened, for equal scales
         axes.set_ylim(low[1], high[1], auto=True)
         axes.set_aspect('equal', adjustable='datalim')
-        legend_below(axes, columns=8)
+        legend_below(axes, columns=4)
     return picture
 
 
