@@ -6,10 +6,10 @@
 from pathlib import Path
 
 from geo_perception.evaluation.metrics_file import write_metrics
+from geo_perception.evaluation.run_folders import METRICS, PAGE, STORED
 from geo_perception.evaluation.run_record import store_run
 from geo_perception.evaluation.run_report import write_run_report
 
-METRICS, STORED, PAGE = 'metrics.json', 'run.npz', 'report.html'
 TABLE, GEOMETRY_TABLE = 'frames.csv', 'geometry_frames.csv'
 
 

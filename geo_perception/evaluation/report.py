@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 from geo_perception.model_file import write_atomically
 
@@ -102,10 +102,10 @@ class Page:
         Its address within the file.
     name : str
         For people.
-    part : Part, optional
-        Whose verdict and figures stand at the top.
+    verdict, origin : str
+        What is said at its top, see `Part`.
     parts : list of Part
-        Whose verdicts and figures it shows.
+        Whose figures it shows, of several with their verdicts.
     sections : list of (str, str)
         Headings, perhaps empty, and their HTML.
 
@@ -113,12 +113,13 @@ class Page:
 
     key: str
     name: str
-    part: Optional[Part] = None
+    verdict: str = ''
+    origin: str = ''
     parts: List[Part] = field(default_factory=list)
     sections: List = field(default_factory=list)
 
 
-def write_pages(path, title, parts, pages):
+def write_pages(path, title, kind, pages, verdict='', origin=''):
     """
     Write one file.
 
@@ -128,13 +129,16 @@ def write_pages(path, title, parts, pages):
         The HTML file; its folder is made.
     title : str
         What it was measured on.
-    parts : list of Part
-        One for each job that was measured.
+    kind : str
+        What it is about.
     pages : list of Page
         The first is shown first.
+    verdict, origin : str
+        What is said above all pages, see `Part`.
 
     """
-    text = templates('report.html.j2').render(title=title, parts=parts, pages=pages)
+    text = templates('report.html.j2').render(title=title, kind=kind, pages=pages,
+                                              verdict=verdict, origin=origin)
     write_atomically(path, text.encode())
 
 

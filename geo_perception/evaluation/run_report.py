@@ -3,6 +3,8 @@
 
 """The report of a run: a page for each job, its way through time, and how it was measured."""
 
+from dataclasses import replace
+
 from geo_perception.evaluation.geometry_report import geometry_parts, geometry_timing
 from geo_perception.evaluation.relocalization_report import (
     relocalization_part, relocalization_timing)
@@ -37,14 +39,20 @@ def write_run_report(path, run):
     if run.geometry is not None:
         timing += geometry_timing(run.geometry)
     pages = [Page('overview', 'Overview', parts=parts)] if len(parts) > 1 else []
-    pages += [Page(_KEYS.get(part.name, part.name.lower()), part.name, part,
-                   sections=part.sections) for part in parts]
+    for part in parts:
+        page = Page(_KEYS.get(part.name, part.name.lower()), part.name, parts=[part],
+                    sections=part.sections)
+        # A single one speaks for the whole file.
+        pages.append(page if len(parts) == 1 else
+                     replace(page, verdict=part.verdict, origin=part.origin))
     if way:
         pages.insert(1, Page('way', 'Along the way', sections=[('', way)]))
     if timing:
         pages.append(Page('timing', 'Timing', sections=timing))
     pages.append(Page('run', 'Run', sections=_about(run)))
-    write_pages(path, title_of(run.name), parts, pages)
+    alone = parts[0] if len(parts) == 1 else None
+    write_pages(path, title_of(run.name), ' · '.join(part.name for part in parts).lower(), pages,
+                *((alone.verdict, alone.origin) if alone else ()))
 
 
 def _about(run):
