@@ -17,7 +17,7 @@ _TIMEOUT = 60.0   # s
 
 
 def find_browser():
-    """Return the program of a browser that speaks the DevTools protocol, None where there is none."""
+    """Return a browser that speaks the DevTools protocol, None where there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
@@ -64,7 +64,7 @@ class Tab:
         self._call('Emulation.setDeviceMetricsOverride', width=width, height=height,
                    deviceScaleFactor=1, mobile=False)
 
-    def open(self, path, fragment=''):
+    def visit(self, path, fragment=''):
         """Load a file and return the seconds until everything on it had loaded."""
         for address in ('about:blank', f'file://{path}{fragment}'):
             self._events.clear()

@@ -129,6 +129,7 @@ def _render(console, folders):
 def _compare(console, folder, runs, compare, metrics):
     """Print and write what changed."""
     from dataclasses import asdict
+    from pathlib import Path
 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.commands.tables import print_table
@@ -160,7 +161,8 @@ def _compare(console, folder, runs, compare, metrics):
         'runs': {name: {'caveats': found['caveats'],
                         'changes': [asdict(change) for change in found['changes']]}
                  for name, found in compared.items()}}
-    write_comparison(folder / 'comparison.html', f'{runs} against {compare}', compared, remarks)
+    write_comparison(folder / 'comparison.html', f'{Path(runs).resolve().name} against {Path(compare).resolve().name}',
+                     compared, [f'Now is {runs}, before is {compare}.', *remarks])
     write_outcome(folder / 'comparison.json', outcome)
     for name in ('comparison.html', 'comparison.json'):
         console.print(f'wrote {folder / name}', highlight=False, soft_wrap=True)

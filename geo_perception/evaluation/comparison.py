@@ -83,7 +83,7 @@ def compare_metrics(before, after):
     Returns
     -------
     list of Change
-        In the order of ``after``; of nested metrics the name has dots.
+        In the order of ``after``; of nested metrics the name has slashes.
 
     """
     timed = _timing_differs(before, after) == ''
@@ -150,8 +150,8 @@ def counts(changes):
         ``better``, ``worse``, ``same``, ``unknown``.
 
     """
-    return {verdict: sum(change.verdict == verdict for change in changes)
-            for verdict in ('better', 'worse', 'same', 'unknown')}
+    verdicts = [change.verdict for change in changes]
+    return {verdict: verdicts.count(verdict) for verdict in ('better', 'worse', 'same', 'unknown')}
 
 
 def headlines(job, metrics):
@@ -210,13 +210,13 @@ def _numbers(metrics, prefix=''):
     """Yield names and numbers of nested metrics."""
     for name, value in metrics.items():
         if isinstance(value, dict):
-            yield from _numbers(value, f'{prefix}{name}.')
+            yield from _numbers(value, f'{prefix}{name}/')
         elif value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             yield f'{prefix}{name}', value
 
 
 def _change(job, name, before, after, timed):
-    *groups, last = name.split('.')
+    *groups, last = name.split('/')
     change = (after - before) / abs(before) if before and after is not None else None
     fact = _FACTS.search(last) or any(group in _OTHERS for group in groups)
     delay = _unit(last) == 'ms'
@@ -240,15 +240,15 @@ def _change(job, name, before, after, timed):
 
 
 def _unit(name):
-    last = name.rpartition('.')[2]
+    last = name.rpartition('/')[2]
     if last.startswith(('within_', 'coverage')) or last in (
             'a1', 'a2', 'a3', 'answered', 'iou', 'precision', 'recall', 'f', 'average_precision') \
             or re.match(r'a[123]_', last) or last.endswith(('_rate', '_ellipsoid')) \
             or 'false_alarm' in last or last.startswith('abs_rel') \
             or last in ('scale_ratio_spread', 'flat_abs_rel'):
         return 'share'
-    if last.startswith(('frames_', 'images', 'pairs')) or last in ('gross_errors', 'resets',
-                                                                  'snippet_length'):
+    if last.startswith(('frames_', 'images', 'pairs')) or last in (
+            'gross_errors', 'resets', 'snippet_length'):
         return 'count'
     for unit in ('ms', 'px', 'percent', 'deg', 'm'):
         if re.search(f'_{unit}(_|$)', last):

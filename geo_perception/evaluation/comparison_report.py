@@ -8,16 +8,18 @@ from geo_perception.evaluation.comparison import (
 from geo_perception.evaluation.report import Page, templates, write_pages
 
 _NAMES = {
-    'position_median_m': 'Position, median', 'orientation_median_deg': 'Orientation, median',
-    'within_0.25m_10deg': 'Within 0.25 m, 10°', 'frames_dropped': 'Dropped',
-    'delay_p50_ms': 'Delay, median', 'answered': 'Answered', 'gross_errors': 'Gross errors',
-    'coverage_95': 'In the 95 % ellipsoid', 'query_p50_ms': 'Delay, median',
+    'position_median_m': 'Position', 'orientation_median_deg': 'Orientation',
+    'within_0.25m_10deg': '≤ 0.25 m, 10°', 'frames_dropped': 'Dropped',
+    'delay_p50_ms': 'Delay', 'answered': 'Answered', 'gross_errors': 'Gross errors',
+    'coverage_95': 'In 95 %', 'query_p50_ms': 'Delay',
     'abs_rel': 'Relative error', 'abs_rel_median_scaled': 'Median-scaled', 'a1': 'Within 25 %',
     'scale_ratio_median': 'True over said', 'ate_m': 'Trajectory error',
     'ate_sim3_m': 'Scale fitted', 'drift_percent': 'Drift',
     'drift_deg_per_100m': 'Turn per 100 m', 'epe_px': 'End point error',
     'fl_percent': 'Outliers', 'iou': 'Intersection over union',
     'false_alarm_rate': 'False alarms', 'recall': 'Found'}
+_MEANING = ('Errors of position and orientation, and delays, are medians; “in 95 %” is the share '
+            'of true poses inside the 95 % ellipsoid.')
 _SIGNS = {'better': '▲', 'worse': '▼', 'same': '', 'unknown': '?', 'other': ''}
 
 
@@ -66,10 +68,13 @@ def write_overview(path, title, runs, links, failures):
 
     """
     macros = templates('tables.html.j2').module
-    sections = [(heading, macros.table(columns, [
-        {'name': name, 'link': links.get(name), 'cells': [
-            {'text': text, 'look': '', 'note': ''} for text in cells]}
-        for name, cells in rows], 'Recording')) for heading, columns, rows in overview_tables(runs)]
+    sections = []
+    for heading, columns, rows in overview_tables(runs):
+        sections.append((heading, macros.table(columns, [
+            {'name': name, 'link': links.get(name), 'cells': [
+                {'text': text, 'look': '', 'note': ''} for text in cells]}
+            for name, cells in rows], 'Recording')))
+    sections.append(('How to read this', macros.sentences([_MEANING])))
     if failures:
         sections.insert(0, ('Not measured', macros.sentences(
             f'{name}: {why}' for name, why in failures.items())))
@@ -205,11 +210,11 @@ def write_comparison(path, title, compared, remarks):
             _cell(change, noted=False),
             {'text': '–' if change.change is None else f'{100 * change.change:+.1f} %',
              'look': change.verdict, 'note': ''}]} for change in found['changes']]
-        details.append(macros.folded(f'{name}: all {len(rows)} numbers',
-                                     macros.table(['Before', 'Now', 'Change'], rows)))
-    sections.append(('Every number', ''.join(details)))
+        details.append((f'{name}: all {len(rows)} numbers',
+                        macros.table(['Before', 'Now', 'Change'], rows)))
+    sections.append(('Every number', macros.folded(details)))
     sections.append(('How to read this', macros.sentences([
-        'Green with ▲ is better, red with ▼ is worse; grey is the same, or neither.',
+        _MEANING, 'Green with ▲ is better, red with ▼ is worse; grey is the same, or neither.',
         'Changes below 2 % (of delays 10 %), or too small to matter (1 mm, 0.02°, half a percent '
         'of a share, 1 ms), count as none.',
         'Of ratios that should be 1, and shares that should be 68 or 95 %, nearer is better.'])))
@@ -233,7 +238,7 @@ def _merged_caveats(compared):
 
 
 def _words(name):
-    return name.replace('_', ' ').replace('.', ', ')
+    return name.replace('_', ' ').replace('/', ', ')
 
 
 def _recordings(measured, failed):
