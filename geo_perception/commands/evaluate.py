@@ -74,7 +74,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
     relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
                                    samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion)
+                              pose_frame=pose_frame, quaternion=quaternion, image_only=True)
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.classical_odometry import (
     chain, constant_motion, FivePointOdometry)
 from geo_perception.evaluation.depth import DepthRules
@@ -57,39 +58,43 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
         flow=FlowScores() if flow and has_flow_truth(sequence) else None)
     T_odom_start = T_last = np.eye(4)
     scale = before = None
-    for i in track(range(len(sequence)), 'Looking', total=len(sequence)):
-        frame = sequence[i]
-        recording.names[i] = frame.name
-        if frame.camera is None:
-            raise RecordingError(
-                f'frame {frame.name} has no intrinsics, without which neither depth nor odometry '
-                'can be compared; record camera_info beside the images, or write cam.txt into a '
-                'folder of images')
-        started = time.perf_counter()
-        result = pipeline(frame.image, frame.camera, frame.stamp, flow=flow)
-        recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
-        scale, odometry = result.scale, result.odometry
-        recording.processed[i] = True
-        recording.metric[i] = scale.metres_per_unit is not None
-        recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
-                                        else scale.metres_per_unit)
-        recording.resets[i] = result.reset
-        if result.reset or i == 0:
-            T_odom_start = recording.T_odom_camera[i] = T_last
-        if odometry is not None:
-            recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
-            recording.motion_covariance[i] = odometry.motion_covariance
-            R = T_odom_start[:3, :3]
-            recording.position_covariance[i] = R @ odometry.covariance[:3, :3] @ R.T
-            recording.states[i] = odometry.state
-            _tell_distance(pipeline, recording, i, odometry)
+
+    def look_beside(i, before, frame, result):
         score_depth(recording, i, frame, result.depth)
         found = (result.flow.backward, result.flow.camera) if result.flow else None
         recording.moments.take(i, frame, result.depth, *((found[0].moving, found[1]) if found
                                                          else ()))
         if found and recording.flow is not None and result.flow.earlier_stamp == before.stamp:
             score_flow(recording, i, before, frame, *found)
-        before = frame
+
+    with Beside() as beside:
+        for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
+            recording.names[i] = frame.name
+            if frame.camera is None:
+                raise RecordingError(
+                    f'frame {frame.name} has no intrinsics, without which neither depth nor '
+                    'odometry can be compared; record camera_info beside the images, or write '
+                    'cam.txt into a folder of images')
+            started = time.perf_counter()
+            result = pipeline(frame.image, frame.camera, frame.stamp, flow=flow)
+            recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+            scale, odometry = result.scale, result.odometry
+            recording.processed[i] = True
+            recording.metric[i] = scale.metres_per_unit is not None
+            recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
+                                            else scale.metres_per_unit)
+            recording.resets[i] = result.reset
+            if result.reset or i == 0:
+                T_odom_start = recording.T_odom_camera[i] = T_last
+            if odometry is not None:
+                recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
+                recording.motion_covariance[i] = odometry.motion_covariance
+                R = T_odom_start[:3, :3]
+                recording.position_covariance[i] = R @ odometry.covariance[:3, :3] @ R.T
+                recording.states[i] = odometry.state
+                _tell_distance(pipeline, recording, i, odometry)
+            beside.do(look_beside, i, before, frame, result)
+            before = frame
     return replace(recording, scale='' if scale is None else scale.sentence)
 
 
