@@ -10,10 +10,19 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 _TIMEOUT = 60.0   # s
+# A browser speaks the protocol on the file descriptors 3 and 4, which may be in use here.
+_LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for place, end in zip((3, 4), ends):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_browser():
@@ -27,16 +36,11 @@ def browser(width=1280, height=900):
     to_browser, write = os.pipe()
     read, from_browser = os.pipe()
 
-    def place_pipes():
-        # The protocol is spoken on the file descriptors 3 and 4.
-        first, second = os.dup(to_browser), os.dup(from_browser)
-        os.dup2(first, 3)
-        os.dup2(second, 4)
-
     process = subprocess.Popen(
-        [find_browser(), '--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe',
-         '--disable-dev-shm-usage', f'--window-size={width},{height}', 'about:blank'],
-        preexec_fn=place_pipes, close_fds=False, stdout=subprocess.DEVNULL,
+        [sys.executable, '-c', _LAUNCH, str(to_browser), str(from_browser), find_browser(),
+         '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
+         '--remote-debugging-pipe', f'--window-size={width},{height}', 'about:blank'],
+        pass_fds=(to_browser, from_browser), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL)
     os.close(to_browser)
     os.close(from_browser)

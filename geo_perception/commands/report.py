@@ -162,7 +162,8 @@ def _compare(console, folder, runs, compare, metrics):
                         'changes': [asdict(change) for change in found['changes']]}
                  for name, found in compared.items()}}
     title = ' against '.join(Path(path).resolve().name for path in (runs, compare))
-    write_comparison(folder / 'comparison.html', title, compared, [f'Now is {runs}, before is {compare}.', *remarks])
+    write_comparison(folder / 'comparison.html', title, compared,
+                     [f'Now is {runs}, before is {compare}.', *remarks])
     write_outcome(folder / 'comparison.json', outcome)
     for name in ('comparison.html', 'comparison.json'):
         console.print(f'wrote {folder / name}', highlight=False, soft_wrap=True)

@@ -231,11 +231,13 @@ def _change(job, name, before, after, timed):
         off = [value if target is None else
                abs(log(max(value, 1e-9))) if target == 1.0 else abs(value - target)
                for value in (before, after)]
-        part = _SAME_DELAY_PART if delay else _SAME_PART
-        smallest = max(part * abs(before), _SAME_SIZES[_unit(last)])
+        if target:   # it is the distance that counts, whatever side
+            smallest = _SAME_PART if target == 1.0 else _SAME_SIZES['share']
+        else:
+            part = _SAME_DELAY_PART if delay else _SAME_PART
+            smallest = max(part * abs(before), _SAME_SIZES[_unit(last)])
         gain = (off[1] - off[0]) * (1 if higher else -1)
-        verdict = ('same' if abs(after - before) <= smallest or gain == 0
-                   else 'better' if gain > 0 else 'worse')
+        verdict = 'same' if abs(gain) <= smallest else 'better' if gain > 0 else 'worse'
     return Change(job, name, before, after, verdict, change)
 
 

@@ -19,7 +19,7 @@ from geo_perception.evaluation.report import templates
 from geo_perception.evaluation.run_map import ellipse, run_map
 
 # Of all pictures together, as they stand in the page; more moments are left out.
-LARGEST = 14_000_000
+LARGEST = 12_000_000
 _QUALITY = 70
 _MASK_COLOUR = (48, 48, 230)   # BGR
 _POINTS_OF_ELLIPSE = 24
@@ -65,12 +65,13 @@ def _pictures(run):
               if moment.depth is not None]
     depths = [depth for depth in depths if np.isfinite(depth).any()]
     limits = depth_range_of(depths) if depths else None
-    while True:
-        moments = [_of_moment(moment, limits) for moment in taken]
-        if sum(len(text) for moment in moments for text in moment.values()
-               if isinstance(text, str)) <= LARGEST or len(taken) < 2:
-            return moments
-        taken = taken[::2]
+    moments = [_of_moment(moment, limits) for moment in taken]
+    size = sum(len(text) for moment in moments for text in moment.values()
+               if isinstance(text, str))
+    if size > LARGEST:
+        kept = max(1, int(len(moments) * LARGEST / size))
+        moments = [moments[round(i)] for i in np.linspace(0, len(moments) - 1, kept)]
+    return moments
 
 
 def _of_moment(moment, limits):
