@@ -77,6 +77,7 @@ def test_what_is_not_there_is_none():
 def test_frames_come_in_order_and_so_do_faults():
     """A frame that cannot be read raises where it would be; no thread is left."""
     class Frames(list):
+
         def __getitem__(self, index):
             if index == 7:
                 raise ImageError('frame 7 is damaged')

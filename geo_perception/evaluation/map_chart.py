@@ -54,7 +54,8 @@ def map_picture(place, training=None):
                 axes.plot(*links(place.truth, place.fixes, a, b), color=BOUND, linewidth=0.5,
                           rasterized=many(place.fixes))
             axes.plot(place.fixes[:, a], place.fixes[:, b], '.', color=OURS,
-                      markersize=2.5 if many(place.fixes) else 4.5, markeredgewidth=0, label='fixes', zorder=3, rasterized=many(place.fixes))
+                      markersize=2.5 if many(place.fixes) else 4.5, markeredgewidth=0,
+                      label='fixes', zorder=3, rasterized=many(place.fixes))
             _ellipses(axes, place.fixes, place.fix_covariance, place.axes, span, OURS,
                       '95 % of fixes')
         _marks(axes, place.refused_at[place.refused], place.axes, 'x', REFUSED, 'refused')
@@ -155,4 +156,5 @@ def _marks(axes, points, view, marker, colour, label):
     if len(points) and np.isfinite(points).any():
         axes.plot(points[:, view[0]], points[:, view[1]], marker, color=colour,
                   markersize=2 if many(points) else 4.5,
-                  markeredgewidth=0.5 if many(points) else 0.9, zorder=4, label=label, rasterized=many(points))
+                  markeredgewidth=0.5 if many(points) else 0.9, zorder=4, label=label,
+                  rasterized=many(points))
