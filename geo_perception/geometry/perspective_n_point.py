@@ -157,6 +157,5 @@ def _normal_equations(error, J, sigmas):
     # Median length of a two-dimensional normal error is 1.177 standard deviations.
     scale = max(float(np.median(size)) / 1.177, 1e-6)
     weight = 1.0 / (1.0 + (size / (CAUCHY * scale)) ** 2) / sigmas ** 2
-    weighted = J * weight[:, None, None]
-    A = np.einsum('nij,nik->jk', weighted, J)
-    return A, np.einsum('nij,ni->j', weighted, error), scale ** 2
+    weighted = (J * weight[:, None, None]).reshape(-1, 6)
+    return weighted.T @ J.reshape(-1, 6), weighted.T @ error.reshape(-1), scale ** 2

@@ -33,22 +33,23 @@ def run_node(node_class, args=None):
     """
     node = None
     try:
-        _init(args)
-        node = node_class()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if node.parameters.autostart:
-            node.start()
-        spin(executor, node.get_logger())
+        try:
+            _init(args)
+            node = node_class()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            if node.parameters.autostart:
+                node.start()
+            spin(executor, node.get_logger())
+        except RCLError:
+            if rclpy.ok():
+                raise
+            # A signal came while the node was being made; Python's own word of it may follow.
     except KeyboardInterrupt:
         pass
     except ConfigurationError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    except RCLError:
-        if rclpy.ok():
-            raise
-        # A signal came while the node was being made.
     finally:
         # A second Ctrl-C must not break the clean-up.
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -239,10 +239,25 @@ class ViewSynthesisModule(GuardedModule):
         seen = recolour(images, self.augmentation)
         if self.augmentation.legacy_colour_augmentation:
             images = seen
-        return self.checked(self._terms(images, seen, K), batch['index'])
+        return self.checked(self.terms(images, seen, K), batch['index'])
 
-    def _terms(self, images, seen, K):
-        """Return the loss of images, of which the networks see a copy in another light."""
+    def terms(self, images, seen, K):
+        """
+        Return the loss of images, of which the networks see a copy in another light.
+
+        Parameters
+        ----------
+        images, seen : torch.Tensor
+            Snippets in order of time, in [-1, 1], shape (B, L, 3, H, W).
+        K : torch.Tensor
+            Intrinsics, shape (B, 3, 3).
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            ``total`` and its parts.
+
+        """
         disparities, poses, masks, source_disparities = self.predict(
             seen, K, self.loss.options.both_directions)
         return self.loss(*split_snippet(images), K, disparities, poses, masks,
@@ -260,11 +275,12 @@ class ViewSynthesisModule(GuardedModule):
         if self.loss.options.normalise_disparity:
             disparity = mean_normalised(disparity)
         depth = 1.0 / disparity[:, 0]
-        motions = newest_motion(pose_vector_to_matrix(poses.float()))
         centre = images.shape[1] // 2
-        residuals = photometric_residual(
-            images[:, centre], images[:, centre + 1], depth[:, None],
-            pose_vector_to_matrix(poses[:, centre].float()), K)
+        with torch.autocast(self.device.type, enabled=False):
+            T = pose_vector_to_matrix(poses.float())
+            motions = newest_motion(T)
+            residuals = photometric_residual(images[:, centre], images[:, centre + 1],
+                                             depth[:, None], T[:, centre], K)
         if batch_index == 0:
             self._show('val/depth', np.concatenate([
                 preview(d, image) for d, image in zip(
