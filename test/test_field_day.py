@@ -59,7 +59,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_openvino(monkeypatch):
-    """Converting models for it takes seconds."""
+    """Do without: converting models for it takes seconds."""
     monkeypatch.setitem(sys.modules, 'openvino', None)
 
 
@@ -452,7 +452,8 @@ def test_twenty_lives(day):
         marks.append((threading.active_count(), len(list(node.publishers)),
                       len(list(node.subscriptions)), len(list(node.services)),
                       len(list(node.timers)), len(os.listdir('/proc/self/fd'))))
-    assert all(a >= b for a, b in zip(marks[5], marks[-1])), 'threads, entities or open files add up'
+    assert all(a >= b for a, b in zip(marks[5], marks[-1])), \
+        'threads, entities or open files add up'
     day.publishes('nothing while down; each life as the first, with as many threads, topics and '
                   'open files')
     day.recovers()

@@ -37,7 +37,6 @@ from geo_perception.inference.place import Place
 from geo_perception.inference.tape_scale import (
     read_tape_scale, tape_file, TapeSample, TapeScale, write_tape_scale)
 from geo_perception.model_file import HEADER_KEY, load_model_file, save_model_file
-from geo_perception.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.hostile
 SHIPPED = Path(__file__).parents[1] / 'models'

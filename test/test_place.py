@@ -154,7 +154,7 @@ def test_changed_light_is_looked_through(model, recording, change):
 def test_moved_furniture_does_not_move_the_pose(model, recording):
     """A fifth of the image shows something else, or the same elsewhere; of nearly all: refused."""
     def moved(image, T):
-        """A part of the room stands 40 pixels further right and 20 higher."""
+        """Return it with a part of the room 40 pixels further right and 20 higher."""
         image = image.copy()
         image[60:180, 130:250] = image[80:200, 90:210].copy()
         return image

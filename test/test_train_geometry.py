@@ -136,7 +136,8 @@ def test_motion_is_calibrated_on_validation(world, monkeypatch):
 def test_resumed_run_is_the_uninterrupted_one(world):
     """Weights to the last digit, with augmentation on; a GPU adds up in any order."""
     options = (*SMALL, '--trainer.accelerator', 'cpu',
-               '--model.augmentation', '{scale: 1.1, flip: 0.5, gain: 0.2}', '--trainer.max_epochs', '2')
+               '--model.augmentation', '{scale: 1.1, flip: 0.5, gain: 0.2}',
+               '--trainer.max_epochs', '2')
     assert train(world, *options, '--trainer.logger.name', 'whole') == 0
     assert train(world, *options[:-1], '1', '--trainer.logger.name', 'half') == 0
     assert train(world, *options, '--trainer.logger.name', 'half', '--resume',
