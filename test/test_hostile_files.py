@@ -15,8 +15,6 @@ from types import SimpleNamespace
 
 import cv2
 from hypothesis import given, strategies as st
-from hostile import CHANGES, damage_document, damages, refused_or_fine
-import numpy as np
 import public_trees
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
