@@ -17,9 +17,10 @@ from geo_perception.evaluation.flow_samples import (
     chosen_flow_samples, keep_flow_sample, PARTS, SHOWN)
 from geo_perception.evaluation.flow_scores import COLUMNS, FlowScores, seen_by
 from geo_perception.evaluation.flow_summary import flow_verdict, motion_verdict
-from geo_perception.evaluation.geometry_report import write_geometry_report
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_score import score_of_flow, score_of_motion
+from geo_perception.evaluation.run_record import Run, with_geometry
+from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry.camera import Camera
 from geo_perception.inference.flow import FlowField
 from geo_perception.inference.flow_picture import longest_flow, motion_picture
@@ -161,9 +162,11 @@ def test_few_pictures_are_kept():
 def test_page_shows_flow_and_what_moves(tmp_path, how):
     """Also where there is little to say."""
     made = recording(**how)
-    write_geometry_report(tmp_path / 'r.html', made, MODEL, 'drives/monday', ('flow', 'motion'))
+    write_run_report(tmp_path / 'r.html', with_geometry(
+        Run('drives/monday'), made, MODEL, ('flow', 'motion')))
     page = Page(tmp_path / 'r.html')
-    assert page.headings == ['Flow', 'What moves', 'How this was measured']
+    assert [name for name in page.headings if name in ('Flow', 'What moves')] == [
+        'Flow', 'What moves']
     shown = len(chosen_flow_samples(made.flow_samples))
     assert shown == {1: 0, 3: 2, 9: 4}[how.get('n', 3)]
     assert len([s for s in page.sources if s.startswith('data:image/jpeg')]) == 8 * shown

@@ -164,6 +164,27 @@ class FlowScores:
                 'images': self.masks}
 
 
+def has_flow_truth(sequence):
+    """
+    Tell whether flow or what moves can be compared, by the first frames.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        A recording.
+
+    Returns
+    -------
+    bool
+
+    """
+    first = [sequence[i] for i in range(min(3, len(sequence)))]
+    return any((frame.flow is not None or frame.motion_mask is not None)
+               # True flow is of the pixels as they were recorded, ours of undistorted ones.
+               and frame.camera is not None and not frame.camera.distortion.any()
+               for frame in first)
+
+
 def flow_back(frame):
     """
     Return the true flow from the next frame of a recording to this one.

@@ -3,6 +3,7 @@
 
 """The result of a run of the geometry pipeline in words and in tables."""
 
+from geo_perception.evaluation.calibration_text import calibration_sentence, ODOMETRY
 from geo_perception.evaluation.depth import METRICS
 from geo_perception.evaluation.number_text import (
     angle_text, length_text, metric_rows, number_text, percent_text, relative_text, share_text)
@@ -274,7 +275,8 @@ def odometry_note(metrics):
     return (f'Trajectory errors are root mean squares after alignment. Drift is KITTI’s, over '
             f'{segments}{published}. The Zhou protocol fits a scale to every snippet and divides '
             'by the number of frames instead of its root: it says little about odometry. '
-            + _snippet_note(metrics) + baselines)
+            + _snippet_note(metrics) + baselines + ' '
+            + calibration_sentence(metrics, ODOMETRY)).rstrip()
 
 
 def _snippet_note(metrics):

@@ -239,6 +239,9 @@ class GeometryPipeline:
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
         step = self._odometry.update(view, scale.metres_per_unit)
+        points = None if self._hybrid is None else self._hybrid.news()
+        if points is not None:
+            self._scale.observe_points(points)
         begins = step.estimate is None and self._odometry.last is view
         if self._flow_network is not None and (begins or not flow):
             # What is carried along is of the frame before, and of no other.

@@ -8,6 +8,7 @@ How far is everything, how do I move, and what else does: depth, odometry and fl
 """
 
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 import sys
 
@@ -15,18 +16,21 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from geo_perception.errors import CalibrationError, ConfigurationError, TransformError
+from geo_perception.errors import (
+    CalibrationError, ConfigurationError, PoseError, TransformError)
 from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.flow_output import FlowOutput
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, point_cloud_message)
-from geo_perception.ros.node import NothingDue, PerceptionNode, PerceptionParameters, Rejection
+from geo_perception.ros.node import (
+    broken_rule, NothingDue, PerceptionNode, PerceptionParameters, Rejection)
 from geo_perception.ros.odometry import body_frame_of, OdometryFrame
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
 from geo_perception.ros.transforms import TransformBroadcaster, TransformListener
 from geo_perception.ros.true_motion import TransformMotion, WheelMotion
+from geo_perception.ros.validators import depth_problems, odometry_problems
 
 _INFO_TIMEOUT = 0.5   # s; cameras publish it with each image, some a little later
 _DOUBTS = 10   # images that have to be doubtful in their majority
@@ -175,16 +179,14 @@ class GeometryNode(PerceptionNode):
         self._true_motion = self._listener = self._broadcaster = self._flow = None
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CameraInfoInput(self, self._input.info_topic,
                                             self.parameters.rectified)
 
-    def deactivate(self):
+    def close_inputs(self):
         """Unsubscribe."""
-        super().deactivate()
         if self._calibration is not None:
             self._calibration.close()
             self._calibration = None
@@ -353,10 +355,19 @@ class GeometryNode(PerceptionNode):
                 stamp - round(1e9 * estimate.interval), stamp))
         except TransformError as error:
             return Rejection('transform', f'the odometry waits for TF: {error}')
-        base = self._frame.update(estimate, now, before)
-        self._odometry.publish(odometry_message(
-            stamp, self.parameters.odom_frame, child, base.T_odom_base, base.covariance,
-            base.twist, base.twist_covariance))
+        frame = copy(self._frame)
+        try:
+            base = frame.update(estimate, now, before)
+            message = odometry_message(stamp, self.parameters.odom_frame, child, base.T_odom_base,
+                                       base.covariance, base.twist, base.twist_covariance)
+            broken = broken_rule(odometry_problems(message))
+        except PoseError as error:
+            broken = broken_rule([str(error)])
+        if broken:
+            self._interrupted = True   # it must not be added to
+            return broken
+        self._frame = frame
+        self._odometry.publish(message)
         if self._broadcaster is not None:
             self._broadcaster.send(stamp, self.parameters.odom_frame, child, base.T_odom_base)
         self._published += 1
@@ -402,9 +413,14 @@ class GeometryNode(PerceptionNode):
             return Rejection('depth', reason or (
                 'the frame before confirms none of it' if self.parameters.confirmed_depth else
                 'the image shows nothing'))
+        message = image_message(stamp, self._camera_frame, estimate.depth, '32FC1')
+        broken = broken_rule(depth_problems(message, camera_info_message(
+            stamp, self._camera_frame, estimate.camera)))
+        if broken:
+            return broken
         if depth:
             self._inform(stamp, estimate.camera)
-            self._depth.publish(image_message(stamp, self._camera_frame, estimate.depth, '32FC1'))
+            self._depth.publish(message)
         if points:
             self._points.publish(point_cloud_message(stamp, self._camera_frame, coloured_points(
                 estimate.depth, estimate.camera, image, camera)))

@@ -182,8 +182,13 @@ class FlowModule(ViewSynthesisModule):
             (2, B, n, 2, H / 2^s, W / 2^s), the finest first.
 
         """
+        # In 32 bits, also in mixed precision.
+        with torch.autocast(self.device.type, enabled=False):
+            return self._rigid_flows(K, disparities, poses.to(K), source_disparities)
+
+    def _rigid_flows(self, K, disparities, poses, source_disparities):
         n = poses.shape[1]
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1)
+        T = pose_vector_to_matrix(poses).flatten(0, 1)
         T = torch.cat([T, invert_rigid(T)])
         each = self.flow_loss.options.rigid == 'each_scale'
         flows: list = []
@@ -215,10 +220,11 @@ class FlowModule(ViewSynthesisModule):
             Pixels, shape (B, n, 2, H, W).
 
         """
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
-        T[:, :3, 3] = 0
         ones = torch.ones_like(rigid[0][0, :, :, :1]).flatten(0, 1)
-        turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
+        with torch.autocast(self.device.type, enabled=False):
+            T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
+            T[:, :3, 3] = 0
+            turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
         return rigid[0][0] - turned.unflatten(0, poses.shape[:2])
 
     def predict_flow(self, images, rigid):

@@ -353,11 +353,12 @@ class ViewSynthesisModule(GuardedModule):
         if self.loss.options.normalise_disparity:
             disparity = mean_normalised(disparity)
         depth = 1.0 / disparity[:, 0]
-        motions = newest_motion(pose_vector_to_matrix(poses.float()))
         centre = images.shape[1] // 2
-        residuals = photometric_residual(
-            images[:, centre], images[:, centre + 1], depth[:, None],
-            pose_vector_to_matrix(poses[:, centre].float()), K)
+        with torch.autocast(self.device.type, enabled=False):
+            T = pose_vector_to_matrix(poses.float())
+            motions = newest_motion(T)
+            residuals = photometric_residual(images[:, centre], images[:, centre + 1],
+                                             depth[:, None], T[:, centre], K)
         if batch_index == 0:
             self._show('val/depth', np.concatenate([
                 preview(d, image) for d, image in zip(
