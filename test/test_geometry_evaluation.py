@@ -18,14 +18,14 @@ from geo_perception.errors import RecordingError
 from geo_perception.evaluation.calibration_text import calibration_sentence
 from geo_perception.evaluation.classical_odometry import chain, constant_motion
 from geo_perception.evaluation.depth_samples import chosen_samples, PARTS, score_depth
-from geo_perception.evaluation.geometry_report import geometry_parts, write_geometry_report
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
 from geo_perception.evaluation.geometry_score import (
     drift_by_length, score_of_depth, score_of_odometry)
 from geo_perception.evaluation.geometry_summary import (
     depth_verdict, odometry_note, odometry_verdict)
-from geo_perception.evaluation.report import provenance_section, write_report
+from geo_perception.evaluation.run_record import Run, with_geometry
+from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry import se3
 from geo_perception.geometry.camera import Camera
 from geo_perception.inference.depth import DepthEstimate
@@ -93,7 +93,7 @@ class KnowingPipeline:
         """Remember what was told."""
         self.distances.append(distance)
 
-    def __call__(self, image, camera, stamp):
+    def __call__(self, image, camera, stamp, flow=False):
         """Answer like `GeometryPipeline`."""
         self._i += 1
         frame, metric = self._drive[self._i], self._i >= self._metric_from
@@ -329,12 +329,12 @@ def test_frames_without_truth_are_not_scored():
     assert 'no true depth' in depth_verdict(score_of_depth(recording))
 
 
-def report(tmp_path, recording, **options):
+def report(tmp_path, recording, jobs=('depth', 'odometry')):
     """Write a report and return its page."""
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        write_geometry_report(tmp_path / 'out' / 'report.html', recording, MODEL,
-                              'drives/monday[0:500]', **options)
+        write_run_report(tmp_path / 'out' / 'report.html', with_geometry(
+            Run('drives/monday[0:500]'), recording, MODEL, jobs))
     return Page(tmp_path / 'out' / 'report.html')
 
 
@@ -342,12 +342,13 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
     """No reference leaves the page; every picture is whole; text is escaped."""
     recording, drive, _ = run(factor=1.1)
     page = report(tmp_path, with_baselines(recording, drive))
-    assert page.headings == ['Depth', 'Odometry', 'How this was measured']
+    assert page.headings == ['Overview', 'Along the way', 'Depth', 'Odometry', 'Timing', 'Run']
     assert page.lesser_headings == [
-        'Summary', 'Pictures', 'Errors', 'Summary', 'Trajectory', 'Drift',
-        'Errors along the way', 'Is the stated uncertainty right?', 'Delay', 'Model']
-    assert '://' not in page.raw and '<b>1' not in page.raw and '@import' not in page.raw
-    assert all(source.startswith('data:image/') for source in page.sources)
+        'Depth', 'Odometry', 'Summary', 'Pictures', 'Errors', 'Summary', 'Trajectory', 'Drift',
+        'Errors along the way', 'Is the stated uncertainty right?',
+        'Delay of depth and odometry', 'How this was measured', 'Model']
+    assert '://' not in page.markup and '<b>1' not in page.raw and '@import' not in page.raw
+    assert all(source.startswith(('data:image/', '#')) for source in page.sources)
     for source in page.sources:
         kind, _, data = source.partition(';base64,')
         if kind == 'data:image/svg+xml':
@@ -359,21 +360,13 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
 
 
 @pytest.mark.parametrize('jobs, headings', [
-    (('depth',), ['Summary', 'Pictures', 'Errors', 'Delay', 'Model', 'How this was measured']),
+    (('depth',), ['Summary', 'Pictures', 'Errors']),
     (('odometry',), ['Summary', 'Trajectory', 'Drift', 'Errors along the way',
-                     'Is the stated uncertainty right?', 'Delay', 'Model',
-                     'How this was measured'])])
+                     'Is the stated uncertainty right?'])])
 def test_one_job_has_a_page_of_its_own(tmp_path, jobs, headings):
     """Its sections are those of the page."""
-    assert report(tmp_path, run()[0], jobs=jobs).headings == headings
-
-
-def test_parts_of_several_pipelines_share_a_page(tmp_path):
-    """Whatever was measured can be put together."""
-    parts = geometry_parts(run()[0], MODEL)
-    write_report(tmp_path / 'all.html', 'monday', [parts[1], parts[0]],
-                 [provenance_section('geo_perception demo', [])])
-    assert Page(tmp_path / 'all.html').headings == ['Odometry', 'Depth', 'How this was measured']
+    assert report(tmp_path, run()[0], jobs).lesser_headings == [
+        *headings, 'Delay of depth and odometry', 'How this was measured', 'Model']
 
 
 @pytest.mark.parametrize('changes', [
@@ -384,7 +377,7 @@ def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""
     recording, drive, _ = run(**changes)
     page = report(tmp_path, with_baselines(recording, drive))
-    assert 'How this was measured' in page.headings
+    assert 'How this was measured' in page.lesser_headings
     assert 'nan' not in page.text.lower().split() and 'None' not in page.text
 
 

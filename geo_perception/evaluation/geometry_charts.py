@@ -218,8 +218,26 @@ def depth_range(samples):
         Metres.
 
     """
-    truth = np.concatenate([sample.truth[np.isfinite(sample.truth)] for sample in samples])
-    low, high = np.percentile(truth, [1, 99])
+    return depth_range_of([sample.truth for sample in samples])
+
+
+def depth_range_of(depths):
+    """
+    Return the distances that the colours of depth pictures reach from and to.
+
+    Parameters
+    ----------
+    depths : list of np.ndarray
+        Metres, NaN where unknown.
+
+    Returns
+    -------
+    tuple of float
+        Metres.
+
+    """
+    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+    low, high = np.percentile(known, [1, 99])
     return float(low), float(max(high, 1.05 * low))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from geo_perception.evaluation.depth import DepthRules, DISTANCES, METRICS
 from geo_perception.evaluation.flow_samples import FlowSample
 from geo_perception.evaluation.flow_scores import FlowScores
+from geo_perception.evaluation.moments import Moments
 from geo_perception.evaluation.table import pose_columns, write_table
 
 
@@ -166,6 +167,8 @@ class GeometryRecording:
         is none, or nothing to compare it with.
     flow_samples : list of FlowSample
         A few pictures of that.
+    moments : Moments
+        Small pictures over time.
 
     """
 
@@ -189,6 +192,7 @@ class GeometryRecording:
     snippets: Optional[np.ndarray] = None
     flow: Optional[FlowScores] = None
     flow_samples: List[FlowSample] = field(default_factory=list)
+    moments: Moments = field(default_factory=Moments)
 
     @classmethod
     def unanswered(cls, stamps, T_truth=None, rules=DepthRules(), **others):
@@ -217,10 +221,10 @@ class GeometryRecording:
             stamps=np.asarray(stamps, np.int64), names=[''] * n,
             T_truth=unknown if T_truth is None else np.array(T_truth, float),
             T_odom_camera=unknown.copy(), motion_covariance=np.full((n, 6, 6), np.nan),
-            pose_covariance=np.full((n, 6, 6), np.nan),
-            processed=np.zeros(n, bool), metric=np.zeros(n, bool),
-            metres_per_unit=np.full(n, np.nan), resets=[''] * n, delay_ms=np.full(n, np.nan),
-            depth=DepthScores.unscored(n, rules), states=[''] * n, **others)
+            pose_covariance=np.full((n, 6, 6), np.nan), processed=np.zeros(n, bool),
+            metric=np.zeros(n, bool), metres_per_unit=np.full(n, np.nan), resets=[''] * n,
+            delay_ms=np.full(n, np.nan), depth=DepthScores.unscored(n, rules), states=[''] * n,
+            moments=Moments.of(n), **others)
 
     def __len__(self):
         """Return the number of frames."""
@@ -245,6 +249,8 @@ class GeometryRecording:
                                                          self.depth.errors_scaled)):
             columns.update({f'{name}{suffix}': errors[:, i] for i, name in enumerate(METRICS)})
         columns.update({'scale_ratio': self.depth.ratio, 'coverage': self.depth.coverage})
+        if self.flow is not None:
+            columns.update(self.flow.table(len(self)))
         columns.update(pose_columns('', self.T_odom_camera))
         columns.update(pose_columns('true_', self.T_truth))
         return columns

@@ -13,17 +13,19 @@ import sys
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 import numpy as np
 
-from geo_perception.errors import ConfigurationError, TransformError
+from geo_perception.errors import ConfigurationError, PoseError, TransformError
 from geo_perception.ros.amcl_seed import AmclSeed
 from geo_perception.ros.calibration import CalibrationCheck
 from geo_perception.ros.fix_track import FixLimits, FixTrack
 from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
 from geo_perception.ros.messages import (
     LOST_VARIANCE, pose_stamped, pose_with_covariance_stamped)
-from geo_perception.ros.node import PerceptionNode, PerceptionParameters, Rejection
+from geo_perception.ros.node import (
+    broken_rule, PerceptionNode, PerceptionParameters, Rejection)
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
 from geo_perception.ros.transforms import TransformListener
+from geo_perception.ros.validators import fix_problems
 
 _LOST_COVARIANCE = LOST_VARIANCE * np.eye(6)
 _LONGEST_SILENCE_NS = 2_000_000_000   # of odometry; then it is gone
@@ -217,9 +219,16 @@ class RelocalizeNode(PerceptionNode):
         T, covariance = self._of_base(stamp, fix)
         if trusted and self.parameters.limits.needs_odometry:
             trusted = self._agrees_with_odometry(stamp, T, covariance)
+        try:
+            message = pose_with_covariance_stamped(
+                stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE)
+            broken = broken_rule(fix_problems(message))
+        except PoseError as error:
+            broken = broken_rule([str(error)])
+        if broken:
+            raise broken
         self._pose.publish(pose_stamped(stamp, self._map_frame, T))
-        self._pose_with_covariance.publish(pose_with_covariance_stamped(
-            stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE))
+        self._pose_with_covariance.publish(message)
         if trusted:
             self._last_fix = stamp, fix.score
             self._seed.offer(stamp, self._map_frame, T, covariance)

@@ -106,9 +106,12 @@ class ImageInput:
     def _suggestion(self):
         """Return what to set, from the image topics that do exist."""
         found = {'raw': set(), 'compressed': set()}
+        ours = self._node.get_name(), self._node.get_namespace()
         for topic, types in self._node.get_topic_names_and_types():
             for transport, (_, type_name) in _TYPES.items():
-                if type_name in types and self._node.count_publishers(topic):
+                if type_name in types and any(
+                        (publisher.node_name, publisher.node_namespace) != ours
+                        for publisher in self._node.get_publishers_info_by_topic(topic)):
                     found[transport].add(topic.removesuffix('/compressed'))
         other = 'compressed' if self._transport == 'raw' else 'raw'
         if self.topic.removesuffix('/compressed') in found[other]:

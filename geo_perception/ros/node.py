@@ -3,7 +3,7 @@
 
 """The base of the nodes: images in, newest one worked on in one thread, everything reported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import time
 import traceback
 
@@ -14,6 +14,7 @@ from geo_perception.errors import ConfigurationError, GeoPerceptionError
 from geo_perception.ros.diagnostics import DiagnosticsPublisher, ERROR, FrameStatistics, OK
 from geo_perception.ros.diagnostics import Outcome, summarize, WARN
 from geo_perception.ros.image_input import ImageInput
+from geo_perception.ros.image_stream import ImageStream
 from geo_perception.ros.lifecycle import GuardedLifecycleNode
 from geo_perception.ros.parameters import declare_parameters, NodeParameters, parameter
 from geo_perception.ros.parameters import read_parameters
@@ -30,7 +31,8 @@ class PerceptionParameters(NodeParameters):
     """The parameters that every node of this package has."""
 
     model: str = parameter(
-        '', 'Model file (.safetensors). Must be given.')
+        '', 'Model file (.safetensors). Must be given. May be changed at any time: the file is '
+        'loaded while the old model waits, which goes on if it cannot be.', live=True)
     device: str = parameter(
         'auto', 'Where the network runs: cpu, cuda or cuda:1; auto takes the first GPU if there '
         'is one.')
@@ -74,6 +76,25 @@ class Rejection(Exception):
     def __init__(self, category, sentence):
         super().__init__(sentence)
         self.category = category
+
+
+def broken_rule(problems):
+    """
+    Return the rejection of a result that its readers would refuse or be misled by.
+
+    Parameters
+    ----------
+    problems : list of str
+        From `geo_perception.ros.validators`.
+
+    Returns
+    -------
+    Rejection or None
+        None without problems.
+
+    """
+    return Rejection('rule', f'what was found would mislead its readers: {problems[0]}') \
+        if problems else None
 
 
 class NothingDue(Rejection):
@@ -138,8 +159,9 @@ class PerceptionNode(GuardedLifecycleNode):
         self._last_stamp = self._last_size = None
         self._last_clock = None
         self._last_level = OK
+        self._stream = ImageStream()
         try:
-            declare_parameters(self, self.parameters_class)
+            declare_parameters(self, self.parameters_class, self._on_parameters)
         except ConfigurationError:
             self.destroy_node()
             raise
@@ -162,6 +184,7 @@ class PerceptionNode(GuardedLifecycleNode):
         """Subscribe to the images."""
         self.statistics = FrameStatistics(self.parameters.watchdog_s)
         self._last_stamp = self._last_size = None
+        self._stream = ImageStream()
         self._input = ImageInput(
             self, 'image', self.parameters.image_transport,
             self._lock_step or self.parameters.image_reliability == 'reliable',
@@ -187,6 +210,29 @@ class PerceptionNode(GuardedLifecycleNode):
             self._worker = None
         self.close_outputs()
         self.pipeline = None
+
+    def _on_parameters(self, parameters, names):
+        """Swap the model under the running node; refuse by raising (executor's thread)."""
+        if 'model' not in names or self.pipeline is None:
+            return
+        before, active = self.parameters, self.phase == 'active'
+        self.parameters = replace(before, model=parameters.model)
+        try:
+            pipeline = self._worker.call(self.load_pipeline)
+        except BaseException:
+            self.parameters = before
+            raise
+        # Another model may have other outputs, frames and units; inputs and state start anew.
+        if active:
+            self.deactivate()
+        self.close_outputs()
+        self.pipeline = pipeline
+        self.open_outputs()
+        if active:
+            self.activate()
+            for publisher in self._outputs:
+                publisher.on_activate(None)
+        self.get_logger().info(f'the model is now {parameters.model}')
 
     def destroy_node(self):
         """Stop the worker before the publishers go, then destroy the node."""
@@ -322,6 +368,12 @@ class PerceptionNode(GuardedLifecycleNode):
 
     def _on_image(self, image):
         """Store the image for the worker; nothing that takes time (executor's thread)."""
+        now = self.get_clock().now().nanoseconds
+        category, sentence = self._stream.arrival(image.stamp, now)
+        if category:
+            self.statistics.received()
+            self.statistics.finished(Outcome.REJECTED, category, sentence)
+            return
         self.on_arrival(image.stamp)
         if self.is_wanted():
             self.statistics.received(dropped=self._worker.put(image))
@@ -336,6 +388,7 @@ class PerceptionNode(GuardedLifecycleNode):
             picture, first = image.decode()
             self.statistics.decoded(first)
             self._check_continuity(image.stamp, picture.shape[1::-1])
+            self._stream.picture(image.stamp, picture)
             self.process(image.stamp, image.frame_id, picture)
             delay = 1e-9 * (self.get_clock().now().nanoseconds - image.stamp)
         except Rejection as rejection:
@@ -373,6 +426,8 @@ class PerceptionNode(GuardedLifecycleNode):
     def _report(self):
         values, hardware_id, warning = self.describe()
         level, sentence = self._condition()
+        warning = self._namesake() or warning or self.phase == 'active' and self._stream.warning(
+            self.get_parameter('use_sim_time').value)
         if warning and level == OK:
             level, sentence = WARN, warning
         if level != self._last_level and self.phase == 'active':
@@ -384,6 +439,15 @@ class PerceptionNode(GuardedLifecycleNode):
         self._last_level = level
         values = {'state': self.phase, **values, **self.statistics.values()}
         return level, sentence, values, hardware_id
+
+    def _namesake(self):
+        """Return that another node has the same name, or nothing."""
+        ours = self.get_name(), self.get_namespace()
+        if self.get_node_names_and_namespaces().count(ours) < 2:
+            return ''
+        return (f'Another node is called {self.get_fully_qualified_name()}, too, so that topics, '
+                'parameters and diagnostics of both are mixed up: end one of them, or rename it '
+                'with -r __node:=other. One that was killed is remembered for half a minute.')
 
     def _condition(self):
         """Return level and sentence: the first thing that keeps results from coming out."""

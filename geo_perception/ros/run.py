@@ -60,28 +60,29 @@ def run_nodes(makers, args=None):
     """
     nodes, threads = [], []
     try:
-        _init(args)
-        for make in makers:
-            try:
-                nodes.append(make())
-            except ConfigurationError as error:
-                print(f'error: {error}', file=sys.stderr)
-        if not nodes:
-            return 2
-        threads = [threading.Thread(target=_serve, args=[node], name=node.get_name(), daemon=True)
-                   for node in nodes[1:]]
-        for thread in threads:
-            thread.start()
-        _serve(nodes[0])   # in the main thread, where a signal is heard
+        try:
+            _init(args)
+            for make in makers:
+                try:
+                    nodes.append(make())
+                except ConfigurationError as error:
+                    print(f'error: {error}', file=sys.stderr)
+            if not nodes:
+                return 2
+            threads = [threading.Thread(target=_serve, args=[node], name=node.get_name(),
+                                        daemon=True) for node in nodes[1:]]
+            for thread in threads:
+                thread.start()
+            _serve(nodes[0])   # in the main thread, where a signal is heard
+        except RCLError:
+            if rclpy.ok():
+                raise
+            # A signal came while a node was being made; Python's own word of it may follow.
     except KeyboardInterrupt:
         pass
     except ConfigurationError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    except RCLError:
-        if rclpy.ok():
-            raise
-        # A signal came while a node was being made.
     finally:
         # A second Ctrl-C must not break the clean-up.
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -30,6 +30,7 @@ from geo_perception.losses.photometric import image_distance, masked_mean
 from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisOptions
 from geo_perception.networks.flow import build_flow_network
+from geo_perception.networks.layers import fast_layout
 from geo_perception.training.moving_pieces import miss_of_pieces, MovingPieces, paste_pieces
 from geo_perception.training.rigid_part import read_rigid_part
 from geo_perception.training.video_augmentation import VideoAugmentation
@@ -103,6 +104,7 @@ class FlowModule(ViewSynthesisModule):
         self._finetune, self._pieces = finetune, pieces
         self._flow_name, self._flow_arguments = flow, dict(flow_arguments or {})
         self.flow = build_flow_network(flow, self._flow_arguments)
+        fast_layout(self.flow)
         if rigid.flow == (flow, self._flow_arguments):
             # Learning goes on where there is such a flow network already.
             self.load_state_dict(rigid.flow_weights, strict=False)
@@ -157,6 +159,11 @@ class FlowModule(ViewSynthesisModule):
                                      f'{self._rigid.path} was trained on snippets of {trained} '
                                      f'frames; set data.length to {trained}')
 
+    def use_stereo(self):
+        """Refuse stereo pairs."""
+        raise ConfigurationError('data.stereo is for depth and ego-motion; train them with it, '
+                                 'and flow on top of them without')
+
     def rigid_flows(self, K, disparities, poses, source_disparities):
         """
         Return the flow of a scene that stands still, at all scales.
@@ -175,8 +182,13 @@ class FlowModule(ViewSynthesisModule):
             (2, B, n, 2, H / 2^s, W / 2^s), the finest first.
 
         """
+        # In 32 bits, also in mixed precision.
+        with torch.autocast(self.device.type, enabled=False):
+            return self._rigid_flows(K, disparities, poses.to(K), source_disparities)
+
+    def _rigid_flows(self, K, disparities, poses, source_disparities):
         n = poses.shape[1]
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1)
+        T = pose_vector_to_matrix(poses).flatten(0, 1)
         T = torch.cat([T, invert_rigid(T)])
         each = self.flow_loss.options.rigid == 'each_scale'
         flows: list = []
@@ -208,10 +220,11 @@ class FlowModule(ViewSynthesisModule):
             Pixels, shape (B, n, 2, H, W).
 
         """
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
-        T[:, :3, 3] = 0
         ones = torch.ones_like(rigid[0][0, :, :, :1]).flatten(0, 1)
-        turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
+        with torch.autocast(self.device.type, enabled=False):
+            T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
+            T[:, :3, 3] = 0
+            turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
         return rigid[0][0] - turned.unflatten(0, poses.shape[:2])
 
     def predict_flow(self, images, rigid):
@@ -240,7 +253,9 @@ class FlowModule(ViewSynthesisModule):
                        None if rigid is None else rigid[0].flatten(0, 2),
                        self.flow_loss.options.border)
         # In 32 bits in mixed precision, too: a pixel far out is a large number.
-        own_flows = [flow.float().unflatten(0, pairs[0].shape[:3]) for flow in self.flow(x)]
+        # The losses work along rows.
+        own_flows = [flow.float().contiguous().unflatten(0, pairs[0].shape[:3])
+                     for flow in self.flow(x.contiguous(memory_format=torch.channels_last))]
         if rigid is None:
             return own_flows, None
         return [a + b for a, b in zip(rigid, own_flows)], own_flows

@@ -83,7 +83,7 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
                               [frame.index for frame in frames]]).astype(int)
     trials = run_trials(place, sequence, sources, relocalizer)
     place = replace(place, gate=fit_gate(trials))
-    place = replace(place, calibration=fit_covariance(trials, place))
+    place = replace(place, calibration=fit_covariance(trials))
     counts = np.diff(place.first)
     few = np.flatnonzero(counts < FEW_POINTS)
     warnings = [] if not len(few) else [
