@@ -22,7 +22,8 @@ from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
 from geo_perception.evaluation.geometry_score import (
     drift_by_length, score_of_depth, score_of_odometry)
-from geo_perception.evaluation.geometry_summary import depth_verdict, odometry_verdict
+from geo_perception.evaluation.geometry_summary import (
+    depth_verdict, odometry_note, odometry_verdict)
 from geo_perception.evaluation.run_record import Run, with_geometry
 from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry import se3
@@ -204,6 +205,9 @@ def test_covariances_that_are_right_hold_the_truth_as_often_as_they_say():
         assert metrics[f'pose_{part}_normalised_error'] == pytest.approx(1.0, abs=0.07)
     assert calibration_sentence(metrics, {'pose': 'pose_position', 'step': 'motion_position'}) \
         .startswith('Truth in the stated 68 % and 95 % ellipsoids')
+    # Nobody said what the motions were of, as in a live replay.
+    assert metrics['frames_network_alone'] is None
+    assert 'A live node does not tell' in odometry_note(metrics)
 
 
 def test_poses_from_before_the_scale_are_left_out():
