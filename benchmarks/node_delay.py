@@ -59,8 +59,8 @@ def _measure_job(job, arguments, results):
         if arguments.minutes:
             _measure(job, path, partial(_memory, minutes=arguments.minutes,
                                         architecture=architecture, results=results))
-        if arguments.rounds:
-            pipeline = _make_slow(path, architecture, results)
+        pipeline = _make_slow(path, architecture, results) if arguments.rounds else None
+        if pipeline is not None:
             _measure(job, path, partial(_age, pipeline=pipeline, rounds=arguments.rounds,
                                         architecture=architecture, results=results))
 
@@ -74,13 +74,16 @@ def _make(path, architecture, crop=None):
 
 
 def _make_slow(path, architecture, results):
-    """Write the smallest model that is too slow for the camera and return its pipeline."""
+    """Write the smallest model that is too slow for the camera; return its pipeline or None."""
     for crop in CROPS[architecture]:
         pipeline = _make(path, architecture, crop)
         # The fastest call: a disturbed one would make the machine look slow.
         fastest = _time(pipeline, 10).min()
         if fastest > SLOW / CAMERA_RATE:
             break
+    else:
+        results.note('network too large for this machine', 'none of ours, there is no age to see')
+        return None
     results.note('network too large for this machine',
                  f'{architecture} at {crop[0]}x{crop[1]}, at best {1e3 * fastest:.0f} ms an image')
     return pipeline

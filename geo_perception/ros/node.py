@@ -11,15 +11,14 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from geo_perception.errors import ConfigurationError, GeoPerceptionError
-from geo_perception.image_codec import decode_rgb
 from geo_perception.ros.diagnostics import DiagnosticsPublisher, ERROR, FrameStatistics, OK
 from geo_perception.ros.diagnostics import Outcome, summarize, WARN
 from geo_perception.ros.image_input import ImageInput
 from geo_perception.ros.image_stream import ImageStream
 from geo_perception.ros.lifecycle import GuardedLifecycleNode
-from geo_perception.ros.messages import stamp_to_ns
 from geo_perception.ros.parameters import declare_parameters, NodeParameters, parameter
 from geo_perception.ros.parameters import read_parameters
+from geo_perception.ros.shared_images import SharedImages
 from geo_perception.ros.worker import LatestFrameWorker
 
 # In lock step the player waits for results; this many images may wait in between.
@@ -117,11 +116,18 @@ class PerceptionNode(GuardedLifecycleNode):
     ----------
     name : str
         Node name.
+    images : SharedImages, optional
+        Of the process, where other nodes in it listen to the same camera.
+    threads : int
+        CPU threads of the network where the parameter leaves their number open; 0 leaves it to
+        the engine.
     **options
         For ``rclpy.node.Node``.
 
     Attributes
     ----------
+    images : SharedImages
+        As given, or one of its own.
     parameters : PerceptionParameters
         As they were when the node was configured.
     pipeline : object
@@ -142,8 +148,10 @@ class PerceptionNode(GuardedLifecycleNode):
     subsystem = 'perception'
     verb = 'Working'
 
-    def __init__(self, name, **options):
+    def __init__(self, name, images=None, threads=0, **options):
         super().__init__(name, **options)
+        self.images = SharedImages() if images is None else images
+        self._share_of_threads = threads
         self.pipeline = None
         self._worker = None
         self._input = None
@@ -180,7 +188,10 @@ class PerceptionNode(GuardedLifecycleNode):
         self._input = ImageInput(
             self, 'image', self.parameters.image_transport,
             self._lock_step or self.parameters.image_reliability == 'reliable',
-            _LOCK_STEP_CAPACITY if self._lock_step else 1, self._on_image)
+            _LOCK_STEP_CAPACITY if self._lock_step else 1, self.images, self._on_image)
+        self.open_inputs()
+        # Last: the thread that hands out shared images may be another node's.
+        self._input.listen()
         self.get_logger().info(f'listening on {self._input.topic}')
 
     def deactivate(self):
@@ -190,6 +201,7 @@ class PerceptionNode(GuardedLifecycleNode):
             self._input = None
         if self._worker is not None and not self._worker.clear(_STOP_TIMEOUT):
             self.get_logger().warning('the image in work takes very long; its result is dropped')
+        self.close_inputs()
 
     def cleanup(self):
         """Release pipeline, publishers and worker."""
@@ -248,6 +260,12 @@ class PerceptionNode(GuardedLifecycleNode):
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = []
+
+    def open_inputs(self):
+        """Forget what was seen and subscribe to what comes beside the images."""
+
+    def close_inputs(self):
+        """End what ``open_inputs`` began; must work when that stopped half way."""
 
     def process(self, stamp, frame_id, image):
         """
@@ -337,37 +355,42 @@ class PerceptionNode(GuardedLifecycleNode):
         self._outputs.append(publisher)
         return publisher
 
+    @property
+    def threads(self):
+        """Return the CPU threads of the network, 0 for as many as the engine likes."""
+        return self.parameters.threads or self._share_of_threads
+
     # The way of an image
 
     @property
     def _lock_step(self):
         return self.parameters.queue == 'lock_step'
 
-    def _on_image(self, message):
+    def _on_image(self, image):
         """Store the image for the worker; nothing that takes time (executor's thread)."""
-        stamp = stamp_to_ns(message.header.stamp)
-        category, sentence = self._stream.arrival(stamp, self.get_clock().now().nanoseconds)
+        now = self.get_clock().now().nanoseconds
+        category, sentence = self._stream.arrival(image.stamp, now)
         if category:
             self.statistics.received()
             self.statistics.finished(Outcome.REJECTED, category, sentence)
             return
-        self.on_arrival(stamp)
+        self.on_arrival(image.stamp)
         if self.is_wanted():
-            self.statistics.received(dropped=self._worker.put(message))
+            self.statistics.received(dropped=self._worker.put(image))
         else:
             self.statistics.received(skipped=True)
 
-    def _work(self, message):
-        """Turn one message into a result and count what became of it (worker's thread)."""
+    def _work(self, image):
+        """Turn one image into a result and count what became of it (worker's thread)."""
         started = time.perf_counter()
-        stamp = stamp_to_ns(message.header.stamp)
         delay, outcome, category, sentence = 0.0, Outcome.PUBLISHED, '', ''
         try:
-            image = decode_rgb(message)
-            self._check_continuity(stamp, image.shape[1::-1])
-            self._stream.picture(stamp, image)
-            self.process(stamp, message.header.frame_id, image)
-            delay = 1e-9 * (self.get_clock().now().nanoseconds - stamp)
+            picture, first = image.decode()
+            self.statistics.decoded(first)
+            self._check_continuity(image.stamp, picture.shape[1::-1])
+            self._stream.picture(image.stamp, picture)
+            self.process(image.stamp, image.frame_id, picture)
+            delay = 1e-9 * (self.get_clock().now().nanoseconds - image.stamp)
         except Rejection as rejection:
             outcome, category = rejection.outcome, rejection.category
             sentence = str(rejection)
