@@ -27,6 +27,7 @@ from geo_perception.ros.diagnostics import FrameStatistics, Outcome
 from geo_perception.ros.image_stream import ImageStream
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, transform_stamped)
+from geo_perception.ros.shared_images import ReceivedImage
 from geo_perception.ros.true_motion import WheelMotion
 
 pytestmark = pytest.mark.hostile
@@ -90,7 +91,7 @@ class Rig:
         statistics = self.node.statistics = FrameStatistics(5.0)
         done = statistics.count('processed')
         with refused_or_fine() as refusal:
-            self.node._on_image(message)
+            self.node._on_image(ReceivedImage(message))
             self.graph.spin_until(lambda: statistics.count('processed') > done, what='the frame')
         assert not refusal
         self.look()
