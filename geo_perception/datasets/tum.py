@@ -4,6 +4,7 @@
 """TUM RGB-D (posenet.md section 12.3): colour, registered depth, motion-capture poses."""
 
 from decimal import Decimal, InvalidOperation
+from os.path import isfile
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def _depths(path, stamps):
         return None
     times, rows = _read_table(path / 'depth.txt', 1)
     files = [path / row[0] for row in rows]
-    return [files[j] if j >= 0 and files[j].is_file() else None
+    return [files[j] if j >= 0 and isfile(files[j]) else None
             for j in associate(stamps, times, _DEPTH_REACH_NS)]
 
 
