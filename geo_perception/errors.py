@@ -8,8 +8,13 @@ class GeoPerceptionError(Exception):
     """
     Base of everything this package raises on bad input.
 
-    The message is one sentence for a person: what was wrong, where, and how to mend it.
+    The message is one sentence for a person: what was wrong, where, and how to mend it. It is on
+    one line, though names and texts that it quotes may hold line breaks.
     """
+
+    def __str__(self):
+        """Return the message on one line."""
+        return ' '.join(super().__str__().splitlines())
 
 
 class ImageError(GeoPerceptionError):
