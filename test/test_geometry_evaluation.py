@@ -15,13 +15,15 @@ from report_page import Page
 
 from geo_perception.datasets.frame import Frame
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.calibration_text import calibration_sentence
 from geo_perception.evaluation.classical_odometry import chain, constant_motion
 from geo_perception.evaluation.depth_samples import chosen_samples, PARTS, score_depth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
 from geo_perception.evaluation.geometry_score import (
     drift_by_length, score_of_depth, score_of_odometry)
-from geo_perception.evaluation.geometry_summary import depth_verdict, odometry_verdict
+from geo_perception.evaluation.geometry_summary import (
+    depth_verdict, odometry_note, odometry_verdict)
 from geo_perception.evaluation.run_record import Run, with_geometry
 from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry import se3
@@ -138,6 +140,7 @@ def test_perfect_answers_have_no_error():
     assert odometry['segment_lengths_m'] == [1, 2, 3, 4, 5, 6, 7]
     assert odometry['frames_answered'] == depth['frames_processed'] == 40
     assert odometry['motion_position_normalised_error'] == pytest.approx(0.0, abs=1e-9)
+    assert odometry['pose_orientation_normalised_error'] == pytest.approx(0.0, abs=1e-9)
     assert pipeline.distances == pytest.approx([0.2] * 39)
 
 
@@ -154,6 +157,10 @@ def test_scale_error_is_seen_and_removed():
     assert odometry['rpe_translation_m'] == pytest.approx(0.02)
     # 0.02 m off at a standard deviation of 0.01 m in one of three directions.
     assert odometry['motion_position_normalised_error'] == pytest.approx(4 / 3)
+    # Of the pose a tenth of the distance from the start, at a standard deviation of 1 m.
+    way = np.linalg.norm(recording.T_truth[1:, :3, 3] - recording.T_truth[0, :3, 3], axis=1)
+    assert odometry['pose_position_normalised_error'] == pytest.approx(
+        (0.01 * way ** 2).mean() / 3)
     assert [row[1] for row in drift_by_length(recording, recording.T_odom_camera, True)] \
         == pytest.approx([0.0] * 7, abs=1e-6)
     # What charts show is in the metrics.
@@ -174,7 +181,41 @@ def test_without_a_scale_nothing_is_called_metres():
     assert odometry['drift_percent'] is odometry['rpe_translation_m'] is None
     assert depth['abs_rel_median_scaled'] < 0.01 and odometry['ate_sim3_m'] < 1e-6
     assert odometry['motion_position_normalised_error'] is None
+    assert odometry['pose_position_normalised_error'] is None
     assert 'no unit' in depth_verdict(depth) and 'no unit' in odometry_verdict(odometry)
+
+
+def test_covariances_that_are_right_hold_the_truth_as_often_as_they_say():
+    """Poses drawn from them, of many starts in as many directions."""
+    rng = np.random.default_rng(0)
+    n = 2000
+    A = rng.normal(size=(6, 6))
+    covariance = 1e-4 * A @ A.T
+    draws = rng.multivariate_normal(np.zeros(6), covariance, n)
+    starts, ends, estimates = (se3.make_transform(
+        se3.matrix_from_rotation_vector(rng.normal(size=(n, 3))), rng.normal(size=(n, 3)))
+        for _ in range(3))
+    true = se3.inverse_transform(starts) @ ends
+    said = se3.make_transform(
+        se3.matrix_from_rotation_vector(-draws[:, 3:]) @ true[:, :3, :3],
+        true[:, :3, 3] - draws[:, :3])
+    T_truth, T_odom = (np.stack(pair, 1).reshape(-1, 4, 4) for pair in (
+        (starts, ends), (estimates, estimates @ said)))
+    recording = GeometryRecording.unanswered(np.arange(2 * n), T_truth)
+    recording.T_odom_camera[:] = T_odom
+    recording.metric[:] = recording.processed[:] = True
+    recording.pose_covariance[1::2] = [se3.rotate_pose_covariance(covariance, T[:3, :3])
+                                       for T in estimates]
+    metrics = score_of_odometry(recording)
+    for part in ('position', 'orientation'):
+        assert metrics[f'pose_{part}_in_68_percent_ellipsoid'] == pytest.approx(0.68, abs=0.03)
+        assert metrics[f'pose_{part}_in_95_percent_ellipsoid'] == pytest.approx(0.95, abs=0.015)
+        assert metrics[f'pose_{part}_normalised_error'] == pytest.approx(1.0, abs=0.07)
+    assert calibration_sentence(metrics, {'pose': 'pose_position', 'step': 'motion_position'}) \
+        .startswith('Truth in the stated 68 % and 95 % ellipsoids')
+    # Nobody said what the motions were of, as in a live replay.
+    assert metrics['frames_network_alone'] is None
+    assert 'A live node does not tell' in odometry_note(metrics)
 
 
 def test_poses_from_before_the_scale_are_left_out():

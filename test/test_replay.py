@@ -282,7 +282,10 @@ def test_depth_is_scored_and_odometry_recorded(drive, tmp_path):
     for i in (1, 2):
         assert recording.motion_covariance[i] == pytest.approx(
             stand_in_geometry.MOTION_COVARIANCE, rel=1e-6, abs=1e-12)
+        assert recording.pose_covariance[i] == pytest.approx(
+            stand_in_geometry.COVARIANCE, rel=1e-6, abs=1e-12)
     assert np.isnan(recording.motion_covariance[[0, 3]]).all()
+    assert np.isnan(recording.pose_covariance[[0, 3]]).all()
     assert recording.depth.errors[recording.processed, 0] == pytest.approx(1 - 1 / 1.1, rel=1e-3)
     assert recording.depth.ratio[0] == pytest.approx(1.1)
     assert np.isnan(recording.depth.errors[3]).all()

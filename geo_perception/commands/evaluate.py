@@ -340,9 +340,9 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
 
 def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
-         json: Optional[str] = None, baselines: bool = True, enlargement: str = 'bilinear',
-         quantise: bool = False, refine: bool = True, device: str = 'auto',
-         precision: str = 'auto', threads: int = 0):
+         json: Optional[str] = None, output: Optional[str] = None, baselines: bool = True,
+         enlargement: str = 'bilinear', quantise: bool = False, refine: bool = True,
+         device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare optical flow with true flow, by the protocol of KITTI 2015.
 
@@ -363,6 +363,8 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         How many recordings are measured at a time, each in a process of its own.
     json : str, optional
         Write the metrics to this file.
+    output : str, optional
+        Write one row per pair to this CSV file.
     baselines : bool
         Whether to measure OpenCV's methods.
     enlargement : str
@@ -395,23 +397,24 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
                     enlargement=enlargement, quantise=quantise)
     summary = run.flow_summary()
     if not summary['images']:
-        raise RecordingError(f'no pixel of {pairs} was scored: none of its {run.pairs} pairs has '
-                             f'both true and predicted flow ({"; ".join(run.reasons) or "-"})')
+        raise RecordingError(f'no pixel of {pairs} was scored: none of its {len(run.names)} pairs '
+                             f'has both true and predicted flow ({"; ".join(run.reasons) or "-"})')
     names = ['flow', *(name for name, value in summary.items()
                        if isinstance(value, dict) and 'epe_px' in value)]
-    print(f"{summary['images']} of {run.pairs} pairs, {summary['delay_p50_ms']:.0f} ms each")
+    print(f"{summary['images']} of {len(run.names)} pairs, {summary['delay_p50_ms']:.0f} ms each")
     for name in names:
         values = summary if name == 'flow' else summary[name]
         hidden = f", visible {values['epe_px_noc']:.2f}" if 'epe_px_noc' in values else ''
         print(f"{name:>14}: end points off by {values['epe_px']:.2f} pixels{hidden}, "
               f"{values['fl_percent']:.1f} % outliers")
     write_outcome(json, {'flow': summary})
+    _write_table(run, output)
     return summary
 
 
 def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
-           json: Optional[str] = None, refine: bool = True, device: str = 'auto',
-           precision: str = 'auto', threads: int = 0):
+           json: Optional[str] = None, output: Optional[str] = None, refine: bool = True,
+           device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare what is said to move by itself with what does.
 
@@ -430,6 +433,8 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         How many recordings are measured at a time, each in a process of its own.
     json : str, optional
         Write the metrics to this file.
+    output : str, optional
+        Write one row per pair to this CSV file.
     refine : bool
         Whether flow is made sharp in the image of the camera.
     device : str
@@ -457,13 +462,21 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
     if summary['false_alarm_rate'] is None and summary['recall'] is None:
         raise RecordingError(f'nobody says what moves in {recording}: a bag needs a topic with '
                              'motion and mask in its name (mono8) in the frame of the camera')
-    print(f"{summary['pairs_processed']} of {run.pairs} pairs, "
+    print(f"{summary['pairs_processed']} of {len(run.names)} pairs, "
           f"{summary['delay_p50_ms']:.0f} ms each")
     for title, values in (('', summary), ('newest image: ', summary['newest'])):
         print(title + ', '.join(f'{name.replace("_", " ")} {values[name]:.3f}' for name in (
             'iou', 'precision', 'recall', 'f', 'false_alarm_rate') if values[name] is not None))
     write_outcome(json, {'motion': summary})
+    _write_table(run, output)
     return summary
+
+
+def _write_table(run, output):
+    """Write the table of all pairs, where it is asked for."""
+    if output:
+        run.to_csv(output)
+        print(f'wrote {output}')
 
 
 def _run_flow(model, pairs, baselines, refine, device, precision, threads, **enlargement):

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from geo_perception.commands.run_output import write_run
 from geo_perception.commands.tables import print_table
+from geo_perception.evaluation.calibration_text import calibration_sentence, POSE
 from geo_perception.evaluation.relocalization import jobs_of, score
 from geo_perception.evaluation.relocalization_summary import (
     summary_table, verdict, verified_sentence)
@@ -75,6 +76,10 @@ def print_relocalization(console, result):
         print_table(console, *summary_table(result, metrics))
     console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
     jobs = jobs_of(result)
+    sentence = calibration_sentence(jobs['relocalization'], POSE)
+    if sentence:
+        which = 'Coarse poses. ' if 'verified' in jobs else ''
+        console.print(which + sentence, highlight=False, soft_wrap=True, style='dim')
     if 'verified' in jobs:
         console.print(verified_sentence(jobs['verified']), highlight=False, soft_wrap=True)
     return jobs

@@ -65,7 +65,7 @@ def score_flow(recording, index, before, frame, found, camera):
         Of the pixels of that.
 
     """
-    flow = recording.flow.add_newest(found, camera, before, frame)
+    flow = recording.flow.add_newest(index, found, camera, before, frame)
     keep_flow_sample(recording.flow_samples, len(recording), index, frame, found, camera, flow)
 
 

@@ -6,6 +6,7 @@
 import numpy as np
 
 from geo_perception.evaluation import error_charts, geometry_charts, trajectory_charts
+from geo_perception.evaluation.calibration_text import calibration_sentence, ODOMETRY
 from geo_perception.evaluation.charts import jpeg_source
 from geo_perception.evaluation.depth_samples import chosen_samples
 from geo_perception.evaluation.flow_report import flow_sections, motion_sections
@@ -16,7 +17,7 @@ from geo_perception.evaluation.geometry_score import (
 from geo_perception.evaluation.geometry_summary import (
     depth_figures, depth_note, depth_table, depth_verdict, odometry_figures, odometry_note,
     odometry_table, odometry_verdict)
-from geo_perception.evaluation.number_text import relative_text, share_text
+from geo_perception.evaluation.number_text import relative_text
 from geo_perception.evaluation.odometry import fit_alignment
 from geo_perception.evaluation.report import Part, templates
 
@@ -192,14 +193,8 @@ def _aligned_ways(recording, with_scale):
 
 
 def _calibration_text(metrics):
-    parts = [f'{name}: '
-             f"{share_text(metrics[f'motion_{key}_in_68_percent_ellipsoid'])} and "
-             f"{share_text(metrics[f'motion_{key}_in_95_percent_ellipsoid'])}, normalised squared "
-             f"error {metrics[f'motion_{key}_normalised_error']:.2f}"
-             for name, key in (('way', 'position'), ('turn', 'orientation'))]
-    return ('The motion of every step states its covariance. The truth should lie inside its '
-            '68 % ellipsoid in 68 % of the steps, inside its 95 % ellipsoid in 95 %, and the '
-            f"normalised squared error should be 1. Measured, {'; '.join(parts)}.")
+    return ('The motion of every step, and the pose, state their covariance. '
+            + calibration_sentence(metrics, ODOMETRY))
 
 
 def _delay_text(recording, metrics):

@@ -132,9 +132,9 @@ class GeometryRecording:
     motion_covariance : np.ndarray
         Stated for the motion from the frame answered before, axes of that camera, order (x, y, z,
         rot X, rot Y, rot Z), SI units squared, shape (N, 6, 6), NaN where there is none.
-    position_covariance : np.ndarray
-        Stated for the position of ``T_odom_camera`` since the last start, axes of the odometry
-        frame, metres squared (or units), shape (N, 3, 3), NaN likewise.
+    pose_covariance : np.ndarray
+        Stated for ``T_odom_camera`` since the last start, axes of the odometry frame, likewise;
+        NaN at the start itself.
     processed : np.ndarray
         Bool, shape (N,): the pipeline saw the frame; False for frames dropped on the way.
     metric : np.ndarray
@@ -177,7 +177,7 @@ class GeometryRecording:
     T_truth: np.ndarray
     T_odom_camera: np.ndarray
     motion_covariance: np.ndarray
-    position_covariance: np.ndarray
+    pose_covariance: np.ndarray
     processed: np.ndarray
     metric: np.ndarray
     metres_per_unit: np.ndarray
@@ -221,7 +221,7 @@ class GeometryRecording:
             stamps=np.asarray(stamps, np.int64), names=[''] * n,
             T_truth=unknown if T_truth is None else np.array(T_truth, float),
             T_odom_camera=unknown.copy(), motion_covariance=np.full((n, 6, 6), np.nan),
-            position_covariance=np.full((n, 3, 3), np.nan), processed=np.zeros(n, bool),
+            pose_covariance=np.full((n, 6, 6), np.nan), processed=np.zeros(n, bool),
             metric=np.zeros(n, bool), metres_per_unit=np.full(n, np.nan), resets=[''] * n,
             delay_ms=np.full(n, np.nan), depth=DepthScores.unscored(n, rules), states=[''] * n,
             moments=Moments.of(n), **others)
@@ -249,6 +249,8 @@ class GeometryRecording:
                                                          self.depth.errors_scaled)):
             columns.update({f'{name}{suffix}': errors[:, i] for i, name in enumerate(METRICS)})
         columns.update({'scale_ratio': self.depth.ratio, 'coverage': self.depth.coverage})
+        if self.flow is not None:
+            columns.update(self.flow.table(len(self)))
         columns.update(pose_columns('', self.T_odom_camera))
         columns.update(pose_columns('true_', self.T_truth))
         return columns

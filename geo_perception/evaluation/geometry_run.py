@@ -19,6 +19,7 @@ from geo_perception.evaluation.flow_samples import score_flow
 from geo_perception.evaluation.flow_scores import FlowScores, has_flow_truth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.odometry import snippet_poses
+from geo_perception.geometry import se3
 from geo_perception.inference.rectification import same_camera
 from geo_perception.progress import track
 
@@ -89,8 +90,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
             if odometry is not None:
                 recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
                 recording.motion_covariance[i] = odometry.motion_covariance
-                R = T_odom_start[:3, :3]
-                recording.position_covariance[i] = R @ odometry.covariance[:3, :3] @ R.T
+                recording.pose_covariance[i] = se3.rotate_pose_covariance(
+                    odometry.covariance, T_odom_start[:3, :3])
                 recording.states[i] = odometry.state
                 _tell_distance(pipeline, recording, i, odometry)
             beside.do(look_beside, i, before, frame, result)

@@ -86,6 +86,9 @@ def score_of_odometry(recording):
     their forms with ``sim3`` are after one scale for the whole recording was fitted. Drift is
     KITTI's, over ``segment_lengths_m``. ``ate5_zhou_m`` is SfMLearner's over snippets of the
     chained trajectory, which is no RMSE; ``ate5_rmse_m`` is the RMSE of the same snippets.
+    ``motion_position_in_68_percent_ellipsoid`` and so on tell how well the stated covariances of
+    the steps fit, ``pose_position_...`` those of the pose since the start. Errors of a pose are
+    those of all steps before: one drive is little to judge by.
     ``network_drift_percent`` is the drift of what the model was trained with, without corners, and
     ``frames_network_alone`` counts the frames whose motion is of that; both None of a live node.
     ``ate5_network_zhou_m`` is of snippets as an ego-motion network for five frames predicts them
@@ -107,6 +110,7 @@ def score_of_odometry(recording):
     metrics = score_of_trajectory(recording, recording.T_odom_camera)
     metrics.update(_score_of_snippets(recording))
     metrics.update(_motion_calibration(recording))
+    metrics.update(_pose_calibration(recording))
     metrics.update(_frames(recording))
     metrics['frames_answered'] = int(np.isfinite(recording.T_odom_camera).all((1, 2)).sum())
     metrics['resets'] = sum(map(bool, recording.resets))
@@ -326,6 +330,27 @@ def _motion_calibration(recording):
     motion, true = (se3.inverse_transform(poses[before]) @ poses[after] for poses in (T, truth))
     scores = calibration(motion, true, recording.motion_covariance[after])
     return {f'motion_{name}': value for name, value in scores.items()}
+
+
+def _pose_calibration(recording):
+    """Return how well the stated covariance of the pose fits what errors add up to."""
+    T, truth, covariance = (recording.T_odom_camera, recording.T_truth,
+                            recording.pose_covariance)
+    start, pairs = None, []
+    for i in np.flatnonzero(np.isfinite(T).all((1, 2)) & recording.metric):
+        if np.isnan(covariance[i]).any():
+            start = i
+        elif start is not None:
+            pairs.append((start, i))
+    starts, ends = np.reshape(pairs, (-1, 2)).T.astype(int)
+    known = np.isfinite(truth[starts]).all((1, 2)) & np.isfinite(truth[ends]).all((1, 2))
+    starts, ends = starts[known], ends[known]
+    pose, true = (se3.inverse_transform(poses[starts]) @ poses[ends] for poses in (T, truth))
+    R = np.swapaxes(T[starts, :3, :3], 1, 2)
+    turned = np.array([se3.rotate_pose_covariance(covariance[end], turn)
+                       for end, turn in zip(ends, R)]).reshape(-1, 6, 6)
+    scores = calibration(pose, true, turned)
+    return {f'pose_{name}': value for name, value in scores.items()}
 
 
 def _frames(recording):

@@ -100,7 +100,7 @@ def run_map(run):
         alignment, laid = _alignment(recording, T_truth, T_fix)
         odometry = alignment.apply(recording.T_odom_camera)[:, :3, 3]
         scaled = alignment.scale * alignment.R
-        covariance = scaled @ recording.position_covariance @ scaled.T
+        covariance = scaled @ recording.pose_covariance[:, :3, :3] @ scaled.T
         reset = np.array([bool(sentence) for sentence in recording.resets])
         dropped = dropped | ~recording.processed
     known = T_truth[np.isfinite(T_truth).all((1, 2))]

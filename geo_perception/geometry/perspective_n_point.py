@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 
 from geo_perception.geometry.se3 import (
-    inverse_transform, make_transform, matrix_from_rotation_vector, skew, transform_points)
+    inverse_transform, make_transform, matrix_from_rotation_vector)
 
 # Three points leave four poses, a fourth chooses, more show which points lie.
 SMALLEST_NUMBER = 6
-# Steps of refinement; it stops before where a step is smaller than this (metres, radians).
-STEPS, SMALLEST_STEP = 10, 1e-7
+# Steps of refinement; it stops before where a step is smaller than this part of its standard
+# deviation.
+STEPS, SMALLEST_STEP = 10, 0.02
 # Points nearer than this are behind the camera, or as good as there.
 NEAREST = 1e-3
 # Of the tails of reprojection errors, Cauchy, 95 % as good as least squares on normal errors.
@@ -113,49 +114,55 @@ def refine_pose(points, pixels, K, T_world_camera, threshold=3.0, sigmas=1.0):
         error, J, inliers = _linearised(points, pixels, K, T, threshold)
         if inliers.sum() < SMALLEST_NUMBER:
             return None
-        A, b, _ = _normal_equations(error[inliers], J[inliers], sigmas[inliers])
+        A, b, spread = _normal_equations(error[:, inliers], J[:, inliers], sigmas[inliers])
         try:
             delta = np.linalg.solve(A, b)
         except np.linalg.LinAlgError:  # All the points lie on a line of sight.
             return None
-        T = make_transform(
-            matrix_from_rotation_vector(delta[3:]) @ T[:3, :3], T[:3, 3] + delta[:3])
-        if np.abs(delta).max() < SMALLEST_STEP:
+        R = T[:3, :3]
+        T = make_transform(R @ matrix_from_rotation_vector(delta[3:]), T[:3, 3] + R @ delta[:3])
+        if b @ delta < SMALLEST_STEP ** 2 * spread:
             break
     error, J, inliers = _linearised(points, pixels, K, T, threshold)
     if inliers.sum() < SMALLEST_NUMBER or not np.isfinite(T).all():
         return None
-    A, _, spread = _normal_equations(error[inliers], J[inliers], sigmas[inliers])
+    A, _, spread = _normal_equations(error[:, inliers], J[:, inliers], sigmas[inliers])
+    to_world = np.kron(np.eye(2), T[:3, :3])
     try:
-        covariance = spread * np.linalg.inv(A)
+        covariance = spread * to_world @ np.linalg.inv(A) @ to_world.T
     except np.linalg.LinAlgError:
         return None
-    return CameraPose(T, covariance, inliers, np.linalg.norm(error, axis=1) / sigmas)
+    return CameraPose(T, covariance, inliers, np.hypot(*error) / sigmas)
 
 
 def _linearised(points, pixels, K, T, threshold):
-    """Return errors (N, 2), their derivatives by (translation, rotation) (N, 2, 6), which fit."""
-    R = T[:3, :3]
-    x, y, z = transform_points(inverse_transform(T), points).T
-    front = z > NEAREST
-    z = np.where(front, z, 1.0)
-    fx, fy = K[0, 0], K[1, 1]
-    error = pixels - np.stack([fx * x / z + K[0, 2], fy * y / z + K[1, 2]], 1)
-    error[~front] = np.inf
-    zero = np.zeros_like(z)
-    by_point = np.stack([np.stack([fx / z, zero, -fx * x / z ** 2], 1),
-                         np.stack([zero, fy / z, -fy * y / z ** 2], 1)], 1)
-    # A point in the camera is R' (p - t); R becomes exp(omega) R, t becomes t + tau.
-    by_world = by_point @ R.T
-    J = np.concatenate([-by_world, by_world @ skew(points - T[:3, 3])], 2)
-    return error, J, front & (np.linalg.norm(error, axis=1) <= threshold)
+    """
+    Return errors (2, N), their derivatives (2, N, 6), which points fit.
+
+    Derivatives are by a step and a turn of the camera along its own axes.
+    """
+    seen = (points - T[:3, 3]) @ T[:3, :3]
+    front = seen[:, 2] > NEAREST
+    inverse = 1.0 / np.where(front, seen[:, 2], 1.0)
+    x, y = seen[:, 0] * inverse, seen[:, 1] * inverse
+    error = pixels.T - K[:2, 2:] - K[[0, 1], [0, 1]][:, None] * (x, y)
+    error[:, ~front] = np.inf
+    J = np.zeros((2, len(points), 6))
+    J[0, :, 0] = J[1, :, 1] = -inverse
+    J[0, :, 2], J[1, :, 2] = x * inverse, y * inverse
+    J[0, :, 3] = x * y
+    J[1, :, 4] = -J[0, :, 3]
+    J[0, :, 4], J[1, :, 3] = -1.0 - x * x, 1.0 + y * y
+    J[0, :, 5], J[1, :, 5] = y, -x
+    J *= K[[0, 1], [0, 1]][:, None, None]
+    return error, J, front & (np.hypot(*error) <= threshold)
 
 
 def _normal_equations(error, J, sigmas):
     """Return A, b of a step, and the variance of the errors in units of the stated one."""
-    size = np.linalg.norm(error, axis=1) / sigmas
+    size = np.hypot(*error) / sigmas
     # Median length of a two-dimensional normal error is 1.177 standard deviations.
     scale = max(float(np.median(size)) / 1.177, 1e-6)
     weight = 1.0 / (1.0 + (size / (CAUCHY * scale)) ** 2) / sigmas ** 2
-    weighted = (J * weight[:, None, None]).reshape(-1, 6)
-    return weighted.T @ J.reshape(-1, 6), weighted.T @ error.reshape(-1), scale ** 2
+    weighted, J = (J * weight[:, None]).reshape(-1, 6), J.reshape(-1, 6)
+    return weighted.T @ J, weighted.T @ error.ravel(), scale ** 2

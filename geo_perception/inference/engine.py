@@ -107,6 +107,8 @@ class Engine:
         fp16 on CUDA where the test input shows that it is accurate enough, else fp32.
     threads : int
         CPU threads for one inference; 0 leaves the number to the library.
+    accurate : float
+        What ``auto`` lets rounding cost, part of the spread of the output.
 
     Attributes
     ----------
@@ -122,7 +124,8 @@ class Engine:
 
     """
 
-    def __init__(self, module, example, device='auto', precision='auto', threads=0):
+    def __init__(self, module, example, device='auto', precision='auto', threads=0,
+                 accurate=ACCURATE):
         if precision not in PRECISIONS:
             raise ConfigurationError(
                 f'precision "{precision}" is unknown; choose {", ".join(PRECISIONS)}')
@@ -130,7 +133,7 @@ class Engine:
             raise ConfigurationError(f'threads is {threads}; set a number of CPU threads, or 0 to '
                                      'leave it to the library')
         self.device = resolve_device(device)
-        self._threads = threads
+        self._threads, self._accurate = threads, accurate
         self._thread_state = threading.local()
         self._run, self._remark = None, ''
         module = module.eval()
@@ -170,7 +173,7 @@ class Engine:
                 difference = run(example) - expected
             scale = (expected.square().mean().sqrt() if candidate == 'fp32' else expected.std())
             error = float(difference.square().mean().sqrt() / scale.clamp_min(1e-12))
-            limit = ACCURATE if auto and candidate != 'fp32' else wrong[candidate]
+            limit = self._accurate if auto and candidate != 'fp32' else wrong[candidate]
             if error <= limit:
                 self.precision, self._run = candidate, run
                 return

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-The ground in a depth image, and how high the camera is over it.
+The ground in a depth image or among points, and how high the camera is over it.
 
 On a plane ``n . P = h`` inverse depth is linear in the image: ``1 / z = (n / h) . ray``. Planes
 are fitted there, where the error of a network is about the same near and far.
@@ -20,6 +20,10 @@ REFINEMENTS = 5
 TOLERANCE = 0.07
 # At least this part of the pixels must lie on it.
 SMALLEST_SHARE = 0.5
+# Among points, which are few, at least so many and this part of those below the horizon; nearer to
+# it than this (radians) the ground is far and little of what is seen.
+SMALLEST_NUMBER, SMALLEST_SHARE_OF_POINTS = 15, 0.3
+BELOW_HORIZON = np.deg2rad(4)
 # The ground may be this oblique to where it is expected, radians.
 LARGEST_TILT = np.deg2rad(20)
 
@@ -54,6 +58,35 @@ def camera_height(depth, camera, pitch=0.0, roll=0.0):
     rays = np.stack([u, v, np.ones(SAMPLES)], 1)[known] @ np.linalg.inv(camera.K).T
     plane, share = _fit(rays, inverse[known], down(pitch, roll), random)
     if plane is None or share < SMALLEST_SHARE:
+        return None
+    return float(1.0 / np.linalg.norm(plane))
+
+
+def height_over_points(points, pitch=0.0, roll=0.0):
+    """
+    Return the height of the camera over the ground that some points are of.
+
+    Parameters
+    ----------
+    points : np.ndarray
+        In the camera, any unit, shape (N, 3).
+    pitch, roll : float
+        See `camera_height`.
+
+    Returns
+    -------
+    float or None
+        In the unit of the points; None where they show no ground.
+
+    """
+    expected = down(pitch, roll)
+    below = points @ expected > np.sin(BELOW_HORIZON) * np.linalg.norm(points, axis=1)
+    points = points[below & (points[:, 2] > 0)]
+    if len(points) < SMALLEST_NUMBER:
+        return None
+    plane, share = _fit(points / points[:, 2:], 1.0 / points[:, 2], expected,
+                        np.random.default_rng(0))
+    if plane is None or share < SMALLEST_SHARE_OF_POINTS or share * len(points) < SMALLEST_NUMBER:
         return None
     return float(1.0 / np.linalg.norm(plane))
 

@@ -45,6 +45,7 @@ class HybridMotion:
         self.memory = network.memory
         self.state = HYBRID
         self._map = None
+        self._has_news = False
         # The two frames of the last motion and their poses in the map.
         self._frames = []
 
@@ -99,12 +100,27 @@ class HybridMotion:
         if self._map.is_key_frame():
             try:
                 self._map.add_key_frame(current.depth, current.camera.K)
+                self._has_news = True
             except np.linalg.LinAlgError:
                 # The pose stands, what holds the window together does not: the next one is new.
                 self._frames = []
                 return inverse_transform(T_previous) @ self._map.T
         self._frames = [(previous, T_previous), (current, self._map.T)]
         return inverse_transform(T_previous) @ self._map.T
+
+    def news(self):
+        """
+        Return where points are as parallax has them, once for each key frame.
+
+        Returns
+        -------
+        np.ndarray or None
+            In the camera of the last frame, units of the network, shape (N, 3); None where it
+            is no key frame.
+
+        """
+        has_news, self._has_news = self._has_news, False
+        return self._map.points_ahead() if has_news and self._map is not None else None
 
     def leave_out(self, moving, K):
         """

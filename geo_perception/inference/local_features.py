@@ -12,8 +12,8 @@ from geo_perception.errors import ConfigurationError
 
 KINDS = ('sift', 'orb')
 # Features are looked for in an image whose shorter side has this many pixels; SIFT doubles it
-# itself. At the full size of a VGA camera it takes five times as long, for the same accuracy.
-SHORT_SIDE = 240
+# itself. At the full size of a VGA camera it takes eight times as long, for the same accuracy.
+SHORT_SIDE = 180
 # At most so many features an image, those with the strongest response.
 LARGEST_NUMBER = 800
 # Root-SIFT (Arandjelovic & Zisserman 2012): square roots of the share of each entry, in a byte.

@@ -187,6 +187,19 @@ class LocalMap:
         self.T = self._window.T[-1]
         self._add_points(depth, K)
 
+    def points_ahead(self):
+        """
+        Return the points that several key frames see, as the last frame sees them.
+
+        Returns
+        -------
+        np.ndarray
+            Unit of the map, shape (N, 3).
+
+        """
+        shared = np.flatnonzero(np.isfinite(self._window.seen[..., 0]).sum(1) > 1)
+        return transform_points(inverse_transform(self.T), self._points(shared))
+
     def leave_out(self, moving, K):
         """
         Follow no corner any longer that lies on what moves by itself.

@@ -12,13 +12,13 @@ from torch import nn
 
 from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform, rotate_pose_covariance
-from geo_perception.inference.engine import Engine
+from geo_perception.inference.engine import ACCURATE, Engine
 from geo_perception.inference.novelty import Novelty, pooled
 from geo_perception.inference.rectification import checked_image
 from geo_perception.inference.retrieval import Retrieval
 from geo_perception.inference.uncertainty import Calibration, summarise_samples
 from geo_perception.inference.weights import build_network, load_weights
-from geo_perception.model_file import load_model_file
+from geo_perception.model_file import is_number, load_model_file
 from geo_perception.networks.relocalization import build_regressor
 from geo_perception.networks.rotation import decode_rotation, WIDTHS
 
@@ -78,7 +78,7 @@ class Relocalizer:
     ----------
     model : ModelFile
         A model for relocalization.
-    device, precision, threads
+    device, precision, threads, accurate
         As in `Engine`.
     samples : int
         Monte-Carlo samples, not 1; 0 gives the deterministic pose and the calibrated floor only.
@@ -105,7 +105,8 @@ class Relocalizer:
 
     """
 
-    def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5):
+    def __init__(self, model, device='auto', precision='auto', samples=40, threads=0, gate=0.5,
+                 accurate=ACCURATE):
         if samples < 0:
             raise ConfigurationError(f'samples is {samples}; set 0 or more')
         if samples == 1:
@@ -128,7 +129,7 @@ class Relocalizer:
         example = np.random.default_rng(0).integers(
             0, 256, (1, *self._preprocessing.crop, 3), np.uint8)
         self._engine = Engine(_Features(self._network, self._preprocessing), example, device,
-                              precision, threads)
+                              precision, threads, accurate)
 
     @classmethod
     def load(cls, path, **options):
@@ -257,7 +258,7 @@ def _load_calibration(model):
     except TypeError as error:
         raise ModelFileError(f'model file {model.path} has an unknown calibration: {error}') \
             from error
-    if not all(np.isfinite(value) and (
+    if not all(is_number(value) and (
                 value > 0 or name == 'usual_similarity' or name.startswith('power') and value == 0)
                for name, value in asdict(calibration).items()):
         raise ModelFileError(f'model file {model.path} has a calibration that is not finite and '

@@ -15,13 +15,15 @@ from typing import Optional
 import numpy as np
 
 from geo_perception.errors import ConfigurationError, ModelFileError
-from geo_perception.inference.ground_plane import camera_height
+from geo_perception.inference.ground_plane import camera_height, height_over_points
 
 SOURCES = ('model', 'camera_height', 'odometry', 'constant', 'none')
 # Estimates that the median is taken of.
 WINDOW = 50
 # With so many of them half of what can be known is known.
 HALF_WINDOW = 5
+# So many heights over points of the map, and depth images have no say any longer.
+ENOUGH = 3
 # How far to trust what a stereo camera taught, of which no spread is known.
 STEREO_CONFIDENCE = 0.5
 # Shorter distances say more about noise than about scale, metres.
@@ -132,6 +134,8 @@ class ScaleEstimator:
                 raise ModelFileError(f'model file {model.path} is of no use: its calibration says '
                                      f'{name} = {value}')
         self._estimates = deque(maxlen=WINDOW)
+        # From points in which the depth network has less of a say.
+        self._better = deque(maxlen=WINDOW)
 
     def current(self):
         """
@@ -172,6 +176,25 @@ class ScaleEstimator:
         if height is not None:
             self._estimates.append(self._options.camera_height / height)
 
+    def observe_points(self, points):
+        """
+        Learn from points on the ground that parallax has placed, where that is the source.
+
+        Once there are enough of these, depth images have no say any longer: the ground is where
+        networks err with one sign, in a street that they were not trained in by a seventh.
+
+        Parameters
+        ----------
+        points : np.ndarray
+            In the camera, units of the network, shape (N, 3).
+
+        """
+        if self._options.source != 'camera_height':
+            return
+        height = height_over_points(points, self._options.camera_pitch, self._options.camera_roll)
+        if height is not None:
+            self._better.append(self._options.camera_height / height)
+
     def observe_motion(self, distance, true_distance):
         """
         Learn from a known distance, where that is the source.
@@ -207,7 +230,9 @@ class ScaleEstimator:
 
     def _of_estimates(self):
         """Return the median of the window."""
-        source, n = self._options.source, len(self._estimates)
+        source = self._options.source
+        estimates = self._better if len(self._better) >= ENOUGH else self._estimates
+        n = len(estimates)
         words = {'camera_height': 'the ground plane', 'odometry': 'known distances'}[source]
         if not n:
             return Scale(source, None, 0.0, None,
@@ -215,7 +240,7 @@ class ScaleEstimator:
                          'scale until then.' if source == 'odometry' else
                          f'No scale yet: {words} has not been seen; depth and motion are up to '
                          'scale until then.')
-        low, median, high = np.quantile(self._estimates, [0.25, 0.5, 0.75])
+        low, median, high = np.quantile(estimates, [0.25, 0.5, 0.75])
         spread = float((high - low) / median)
         confidence = float(np.clip(1 - spread, 0, 1) * n / (n + HALF_WINDOW))
         return Scale(source, float(median), confidence, spread,

@@ -18,11 +18,12 @@ from geo_perception.geometry.perspective_n_point import refine_pose, solve_pose
 from geo_perception.geometry.se3 import inverse_transform, rotation_angle, transform_points
 from geo_perception.inference.gate import CELLS, Evidence
 from geo_perception.inference.local_features import comparable, distances, FeatureDetector
+from geo_perception.inference.place import view_distance
 
 # Key frames to match with at first; the poses of farther ones are less consistent with this one.
 NEIGHBOURS = 8
-# Key frames that the pose is refined with.
-CLOSEST = 4
+# Key frames that the pose is refined with; so often, unless what is seen hardly moved (radians).
+CLOSEST, REFINEMENTS, SETTLED = 4, 2, 0.01
 # The key frame that most of the image looks like counts with those that look like it, radians.
 ALIKE = 0.2
 # Windows around projections, and reprojection errors, as angles: pixels over the focal length.
@@ -32,13 +33,14 @@ THRESHOLD, REFINED_THRESHOLD = 0.023, 0.030
 RATIO, NARROW_RATIO = 0.85, 0.95
 # Points nearer to each other than this part of their depth are the same one.
 SAME_POINT = 0.03
-# So many points are looked through for one of another place.
-CANDIDATES = 5
 # Descriptors further apart are never of the same point.
 LARGEST_DISTANCE = {'sift': 250.0, 'orb': 9.5}
 # What is nearer to the camera than this is not looked for, metres.
 NEAREST = 0.1
 FAR = np.float32(1e6)
+# The coarse pose tells points apart that are farther from each other than this many of its
+# standard deviations: in views unlike the training frames networks are far too sure.
+DISTINCT = 12.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Verification:
         How far the scene is there, metres.
     focal_error : float
         By how much of itself the focal length seems too small; NaN where the points do not tell.
+    ambiguity : float
+        Share of the points that fit of which another one looks the same, nearer than the coarse
+        pose can tell.
 
     """
 
@@ -69,6 +74,7 @@ class Verification:
     view: float
     depth: float
     focal_error: float
+    ambiguity: float
 
 
 @dataclass(frozen=True)
@@ -196,22 +202,24 @@ class Verifier:
         K = query.camera.K
         focal = float(np.sqrt(K[0, 0] * K[1, 1]))
         near = self._nearest(hypothesis, NEIGHBOURS, forgotten)[0]
-        points, pixels = self._matches(query, near, hypothesis, window * focal, RATIO)
-        found = solve_pose(points, pixels, K, THRESHOLD * focal)
+        rows, pixels = self._matches(query, near, hypothesis, window * focal, RATIO)
+        found = solve_pose(self.place.points[rows], pixels, K, THRESHOLD * focal)
         if found is None:
             return None
         first_inliers = int(found.inliers.sum())
-        first_share = first_inliers / len(points)
-        for _ in range(2):
-            near, view = self._nearest(found.T_world_camera, CLOSEST, forgotten)
-            points, pixels = self._matches(query, near, found.T_world_camera,
-                                           NARROW_WINDOW * focal, NARROW_RATIO)
-            if len(points) == 0:
+        first_share = first_inliers / len(rows)
+        for _ in range(REFINEMENTS):
+            T = found.T_world_camera
+            near, view = self._nearest(T, CLOSEST, forgotten)
+            rows, pixels = self._matches(query, near, T, NARROW_WINDOW * focal, NARROW_RATIO)
+            if len(rows) == 0:
                 return None
-            found = refine_pose(points, pixels, K, found.T_world_camera,
-                                REFINED_THRESHOLD * focal)
+            points = self.place.points[rows].astype(float)
+            found = refine_pose(points, pixels, K, T, REFINED_THRESHOLD * focal)
             if found is None:
                 return None
+            if view_distance(T, found.T_world_camera, self.place.depths[near[0]]) < SETTLED:
+                break
         inside = found.inliers
         cells = np.floor(pixels[inside] * CELLS / (query.camera.width, query.camera.height))
         cells = np.unique(np.clip(cells, 0, CELLS - 1) @ (1, CELLS))
@@ -223,7 +231,8 @@ class Verifier:
             Evidence(first_inliers, first_share, int(inside.sum()), float(inside.mean()),
                      len(cells) / CELLS ** 2, float(np.median(found.errors[inside])) / focal,
                      float(disagreement), _uncertainty(found.covariance, depth)),
-            float(view[0]), depth, focal_error(points[inside], pixels[inside], K, T))
+            float(view[0]), depth, focal_error(points[inside], pixels[inside], K, T),
+            float(np.mean(self.place.repeats[rows[inside]] < DISTINCT * sigmas[0])))
 
     def _nearest(self, T, count, forgotten):
         """Return the key frames that look most like a view, nearest first, and how unlike."""
@@ -235,7 +244,7 @@ class Verifier:
         return order, view[order]
 
     def _matches(self, query, frames, T, window, ratio):
-        """Return points of key frames, and where the image shows what looks like them."""
+        """Return which points of key frames the image shows, and where."""
         rows = self.place.rows(frames)
         seen = transform_points(inverse_transform(T), self.place.points[rows])
         z = np.maximum(seen[:, 2], NEAREST)
@@ -246,38 +255,25 @@ class Verifier:
         rows, at = rows[visible], at[visible]
         pixels = query.pixels.astype(np.float32)
         if not len(rows) or not len(pixels):
-            return np.zeros((0, 3)), np.zeros((0, 2))
+            return np.zeros(0, int), np.zeros((0, 2))
+        near = np.abs(pixels[:, :1] - at[:, 0]) <= window
+        near &= np.abs(pixels[:, 1:] - at[:, 1]) <= window
         unlike = distances(query.rows, self._rows[rows])
-        for axis in (0, 1):
-            apart = pixels[:, axis, None] - at[:, axis]
-            np.copyto(unlike, FAR, where=np.abs(apart, out=apart) > window)
+        np.copyto(unlike, FAR, where=~near)
         features, best = self._unambiguous(unlike, rows, ratio)
-        return self.place.points[rows[best]].astype(float), query.pixels[features]
+        return rows[best], query.pixels[features]
 
     def _unambiguous(self, unlike, rows, ratio):
         """Return which features have a match that no point of another place rivals, and it."""
-        every = np.arange(len(unlike))
-        best = unlike.argmin(1)
+        every, best = np.arange(len(unlike)), unlike.argmin(1)
         nearest = unlike[every, best]
-        limit = np.minimum(nearest / ratio, FAR)
-        chosen = nearest < LARGEST_DISTANCE[self.place.features]
-        every, best, limit = every[chosen], best[chosen], limit[chosen]
-        unlike = unlike[every]
-        position, same = self.place.points[rows], self._same[rows]
-        columns, undecided = best.copy(), np.arange(len(every))
-        kept = np.zeros(len(every), bool)
-        for _ in range(CANDIDATES):
-            unlike[undecided, columns[undecided]] = FAR
-            columns[undecided] = unlike[undecided].argmin(1)
-            here = columns[undecided]
-            clear = unlike[undecided, here] >= limit[undecided]
-            kept[undecided[clear]] = True
-            apart = np.linalg.norm(position[here] - position[best[undecided]], axis=1)
-            undecided = undecided[~clear & (apart <= same[best[undecided]])]
-            if not len(undecided):
-                break
-        # Many views of one point and no rival among them.
-        kept[undecided] = True
+        kept = nearest < LARGEST_DISTANCE[self.place.features]
+        limit = np.where(kept, np.minimum(nearest / ratio, FAR), 0.0)
+        # Flat, which NumPy is several times faster at.
+        i, j = np.divmod(np.flatnonzero(unlike < limit[:, None]), unlike.shape[1])
+        chosen = rows[best[i]]
+        apart = np.linalg.norm(self.place.points[rows[j]] - self.place.points[chosen], axis=1)
+        kept[i[apart > self._same[chosen]]] = False
         return every[kept], best[kept]
 
 

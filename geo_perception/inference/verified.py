@@ -16,6 +16,8 @@ from geo_perception.inference.relocalizer import JOB, Relocalization, Relocalize
 from geo_perception.inference.verification import Verifier, WIDE_WINDOW, WINDOW
 from geo_perception.model_file import load_model_file
 
+# What rounding may cost a pose that only says where to look, as in `Engine`: a centimetre or so.
+ROUGH = 0.1
 # A score from which no other hypothesis is asked: wrong poses that pass are near the gate, and the
 # right one is found from elsewhere.
 SURE = 0.9
@@ -213,8 +215,9 @@ def make_relocalizer(model, verify=True, **options):
 
     """
     place = Place.from_model(model) if verify else None
-    relocalizer = Relocalizer(model, **options)
-    return relocalizer if place is None else VerifiedRelocalizer(relocalizer, place)
+    if place is None:
+        return Relocalizer(model, **options)
+    return VerifiedRelocalizer(Relocalizer(model, accurate=ROUGH, **options), place)
 
 
 def load_relocalizer(path, verify=True, **options):

@@ -110,7 +110,7 @@ class ReplayedGeometry(ReplayedNode):
         return replace(recording, mode=mode, scale=self.values.get('scale', ''))
 
     def _fill_in_odometry(self):
-        """Write poses of the camera, and the covariance of each motion, into the recording."""
+        """Write poses of the camera and the covariances of poses and motions down."""
         recording, before = self._recording, min(self.answered, default=None)
         if before is None:
             return
@@ -123,9 +123,8 @@ class ReplayedGeometry(ReplayedNode):
             message, i = self._odometry[stamp], self._rows[stamp]
             T_start_body = T_start_odom @ matrix_from_pose(message.pose.pose)
             recording.T_odom_camera[i] = T_start_body @ T_body_camera
-            R = T_start_odom[:3, :3]
-            recording.position_covariance[i] = R @ np.reshape(
-                message.pose.covariance, (6, 6))[:3, :3] @ R.T
+            recording.pose_covariance[i] = se3.rotate_pose_covariance(
+                np.reshape(message.pose.covariance, (6, 6)), T_start_odom[:3, :3])
             # The twist is the motion over the time since the message before.
             covariance = np.reshape(message.twist.covariance, (6, 6)) * (
                 1e-9 * (stamp - before)) ** 2

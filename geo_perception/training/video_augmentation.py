@@ -68,6 +68,8 @@ def crop_and_flip(images, K, augmentation):
         Same shape.
     K : torch.Tensor
         Of the new images.
+    mirrored : bool
+        Whether left is right now.
 
     """
     batch, length, _, height, width = images.shape
@@ -83,10 +85,11 @@ def crop_and_flip(images, K, augmentation):
         for row, larger_by, cut in ((0, size[1] / width, left), (1, size[0] / height, top)):
             K[:, row] *= larger_by
             K[:, row, 2] += 0.5 * larger_by - 0.5 - cut
-    if torch.rand(()) < augmentation.flip:
+    mirrored = bool(torch.rand(()) < augmentation.flip)
+    if mirrored:
         images = images.flip(-1)
         K[:, 0, 2] = width - 1 - K[:, 0, 2]
-    return images, K
+    return images, K, mirrored
 
 
 def recolour(images, augmentation):
