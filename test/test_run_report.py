@@ -321,8 +321,9 @@ def test_a_person_goes_through_it(run, page):
             assert tab.run(shown) == [name]
             assert tab.run('document.documentElement.scrollWidth') <= 390, name
             # No picture is empty, no panel without content.
-            assert tab.run('[...document.querySelectorAll(".page.shown img")].every('
-                           'i => i.naturalWidth > 1)'), name
+            assert tab.run('Promise.all([...document.querySelectorAll(".page.shown img")].map('
+                           'i => i.decode().then(() => i.naturalWidth > 1))).then('
+                           'all => all.every(x => x))'), name
         tab.visit(page, '#way')
         check(tab, 0)
         for key, code, shift, index in (
