@@ -326,6 +326,10 @@ def test_a_person_goes_through_it(run, page):
                            'all => all.every(x => x))'), name
         tab.visit(page, '#way')
         check(tab, 0)
+        # Also the pictures of the other pages are there soon, for printing.
+        assert tab.run('new Promise(done => { const ask = () => [...document.images].filter('
+                       'i => i.hasAttribute("loading") && !i.naturalWidth).length'
+                       ' ? setTimeout(ask, 50) : done(true); ask(); })')
         for key, code, shift, index in (
                 ('ArrowRight', 39, False, 1), ('ArrowRight', 39, True, 11),
                 ('ArrowLeft', 37, False, 10), ('End', 35, False, 44),

@@ -128,7 +128,8 @@
       act();
     });
   }
-  addEventListener('beforeprint', () => load(document));
+  // Printing would not wait for them: they follow once the page is there.
+  addEventListener('load', () => setTimeout(() => load(document), 300));
   addEventListener('hashchange', () => { show(); scrollTo(0, 0); });
   show();
 })();
