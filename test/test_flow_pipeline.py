@@ -104,7 +104,9 @@ def test_rigid_flow_is_that_of_what_stands(network, monkeypatch, drive):
                         lambda image, *rest: torch.ones(len(image), 1, 64, 96, dtype=torch.bool))
     _, full = true_flow(network, monkeypatch, drive, 20)
     assert (full.forward.score[seen & (lack > 1)] > 4).all()
-    assert full.forward.moving[seen & (lack > 1)].mean() > 0.9
+    # Specks are left out, but nothing of what is as large as the squares that look for them.
+    clear = cv2.erode((seen & (lack > 1)).astype(np.uint8), np.ones((5, 5))) > 0
+    assert full.forward.moving[clear].all() and clear.sum() > 50
     assert full.forward.moving[seen & ~still].mean() > 0.5
     assert full.forward.moving[seen & still].mean() < 0.01
     assert np.isnan(full.forward.score[~seen]).all()

@@ -163,6 +163,13 @@ def test_scale_error_is_seen_and_removed():
         (0.01 * way ** 2).mean() / 3)
     assert [row[1] for row in drift_by_length(recording, recording.T_odom_camera, True)] \
         == pytest.approx([0.0] * 7, abs=1e-6)
+    # What charts show is in the metrics.
+    assert [row['length_m'] for row in odometry['drift_by_length']] == odometry[
+        'segment_lengths_m']
+    assert [row['percent'] for row in odometry['drift_by_length']] == pytest.approx(
+        [10.0] * 7, abs=1.0)
+    assert all(row['abs_rel'] == pytest.approx(0.1, abs=1e-6) for row in depth['by_distance'])
+    assert sum(row['pixels'] for row in depth['by_distance']) == 40 * 48 * 64
 
 
 def test_without_a_scale_nothing_is_called_metres():
@@ -170,6 +177,7 @@ def test_without_a_scale_nothing_is_called_metres():
     recording, _, _ = run(factor=0.1, metric_from=1000)
     depth, odometry = score_of_depth(recording), score_of_odometry(recording)
     assert depth['abs_rel'] is depth['rmse_m'] is odometry['ate_m'] is None
+    assert {row['abs_rel'] for row in depth['by_distance']} == {None}
     assert odometry['drift_percent'] is odometry['rpe_translation_m'] is None
     assert depth['abs_rel_median_scaled'] < 0.01 and odometry['ate_sim3_m'] < 1e-6
     assert odometry['motion_position_normalised_error'] is None

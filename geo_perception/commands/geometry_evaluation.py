@@ -21,7 +21,7 @@ from geo_perception.evaluation.geometry_summary import (
     depth_note, depth_table, depth_verdict, odometry_note, odometry_table, odometry_verdict)
 from geo_perception.evaluation.run_record import Run, with_geometry
 from geo_perception.evaluation.training_overlap import (
-    refuse_eigen_training_data, refuse_training_data)
+    refuse_split_training_data, refuse_training_data)
 
 # Name -> whether the truth is annotated depth.
 SPLITS = {'eigen': False, 'eigen_benchmark': True}
@@ -157,7 +157,7 @@ def open_split(root, split, model, **topics):
     if split not in SPLITS:
         raise ConfigurationError(f"the split '{split}' is unknown; choose {' or '.join(SPLITS)}")
     refuse_topics(split, topics)
-    refuse_eigen_training_data(model, root)
+    refuse_split_training_data(model, 'eigen', root)
     return open_eigen_test(Path(root).expanduser(), SPLITS[split])
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import List
 
+from geo_perception.evaluation.number_text import milliseconds_text
 from geo_perception.model_file import write_atomically
 
 _MACHINE_NAMES = {'cpu': 'Processor', 'cores': 'Cores used', 'memory': 'Memory', 'gpu': 'GPU',
@@ -35,6 +36,24 @@ class Figure:
     name: str
     value: str
     note: str = ''
+
+
+def delay_figure(metrics):
+    """
+    Return how long answers take.
+
+    Parameters
+    ----------
+    metrics : dict
+        Of any job.
+
+    Returns
+    -------
+    Figure
+
+    """
+    return Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
+                  f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}")
 
 
 @dataclass(frozen=True)

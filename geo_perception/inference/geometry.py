@@ -416,7 +416,28 @@ def load_geometry_model(path):
         When it is neither, or not to be read.
 
     """
-    model = load_model_file(path, (JOB, STEREO_DEPTH))
+    return geometry_of(load_model_file(path, (JOB, STEREO_DEPTH)))
+
+
+def geometry_of(model):
+    """
+    Return a model as one for geometry.
+
+    Parameters
+    ----------
+    model : ModelFile
+        For geometry, or for depth from stereo pairs.
+
+    Returns
+    -------
+    ModelFile
+
+    Raises
+    ------
+    ModelFileError
+        When the latter does not say what is needed.
+
+    """
     return as_geometry(model) if model.metadata.job == STEREO_DEPTH else model
 
 
