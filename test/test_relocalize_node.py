@@ -220,6 +220,14 @@ def test_deactivating_waits_for_the_inference_and_silences_the_node(graph):
     scene.fix()
 
 
+def test_a_destroyed_node_leaves_the_graph(graph):
+    """At once, though somebody still holds it; rclpy would leave that to the garbage collector."""
+    node = StandInNode(context=graph.context)
+    graph.spin_until(lambda: 'relocalize' in graph.peer.get_node_names(), what='the node')
+    node.destroy_node()
+    graph.spin_until(lambda: 'relocalize' not in graph.peer.get_node_names(), what='its end')
+
+
 @pytest.mark.parametrize('model, sentence', [
     ('', 'no model file was given'), ('/no/such/model.safetensors', '/no/such/model')])
 def test_without_a_model_the_node_stays_unconfigured(graph, model, sentence):
