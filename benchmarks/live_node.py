@@ -6,6 +6,7 @@
 from itertools import cycle
 import json
 import os
+from pathlib import Path
 import threading
 import time
 
@@ -50,20 +51,26 @@ class MeasuredProcess(NodeProcess):
             user, system = stat.read().rpartition(')')[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
 
-    def resident_bytes(self):
+    def resources(self):
         """
-        Return the memory that the node occupies.
+        Return what the node occupies.
 
         Returns
         -------
-        int
+        memory : int
+            Resident, bytes.
+        threads, files : int
+            Numbers; files are open ones.
 
         """
-        with open(f'/proc/{self._process.pid}/status') as status:
-            for line in status:
-                if line.startswith('VmRSS:'):
-                    return 1024 * int(line.split()[1])
-        raise ReplayError('the node has ended')
+        process = Path('/proc', str(self._process.pid))
+        try:
+            status = dict(line.split(':', 1) for line in
+                          (process / 'status').read_text().splitlines())
+            return (1024 * int(status['VmRSS'].split()[0]), int(status['Threads']),
+                    len(list((process / 'fd').iterdir())))
+        except (OSError, KeyError):
+            raise ReplayError(f'the node has ended: {self.last_error()}') from None
 
     def wait_for(self, condition):
         """

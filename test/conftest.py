@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # The same few cases in every run of the suite; others, and many of them, in make nightly.
 _QUIET = {'deadline': None, 'database': None, 'suppress_health_check': list(HealthCheck)}
 settings.register_profile('test', max_examples=6, derandomize=True, **_QUIET)
-settings.register_profile('nightly', max_examples=300, print_blob=True, **_QUIET)
+settings.register_profile('nightly', max_examples=240, print_blob=True, **_QUIET)
 settings.load_profile('test')
 
 if importlib.util.find_spec('rclpy') is None:

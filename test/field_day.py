@@ -35,7 +35,7 @@ from geo_perception.ros.validators import fix_problems, odometry_problems
 PAGE = Path(__file__).parents[1] / 'docs' / 'reliability.md'
 SECOND = 1_000_000_000
 STEP = 0.1      # s, between stamps of images
-PACE = 0.05     # s, between images; a day need not take its time
+PACE = 0.025    # s, between images; a day need not take its time
 LEVELS = {OK: 'OK', WARN: 'WARN', ERROR: 'ERROR'}
 BOTH = ('relocalize', 'geometry')
 T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
@@ -135,9 +135,9 @@ class Day:
         """Bring up node, camera and listeners."""
         graph = self.graph
         base = {'base_frame': ''} if self.name == 'geometry' else {}
-        # Diagnostics of the last half second, so that tests need not wait for ten times that.
+        # Diagnostics of the last moments, so that tests need not wait for ten times that.
         self.node = graph.make(node_class or self.kind.node_class, **{
-            'model': self.model, 'precision': 'fp32', 'threads': 1, 'watchdog_s': 0.5, **base,
+            'model': self.model, 'precision': 'fp32', 'threads': 1, 'watchdog_s': 0.4, **base,
             **parameters})
         self.heard = {topic: graph.listen(kind, topic)
                       for topic, (kind, _) in self.kind.outputs.items()}
@@ -314,8 +314,8 @@ make reliability
   (`geo_perception/ros/validators.py`) is withheld, with the rule in the diagnostics.
 - *Diagnostics*: level and sentence on `/diagnostics`; … is a number or a name.
 - *Normal after*: seconds from the end of the fault until each output has a new result, and until
-  the diagnostics say OK. Images come 20 times a second there. Diagnostics look back
-  `watchdog_s`, 0.5 s in these tests and 5 s by default: with the default they are OK again up to
+  the diagnostics say OK. Images come 40 times a second there. Diagnostics look back
+  `watchdog_s`, 0.4 s in these tests and 5 s by default: with the default they are OK again up to
   that much later.
 
 """

@@ -8,11 +8,14 @@ import json
 
 import pytest
 from report_page import Page
+from test_report import make_result
 
 from geo_perception.cli import main
 from geo_perception.errors import RunError
 from geo_perception.evaluation.comparison import (
     caveats, compare_metrics, counts, JOBS, value_text)
+from geo_perception.evaluation.relocalization import score
+from geo_perception.evaluation.relocalization_summary import summary_table
 from geo_perception.evaluation.run_folders import find_runs, paired, read_metrics
 
 MACHINE = {'cpu': 'A', 'cores': '2'}
@@ -115,6 +118,23 @@ def test_numbers_have_their_unit():
             ('abs_rel_median_scaled', 0.091, '9.1 %'), ('frames_dropped', 7, '7'),
             ('drift_deg_per_100m', 3.0, '3.00°'), ('iou', None, '–')):
         assert value_text(name, value) == text, name
+
+
+def test_tables_of_pages_are_in_the_metrics():
+    """Those of the baselines, too."""
+    result = make_result(40)
+    metrics = score(result)
+    columns, rows = summary_table(result, metrics)
+    table = dict(rows)
+    for column, prefix in (('Relocalizer', ''), ('Retrieval', 'retrieval_'),
+                           ('Nearest pose', 'nearest_')):
+        place = columns.index(column)
+        for row, name in (('Position error, median', 'position_median_m'),
+                          ('Position error, 95th percentile', 'position_p95_m'),
+                          ('Orientation error, 95th percentile', 'orientation_p95_deg')):
+            assert table[row][place] == value_text(name, metrics[prefix + name]), (row, column)
+        within = metrics[f'{prefix}within_0.25m_10deg']
+        assert table['Within 0.25 m and 10°'][place] == f'{100 * within:.0f} %'
 
 
 def write(folder, metrics):

@@ -59,7 +59,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_openvino(monkeypatch):
-    """Do without: converting models for it takes seconds."""
+    """Do not convert models for it, which takes seconds."""
     monkeypatch.setitem(sys.modules, 'openvino', None)
 
 
@@ -360,6 +360,29 @@ def test_transforms_that_come_late(day, tf):
     day.recovers()
 
 
+@fault('TF', 'Transforms come later than their images.', *BOTH)
+def test_transforms_that_come_after_the_image(day, tf):
+    day.start(base_frame='base_link', tf_timeout_s=10.0)
+    day.kind = day.kind._replace(verb=day.kind.verb.replace('the camera', 'base_link'))
+    tf(day.now, 'base_link', day.kind.frame, T_BASE_CAMERA)
+    stamps = []
+
+    def send():
+        stamp = day.now + SECOND // 10
+        threading.Timer(0.1, lambda: tf(stamp, 'base_link', day.kind.frame,
+                                        T_BASE_CAMERA)).start()
+        stamps.append(day.send())
+
+    send()
+    send()
+    day.wait_for(stamps[-1], *([stamps[0]] if day.name == 'relocalize' else []),
+                 topic='odometry' if day.name == 'geometry' else '')
+    day.says(OK, WELL, send=send)
+    day.publishes('everything, as soon as TF reaches the image, within `tf_timeout_s`')
+    tf(0, 'base_link', day.kind.frame, T_BASE_CAMERA)
+    day.recovers()
+
+
 # Time
 
 
@@ -452,8 +475,8 @@ def test_twenty_lives(day):
         marks.append((threading.active_count(), len(list(node.publishers)),
                       len(list(node.subscriptions)), len(list(node.services)),
                       len(list(node.timers)), len(os.listdir('/proc/self/fd'))))
-    assert all(a >= b for a, b in zip(marks[5], marks[-1])), \
-        'threads, entities or open files add up'
+    # The garbage of earlier tests may go meanwhile, but there is no more of anything.
+    assert all(np.subtract(marks[-1], marks[5]) <= 0), 'threads, entities or files add up'
     day.publishes('nothing while down; each life as the first, with as many threads, topics and '
                   'open files')
     day.recovers()
@@ -559,7 +582,7 @@ def test_a_result_that_misleads(day, monkeypatch):
 def test_peers_that_come_and_go(day, two_graphs):
     day.start().settle()
     topic, (kind, _) = next(iter(day.kind.outputs.items()))
-    for i in range(6):
+    for i in range(4):
         visitor = Graph(f'visitor_{i}')
         heard = visitor.listen(kind, topic)
         camera = visitor.advertise(Image, '/image')

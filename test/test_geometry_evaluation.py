@@ -22,7 +22,8 @@ from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
 from geo_perception.evaluation.geometry_score import (
     drift_by_length, score_of_depth, score_of_odometry)
-from geo_perception.evaluation.geometry_summary import depth_verdict, odometry_verdict
+from geo_perception.evaluation.geometry_summary import (
+    depth_verdict, odometry_note, odometry_verdict)
 from geo_perception.evaluation.run_record import Run, with_geometry
 from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry import se3
@@ -162,6 +163,13 @@ def test_scale_error_is_seen_and_removed():
         (0.01 * way ** 2).mean() / 3)
     assert [row[1] for row in drift_by_length(recording, recording.T_odom_camera, True)] \
         == pytest.approx([0.0] * 7, abs=1e-6)
+    # What charts show is in the metrics.
+    assert [row['length_m'] for row in odometry['drift_by_length']] == odometry[
+        'segment_lengths_m']
+    assert [row['percent'] for row in odometry['drift_by_length']] == pytest.approx(
+        [10.0] * 7, abs=1.0)
+    assert all(row['abs_rel'] == pytest.approx(0.1, abs=1e-6) for row in depth['by_distance'])
+    assert sum(row['pixels'] for row in depth['by_distance']) == 40 * 48 * 64
 
 
 def test_without_a_scale_nothing_is_called_metres():
@@ -169,6 +177,7 @@ def test_without_a_scale_nothing_is_called_metres():
     recording, _, _ = run(factor=0.1, metric_from=1000)
     depth, odometry = score_of_depth(recording), score_of_odometry(recording)
     assert depth['abs_rel'] is depth['rmse_m'] is odometry['ate_m'] is None
+    assert {row['abs_rel'] for row in depth['by_distance']} == {None}
     assert odometry['drift_percent'] is odometry['rpe_translation_m'] is None
     assert depth['abs_rel_median_scaled'] < 0.01 and odometry['ate_sim3_m'] < 1e-6
     assert odometry['motion_position_normalised_error'] is None
@@ -204,6 +213,9 @@ def test_covariances_that_are_right_hold_the_truth_as_often_as_they_say():
         assert metrics[f'pose_{part}_normalised_error'] == pytest.approx(1.0, abs=0.07)
     assert calibration_sentence(metrics, {'pose': 'pose_position', 'step': 'motion_position'}) \
         .startswith('Truth in the stated 68 % and 95 % ellipsoids')
+    # Nobody said what the motions were of, as in a live replay.
+    assert metrics['frames_network_alone'] is None
+    assert 'A live node does not tell' in odometry_note(metrics)
 
 
 def test_poses_from_before_the_scale_are_left_out():

@@ -7,6 +7,7 @@ Damaged files of every format that is read: each is read or refused in a sentenc
 A few cases of each here, thousands in ``make nightly``.
 """
 
+from dataclasses import replace
 import json
 from pathlib import Path
 import resource
@@ -14,8 +15,8 @@ import shutil
 from types import SimpleNamespace
 
 import cv2
-from hypothesis import given, strategies as st
 from hostile import CHANGES, damage_document, damages, refused_or_fine
+from hypothesis import given, strategies as st
 import numpy as np
 import public_trees
 import pytest
@@ -101,16 +102,15 @@ def _kitti_raw(root):
 
 
 def _cityscapes(root):
-    public_trees.write_cityscapes(root, videos=1, n=3, size=(64, 32))
-    return root
+    return public_trees.write_cityscapes(root, videos=1, n=3).parent
 
 
 def _prepared(root):
     from geo_perception.cli import main
 
     public_trees.write_kitti_raw(root / 'kitti', 1, n=8, cameras=(2,), scans=False)
-    assert main(['prepare', 'kitti-raw', str(root / 'kitti'), '--cameras', '02', '--width', '128',
-                 '--height', '48', '--output', str(root / 'out')]) == 0
+    assert main(['prepare', 'kitti-raw', str(root / 'kitti'), '--cameras', '02', '--width', '104',
+                 '--height', '32', '--output', str(root / 'out')]) == 0
     shutil.rmtree(root / 'kitti')
     return root / 'out'
 
@@ -256,8 +256,6 @@ def _write_place(path):
     model = load_model_file(SHIPPED / 'sample_world.place')
     place = Place.from_model(model)
     few = place.without(np.arange(len(place.poses)) > 1)
-    from dataclasses import replace
-
     save_model_file(path, replace(model.metadata, place=few.header()), few.tensors())
     return path
 

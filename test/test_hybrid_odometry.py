@@ -9,17 +9,21 @@ import cv2
 import numpy as np
 import pytest
 from small_world import CAMERA
-from true_geometry import drive, pose, SECOND, TENTH, true_pipeline
+import textured_room
+from true_geometry import drive, pose, SAMPLE_PREPROCESSING, SECOND, TENTH, true_pipeline
 
+from geo_perception.datasets.frame import Frame
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.evaluation.odometry_calibration import calibrate_hybrid_motion
 from geo_perception.geometry.camera import Camera
-from geo_perception.geometry.se3 import inverse_transform, make_transform, rotation_angle
+from geo_perception.geometry.se3 import (
+    inverse_transform, make_transform, R_BODY_OPTICAL, rotation_angle)
 from geo_perception.inference.feature_tracks import (
     FeatureImage, find_corners, follow, LARGEST_SIDE, place_roots)
 from geo_perception.inference.hybrid_motion import HYBRID, HybridMotion
 from geo_perception.inference.motion import View
 from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
+from geo_perception.inference.scale import ScaleOptions
 
 # Metres: a pixel of the small camera, at the distance of the wall.
 PIXEL = 3.0 / CAMERA.K[0, 0]
@@ -158,6 +162,22 @@ def test_pipeline_says_how_it_found_motions(curve, tmp_path):
     others = [alone(f.image, f.camera, f.stamp).odometry for f in curve][1:]
     assert {r.state for r in others} == {'network'} and alone.tracking == {}
     assert np.allclose(others[-1].T_odom_camera, truth(curve)[-1], atol=1e-6)
+
+
+def test_height_over_ground_is_that_of_corners(tmp_path):
+    """Depth of the floor that is a fifth too short makes the world too large for a while."""
+    poses = [make_transform(R_BODY_OPTICAL, [-2.0, 0.18 * i - 2.1, -0.9]) for i in range(24)]
+    frames = []
+    for i, T in enumerate(poses):
+        image, depth = textured_room.render(T)
+        height = (textured_room.CAMERA.rays() * depth[..., None])[..., 1]
+        depth = np.where(height > 0.59, np.float32(0.8) * depth, depth)
+        frames.append(Frame(SECOND + i * TENTH, image, f'{i}', textured_room.CAMERA, T, depth))
+    pipeline = true_pipeline(tmp_path, frames, SAMPLE_PREPROCESSING, odometry='hybrid',
+                             scale=ScaleOptions('camera_height', camera_height=0.6))
+    scales = [pipeline(f.image, f.camera, f.stamp).scale.metres_per_unit for f in frames]
+    assert scales[0] == pytest.approx(2.5, rel=0.02)
+    assert scales[-1] == pytest.approx(2.0, rel=0.08)
 
 
 def test_standing_does_not_drift(curve, tmp_path):

@@ -166,6 +166,15 @@ def test_at_the_end_of_the_process_nothing_is_handed_over(graph):
         ended()
 
 
+def test_each_node_gets_its_share_of_the_cores(graph):
+    """Unless its parameter says how many threads it may have."""
+    for threads, expected in ((0, 3), (5, 5)):
+        node = graph.make(lambda **options: stand_in_relocalizer.StandInNode(
+            threads=3, **options), threads=threads)
+        assert node.threads == expected
+        graph.executor.remove_node(node)
+
+
 # The process
 
 

@@ -24,6 +24,7 @@ from geo_perception.model_file import load_model_file, save_model_file
 from geo_perception.training import place_calibration
 from geo_perception.training.place_file import make_place_file
 from geo_perception.training.place_memory import choose_key_frames, clean_depth
+from geo_perception.training.repeats import find_repeats
 from geo_perception.training.triangulation import triangulate_key_frames
 
 SIGMAS = 0.1, 0.05
@@ -37,7 +38,7 @@ def tiny(folder):
 class Coarse:
     """A relocalizer that knows the pose of each image but for a known error."""
 
-    gate, retrieval, world_frame = 0.5, None, 'room'
+    gate, retrieval, world_frame, sigmas = 0.5, None, 'room', SIGMAS
     T_map_world = np.eye(4)
 
     def __init__(self, model, recording, error=(0.1, 0.05, -0.05, 0.02, -0.03, 0.02)):
@@ -55,7 +56,7 @@ class Coarse:
                 T = self._recording.poses[i].copy()
         T[:3, :3] = matrix_from_rotation_vector(self._error[3:]) @ T[:3, :3]
         T[:3, 3] += self._error[:3]
-        covariance = np.diag(np.repeat([SIGMAS[0] ** 2 / 3, SIGMAS[1] ** 2 / 3], 3))
+        covariance = np.diag(np.repeat(np.square(self.sigmas) / 3, 3))
         return Relocalization(T, covariance, 1.0, True, '')
 
 
@@ -154,7 +155,7 @@ def test_changed_light_is_looked_through(model, recording, change):
 def test_moved_furniture_does_not_move_the_pose(model, recording):
     """A fifth of the image shows something else, or the same elsewhere; of nearly all: refused."""
     def moved(image, T):
-        """Return it with a part of the room 40 pixels further right and 20 higher."""
+        """Return an image with a part 40 pixels further right and 20 higher."""
         image = image.copy()
         image[60:180, 130:250] = image[80:200, 90:210].copy()
         return image
@@ -183,6 +184,27 @@ def test_kidnapped_robot_is_found_by_what_it_sees(model, recording):
     fixes = [(pipeline(recording[i].image), recording.poses[i]) for i in range(0, 48, 10)]
     errors = [pose_errors(fix.T_world_camera, T)[0] for fix, T in fixes if fix.accepted]
     assert len(errors) >= 4 and max(errors) < 0.05
+
+
+def test_place_that_repeats_itself(model, recording):
+    """Where all looks the same a metre further on, a coarse pose that cannot tell gets no fix."""
+    place = Place.from_model(model)
+    assert np.mean(place.repeats < 1.5) < 0.05
+    double = replace(place, poses=np.concatenate([place.poses, place.poses]),
+                     depths=np.tile(place.depths, 2),
+                     first=np.concatenate([place.first, place.first[1:] + place.first[-1]]),
+                     points=np.concatenate([place.points, place.points + np.float32((1, 0, 0))]),
+                     descriptors=np.tile(place.descriptors, (2, 1)))
+    double = replace(place, repeats=find_repeats(double)[:len(place.points)])
+    np.testing.assert_allclose(np.median(double.repeats), 1.0, atol=0.02)
+    pipeline = VerifiedRelocalizer(Coarse(model, recording), double)
+    fix = pipeline(recording[10].image)
+    assert not fix.accepted and 'the place repeats itself' in fix.reason
+    sure = Coarse(model, recording)
+    sure.sigmas = 0.05, 0.05
+    assert VerifiedRelocalizer(sure, double)(recording[10].image).accepted
+    np.testing.assert_array_equal(double.without(np.arange(len(place.poses)) > 0).repeats,
+                                  double.repeats[:place.first[1]])
 
 
 def test_camera_of_the_image_is_used(model, recording):
@@ -241,6 +263,7 @@ def test_file_keeps_everything_and_stays_a_relocalizer(model, place_path, record
     (lambda header, tensors: tensors.update({'place.points': tensors['place.points'][:-1]}),
      'do not belong together'),
     (lambda header, tensors: tensors['place.points'].__setitem__((0, 0), np.nan), 'not finite'),
+    (lambda header, tensors: tensors['place.repeats'].__setitem__(0, np.nan), 'not finite'),
     (lambda header, tensors: header.update(features='surf'), "features are 'surf'"),
     (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate')])
 def test_damaged_place_is_refused(model, damage, words):

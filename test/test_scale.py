@@ -11,7 +11,7 @@ import pytest
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import matrix_from_rotation_vector
-from geo_perception.inference.ground_plane import camera_height, down
+from geo_perception.inference.ground_plane import camera_height, down, height_over_points
 from geo_perception.inference.scale import ScaleEstimator, ScaleOptions
 
 CAMERA = Camera(np.array([[110.0, 0, 63.5], [0, 110, 47.5], [0, 0, 1]]), 128, 96)
@@ -81,6 +81,37 @@ def test_scale_of_camera_height():
     assert 'ground' in scale.sentence and '5 estimates' in scale.sentence
     estimator.observe_depth(np.full((96, 128), np.nan, np.float32), CAMERA)
     assert estimator.current() == scale
+
+
+def test_height_over_points():
+    """Of a tilted camera, among points of walls and noise; too few, and walls alone, tell none."""
+    random = np.random.default_rng(2)
+    to_camera = matrix_from_rotation_vector([0.3, 0, 0]).T   # looks down by 0.3
+    floor = random.uniform((-1, 0.6, 1), (1, 0.6, 5), (40, 3))
+    walls = random.uniform((-2, -1.0, 4), (2, 0.5, 6), (60, 3))
+    ground, others = (points @ to_camera for points in (floor, walls))
+    noisy = ground * random.normal(1, 0.01, (40, 1))
+    assert height_over_points(np.concatenate([noisy, others]), 0.3) == pytest.approx(0.6, rel=0.02)
+    assert height_over_points(noisy, -0.3) is None   # not what lies below a camera that looks up
+    assert height_over_points(noisy[:10], 0.3) is None
+    assert height_over_points(random.uniform((-2, 0, 2), (2, 0.5, 6), (60, 3))) is None
+    assert height_over_points(np.zeros((0, 3))) is None
+
+
+def test_scale_of_points_is_better():
+    """Depth images count until three key frames have told the height by parallax."""
+    estimator = ScaleEstimator(ScaleOptions('camera_height', camera_height=0.6), MODEL)
+    random = np.random.default_rng(2)
+    points = random.uniform((-1, 0.6, 1), (1, 0.6, 5), (40, 3)) / 2.0
+    scales = []
+    for _ in range(6):
+        estimator.observe_depth(room(0.6) / 2.5, CAMERA)
+        scales.append(estimator.current().metres_per_unit)
+        estimator.observe_points(points)
+    assert np.allclose(scales, [2.5] * 3 + [2.0] * 3, rtol=0.01)
+    other = ScaleEstimator(ScaleOptions(), MODEL)
+    other.observe_points(points)
+    assert other.current().metres_per_unit == 3.0
 
 
 def test_scale_of_odometry():

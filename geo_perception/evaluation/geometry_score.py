@@ -6,7 +6,7 @@
 import numpy as np
 
 from geo_perception.evaluation import odometry
-from geo_perception.evaluation.depth import METRICS
+from geo_perception.evaluation.depth import DISTANCES, METRICS
 from geo_perception.evaluation.relocalization import calibration
 from geo_perception.geometry import se3
 
@@ -30,7 +30,7 @@ def score_of_depth(recording):
         the depth as it is, those with ``_median_scaled`` after each image was brought to the true
         scale, which hides every error of the scale: its ratios' median and spread (standard
         deviation over median) stand beside. ``flat_abs_rel`` is that of a flat picture at the
-        true median.
+        true median; ``by_distance`` see `depth_by_distance`.
 
     """
     depth = recording.depth
@@ -43,9 +43,39 @@ def score_of_depth(recording):
         'scale_ratio_median': float(np.median(ratios)) if len(ratios) else None,
         'scale_ratio_spread': float(np.std(ratios) / np.median(ratios)) if len(ratios) else None,
         'flat_abs_rel': _mean(depth.flat_abs_rel), 'coverage': _mean(depth.coverage),
-        'images_scored': int(scored.sum()), 'crop': depth.rules.crop, 'cap_m': depth.rules.cap})
+        'images_scored': int(scored.sum()), 'crop': depth.rules.crop, 'cap_m': depth.rules.cap,
+        'by_distance': depth_by_distance(depth)})
     metrics.update(_frames(recording))
     return metrics
+
+
+def depth_by_distance(depth):
+    """
+    Return the relative error of pixels by their true distance.
+
+    Parameters
+    ----------
+    depth : DepthScores
+        Of a recording.
+
+    Returns
+    -------
+    list of dict
+        ``from_m``, ``to_m`` (None without an end), ``pixels``, ``abs_rel`` and
+        ``abs_rel_median_scaled``, of all distances that occur.
+
+    """
+    pixels = depth.distance_pixels.sum(0)
+    metric = np.isfinite(depth.errors[:, 0]).any()
+    rows = []
+    for i in np.flatnonzero(pixels):
+        as_is, scaled = (float(np.nansum(errors, 0)[i] / pixels[i]) for errors in (
+            depth.distance_errors, depth.distance_errors_scaled))
+        rows.append({'from_m': float(DISTANCES[i]),
+                     'to_m': float(DISTANCES[i + 1]) if np.isfinite(DISTANCES[i + 1]) else None,
+                     'pixels': int(pixels[i]), 'abs_rel': as_is if metric else None,
+                     'abs_rel_median_scaled': scaled})
+    return rows
 
 
 def score_of_odometry(recording):
@@ -84,6 +114,10 @@ def score_of_odometry(recording):
     metrics.update(_frames(recording))
     metrics['frames_answered'] = int(np.isfinite(recording.T_odom_camera).all((1, 2)).sum())
     metrics['resets'] = sum(map(bool, recording.resets))
+    metrics['drift_by_length'] = [
+        {'length_m': length, 'percent': percent, 'deg_per_100m': degrees, 'segments': segments}
+        for length, percent, degrees, segments in drift_by_length(
+            recording, recording.T_odom_camera, metrics['ate_m'] is None)]
     # A node does not tell.
     metrics['frames_network_alone'] = (
         sum(state.startswith('network') for state in recording.states)

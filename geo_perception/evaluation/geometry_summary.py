@@ -275,8 +275,15 @@ def odometry_note(metrics):
     return (f'Trajectory errors are root mean squares after alignment. Drift is KITTI’s, over '
             f'{segments}{published}. The Zhou protocol fits a scale to every snippet and divides '
             'by the number of frames instead of its root: it says little about odometry. '
-            + _snippet_note(metrics) + baselines + ' '
+            + _snippet_note(metrics) + baselines + _live_note(metrics) + ' '
             + calibration_sentence(metrics, ODOMETRY)).rstrip()
+
+
+def _live_note(metrics):
+    """Return what only offline evaluation knows."""
+    return ('' if metrics['frames_network_alone'] is not None else
+            ' A live node does not tell how each motion was found; evaluate odometry does, and '
+            'measures the network alone beside.')
 
 
 def _snippet_note(metrics):

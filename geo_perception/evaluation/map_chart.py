@@ -89,8 +89,8 @@ def strip_picture(t, values, name, marks):
 
     """
     with chart(10.4, 1.75) as (axes, picture):
-        axes.plot(t, values, '.', color=OURS, markersize=3.5, markeredgewidth=0,
-                  rasterized=many(t))
+        axes.plot(t, values, '.', color=OURS, markersize=3.5 if len(t) > 300 else 6,
+                  markeredgewidth=0, rasterized=many(t))
         for row, (label, colour, chosen) in enumerate(marks):
             if chosen.any():
                 axes.plot(t[chosen], np.full(chosen.sum(), 0.04 + 0.07 * row), '|', color=colour,

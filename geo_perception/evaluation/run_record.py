@@ -233,4 +233,8 @@ def load_run(path):
 
 
 def _brief(value):
+    if isinstance(value, dict):
+        return ', '.join(f"{key.replace('_', ' ')} {_brief(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ' '.join(map(_brief, value)) or 'none'
     return f'{value:.3g}' if isinstance(value, float) else str(value)

@@ -23,6 +23,8 @@ LARGEST = 12_000_000
 _QUALITY = 70
 _MASK_COLOUR = (48, 48, 230)   # BGR
 _POINTS_OF_ELLIPSE = 24
+# Of images so much wider than high no two stand side by side.
+_WIDE = 1.9
 
 
 def scrubber_section(run):
@@ -49,8 +51,14 @@ def scrubber_section(run):
     if moments:
         _point_at(moments, run, place, chart, strip, seconds)
     return templates('scrubber.html.j2').module.scrubber(
-        chart, strip, _note(place), _data(moments), bool(moments),
-        {kind: any(kind in moment for moment in moments) for kind in ('depth', 'mask')})
+        chart, strip, '' if place.empty else _note(place), _data(moments), bool(moments),
+        {kind: any(kind in moment for moment in moments) for kind in ('depth', 'mask')},
+        bool(moments) and _aspect(run.moments.taken[0].image) > _WIDE)
+
+
+def _aspect(jpeg):
+    height, width = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE).shape
+    return width / height
 
 
 def _data(moments):
@@ -153,7 +161,9 @@ def _point_at(moments, run, place, chart, strip, seconds):
         if recording is not None:
             lines += _geometry_lines(recording, i, drift[i], place)
         names = [r.names[i] for r in run.results if len(r.names) > i and r.names[i]]
-        moment['name'] = f'image {i}' if not names or '@' in names[0] else names[0]
+        # Names of files tell a person more than those of messages.
+        moment['name'] = (f'image {i}' if not names or '@' in names[0]
+                          else '/'.join(names[0].split('/')[-2:]))
 
 
 def _rounded(value):
@@ -203,7 +213,7 @@ def _geometry_lines(recording, i, drift, place):
     lines = []
     if np.isfinite(drift):
         lines.append(['Odometry', f'{length_text(float(drift))} off'])
-    elif not np.isfinite(place.odometry[i]).all():
+    elif np.isfinite(place.odometry).any() and not np.isfinite(place.odometry[i]).all():
         lines.append(['Odometry', 'no motion told'])
     if recording.resets[i]:
         lines.append(['Started anew', recording.resets[i]])

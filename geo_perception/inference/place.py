@@ -27,6 +27,8 @@ NOVELTY_VIEW = 0.25
 # A fix that may be off by more than this part of the depth, or this angle (standard deviations),
 # is of no use.
 LARGEST_PART, LARGEST_ANGLE = 0.06, np.deg2rad(4.0)
+# Nor is one of which a larger part of the points may as well be others.
+LARGEST_AMBIGUITY = 0.5
 PREFIX = 'place.'
 
 
@@ -51,6 +53,8 @@ class Place:
         In the world, metres, float32, shape (N, 3).
     descriptors : np.ndarray
         uint8, shape (N, C).
+    repeats : np.ndarray
+        How far away another point looks the same, metres, infinite where none does, shape (N,).
     gate : Gate
         Which verified poses are believed.
     calibration : Calibration
@@ -70,6 +74,7 @@ class Place:
     first: np.ndarray
     points: np.ndarray
     descriptors: np.ndarray
+    repeats: np.ndarray
     gate: Gate
     calibration: Calibration
     focal_error: tuple
@@ -113,6 +118,9 @@ class Place:
                               camera['distortion_model']),
                 gate=Gate(**header['gate']), calibration=Calibration(**header['calibration']),
                 focal_error=tuple(header['focal_error']), summary=dict(header['summary']),
+                # Files of earlier versions do not know what repeats.
+                repeats=model.tensors.get(PREFIX + 'repeats', np.full(
+                    len(model.tensors[PREFIX + 'points']), np.inf, np.float32)),
                 **{name: model.tensors[PREFIX + name] for name in (
                     'poses', 'depths', 'first', 'points', 'descriptors')})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -158,6 +166,10 @@ class Place:
             What speaks most against it, half a sentence.
 
         """
+        if found.ambiguity > LARGEST_AMBIGUITY:
+            share = 100 * found.ambiguity
+            return 0.0, (f'{share:.0f} % of the points that fit are seen elsewhere as well, '
+                         'nearer than the coarse pose can tell: the place repeats itself')
         score = self.gate.score(found.evidence)
         variances = np.diag(self.covariance(found))
         position, angle = np.sqrt(variances[:3].sum()), np.sqrt(variances[3:].sum())
@@ -184,14 +196,15 @@ class Place:
         width = FeatureDetector(self.features).width
         if (not count or self.poses.shape != (count, 4, 4) or self.depths.shape != (count,)
                 or self.first.shape != (count + 1,) or self.points.shape != (total, 3)
-                or self.descriptors.shape != (total, width)
+                or self.descriptors.shape != (total, width) or self.repeats.shape != (total,)
                 or self.descriptors.dtype != np.uint8):
             return (f'{self.poses.shape} poses, {self.depths.shape} depths, {self.first.shape} '
                     f'bounds, {self.points.shape} points and {self.descriptors.shape} '
                     'descriptors do not belong together')
         if self.first[0] != 0 or self.first[-1] != total or (np.diff(self.first) < 0).any():
             return 'the points of its key frames overlap'
-        if not all(np.isfinite(x).all() for x in (self.poses, self.depths, self.points)):
+        if not all(np.isfinite(x).all() for x in (self.poses, self.depths, self.points)) or (
+                np.isnan(self.repeats).any()):
             return 'a pose or point is not finite'
         if not self.depths.min() > 0:
             return f'a key frame has its points {self.depths.min():g} m before it'
@@ -224,7 +237,7 @@ class Place:
 
         """
         return {PREFIX + name: getattr(self, name) for name in (
-            'poses', 'depths', 'first', 'points', 'descriptors')}
+            'poses', 'depths', 'first', 'points', 'descriptors', 'repeats')}
 
     def rows(self, frames):
         """
@@ -263,7 +276,8 @@ class Place:
         return replace(
             self, poses=self.poses[kept], depths=self.depths[kept],
             first=np.concatenate([[0], np.cumsum(counts)]).astype(self.first.dtype),
-            points=self.points[rows], descriptors=self.descriptors[rows])
+            points=self.points[rows], descriptors=self.descriptors[rows],
+            repeats=self.repeats[rows])
 
     def view_distances(self, T_world_camera):
         """

@@ -22,6 +22,8 @@ SOURCES = ('model', 'camera_height', 'odometry', 'constant', 'none')
 WINDOW = 50
 # With so many of them half of what can be known is known.
 HALF_WINDOW = 5
+# So many heights over points of the map, and depth images have no say any longer.
+ENOUGH = 3
 # How far to trust what a stereo camera taught, of which no spread is known.
 STEREO_CONFIDENCE = 0.5
 # Shorter distances say more about noise than about scale, metres.
@@ -229,7 +231,7 @@ class ScaleEstimator:
     def _of_estimates(self):
         """Return the median of the window."""
         source = self._options.source
-        estimates = self._better if len(self._better) >= HALF_WINDOW else self._estimates
+        estimates = self._better if len(self._better) >= ENOUGH else self._estimates
         n = len(estimates)
         words = {'camera_height': 'the ground plane', 'odometry': 'known distances'}[source]
         if not n:

@@ -38,6 +38,9 @@ LARGEST_DISTANCE = {'sift': 250.0, 'orb': 9.5}
 # What is nearer to the camera than this is not looked for, metres.
 NEAREST = 0.1
 FAR = np.float32(1e6)
+# The coarse pose tells points apart that are farther from each other than this many of its
+# standard deviations: in views unlike the training frames networks are far too sure.
+DISTINCT = 12.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class Verification:
         How far the scene is there, metres.
     focal_error : float
         By how much of itself the focal length seems too small; NaN where the points do not tell.
+    ambiguity : float
+        Share of the points that fit of which another one looks the same, nearer than the coarse
+        pose can tell.
 
     """
 
@@ -68,6 +74,7 @@ class Verification:
     view: float
     depth: float
     focal_error: float
+    ambiguity: float
 
 
 @dataclass(frozen=True)
@@ -195,18 +202,19 @@ class Verifier:
         K = query.camera.K
         focal = float(np.sqrt(K[0, 0] * K[1, 1]))
         near = self._nearest(hypothesis, NEIGHBOURS, forgotten)[0]
-        points, pixels = self._matches(query, near, hypothesis, window * focal, RATIO)
-        found = solve_pose(points, pixels, K, THRESHOLD * focal)
+        rows, pixels = self._matches(query, near, hypothesis, window * focal, RATIO)
+        found = solve_pose(self.place.points[rows], pixels, K, THRESHOLD * focal)
         if found is None:
             return None
         first_inliers = int(found.inliers.sum())
-        first_share = first_inliers / len(points)
+        first_share = first_inliers / len(rows)
         for _ in range(REFINEMENTS):
             T = found.T_world_camera
             near, view = self._nearest(T, CLOSEST, forgotten)
-            points, pixels = self._matches(query, near, T, NARROW_WINDOW * focal, NARROW_RATIO)
-            if len(points) == 0:
+            rows, pixels = self._matches(query, near, T, NARROW_WINDOW * focal, NARROW_RATIO)
+            if len(rows) == 0:
                 return None
+            points = self.place.points[rows].astype(float)
             found = refine_pose(points, pixels, K, T, REFINED_THRESHOLD * focal)
             if found is None:
                 return None
@@ -223,7 +231,8 @@ class Verifier:
             Evidence(first_inliers, first_share, int(inside.sum()), float(inside.mean()),
                      len(cells) / CELLS ** 2, float(np.median(found.errors[inside])) / focal,
                      float(disagreement), _uncertainty(found.covariance, depth)),
-            float(view[0]), depth, focal_error(points[inside], pixels[inside], K, T))
+            float(view[0]), depth, focal_error(points[inside], pixels[inside], K, T),
+            float(np.mean(self.place.repeats[rows[inside]] < DISTINCT * sigmas[0])))
 
     def _nearest(self, T, count, forgotten):
         """Return the key frames that look most like a view, nearest first, and how unlike."""
@@ -235,7 +244,7 @@ class Verifier:
         return order, view[order]
 
     def _matches(self, query, frames, T, window, ratio):
-        """Return points of key frames, and where the image shows what looks like them."""
+        """Return which points of key frames the image shows, and where."""
         rows = self.place.rows(frames)
         seen = transform_points(inverse_transform(T), self.place.points[rows])
         z = np.maximum(seen[:, 2], NEAREST)
@@ -246,13 +255,13 @@ class Verifier:
         rows, at = rows[visible], at[visible]
         pixels = query.pixels.astype(np.float32)
         if not len(rows) or not len(pixels):
-            return np.zeros((0, 3)), np.zeros((0, 2))
+            return np.zeros(0, int), np.zeros((0, 2))
         near = np.abs(pixels[:, :1] - at[:, 0]) <= window
         near &= np.abs(pixels[:, 1:] - at[:, 1]) <= window
         unlike = distances(query.rows, self._rows[rows])
         np.copyto(unlike, FAR, where=~near)
         features, best = self._unambiguous(unlike, rows, ratio)
-        return self.place.points[rows[best]].astype(float), query.pixels[features]
+        return rows[best], query.pixels[features]
 
     def _unambiguous(self, unlike, rows, ratio):
         """Return which features have a match that no point of another place rivals, and it."""

@@ -137,7 +137,7 @@ class GeometryNode(PerceptionNode):
         chosen = self.parameters
         pipeline = GeometryPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
-            threads=chosen.threads, odometry=chosen.odometry, scale=ScaleOptions(
+            threads=self.threads, odometry=chosen.odometry, scale=ScaleOptions(
                 source=chosen.scale_source, constant=chosen.scale,
                 camera_height=chosen.camera_height, camera_pitch=chosen.camera_pitch,
                 camera_roll=chosen.camera_roll),

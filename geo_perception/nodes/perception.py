@@ -8,11 +8,14 @@ The nodes ``relocalize`` and ``geometry`` in one process, which decode each imag
         --ros-args -r image:=/camera/image_raw
 
 ROS arguments after the name of a node are its own, those after ``--ros-args`` are of both. A node
-that is not named is not made; where none is, both are.
+that is not named is not made; where none is, both are. They work side by side, so each gets its
+share of the processor cores: more threads would only wait for each other.
 """
 
+import os
 import sys
 
+import cv2
 from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError, UnknownROSArgsError
 
 from geo_perception.errors import ConfigurationError
@@ -65,7 +68,7 @@ def split_arguments(words):
     return own or {name: [] for name in NODES}, common
 
 
-def make_node(name, arguments, images):
+def make_node(name, arguments, images, threads):
     """
     Return a node with arguments of its own.
 
@@ -77,6 +80,8 @@ def make_node(name, arguments, images):
         ROS arguments; they win over those of the process.
     images : SharedImages
         Of the process.
+    threads : int
+        CPU threads of its network, unless its parameters say otherwise.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def make_node(name, arguments, images):
 
     """
     try:
-        return NODES[name](images=images, cli_args=['--ros-args', *arguments])
+        return NODES[name](images=images, threads=threads, cli_args=['--ros-args', *arguments])
     except (RCLInvalidROSArgsError, UnknownROSArgsError) as error:
         reason = str(error).split(', at /')[0]
         raise ConfigurationError(f'wrong ROS arguments of {name}: {reason}') from error
@@ -105,9 +110,11 @@ def main(args=None):
     except ConfigurationError as error:
         print(f'error: {error}', file=sys.stderr)
         sys.exit(2)
-    images = SharedImages()
-    sys.exit(run_nodes([lambda name=name: make_node(name, own[name], images) for name in own],
-                       [program, *common]))
+    images, threads = SharedImages(), max(1, len(os.sched_getaffinity(0)) // len(own))
+    cv2.setNumThreads(threads)
+    sys.exit(run_nodes([
+        lambda name=name: make_node(name, own[name], images, threads) for name in own],
+        [program, *common]))
 
 
 if __name__ == '__main__':

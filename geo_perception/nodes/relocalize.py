@@ -144,7 +144,7 @@ class RelocalizeNode(PerceptionNode):
         return load_relocalizer(
             self.parameters.model, self.parameters.verify, device=self.parameters.device,
             precision=self.parameters.precision, samples=self.parameters.samples,
-            threads=self.parameters.threads, **gate)
+            threads=self.threads, **gate)
 
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""

@@ -100,7 +100,7 @@ class StereoDepthNode(PerceptionNode):
         chosen = self.parameters
         pipeline = StereoDepthPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
-            threads=chosen.threads, post_process=chosen.post_process,
+            threads=self.threads, post_process=chosen.post_process,
             scale=chosen.scale_correction)
         self.get_logger().info(
             f'trained with a baseline of {pipeline.baseline:.4f} m; nearest depth with that '

@@ -98,6 +98,7 @@ class FrameStatistics:
             Age of the image when its result was published, seconds of ROS time.
 
         """
+        sentence = ' '.join(sentence.split())   # it may quote a name with a line break in it
         with self._lock:
             self._outcomes.append((self._now(), outcome, sentence, duration, delay))
             self._counts.update(['processed', outcome.value])

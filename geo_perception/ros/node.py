@@ -118,6 +118,9 @@ class PerceptionNode(GuardedLifecycleNode):
         Node name.
     images : SharedImages, optional
         Of the process, where other nodes in it listen to the same camera.
+    threads : int
+        CPU threads of the network where the parameter leaves their number open; 0 leaves it to
+        the engine.
     **options
         For ``rclpy.node.Node``.
 
@@ -145,9 +148,10 @@ class PerceptionNode(GuardedLifecycleNode):
     subsystem = 'perception'
     verb = 'Working'
 
-    def __init__(self, name, images=None, **options):
+    def __init__(self, name, images=None, threads=0, **options):
         super().__init__(name, **options)
         self.images = SharedImages() if images is None else images
+        self._share_of_threads = threads
         self.pipeline = None
         self._worker = None
         self._input = None
@@ -350,6 +354,11 @@ class PerceptionNode(GuardedLifecycleNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._outputs.append(publisher)
         return publisher
+
+    @property
+    def threads(self):
+        """Return the CPU threads of the network, 0 for as many as the engine likes."""
+        return self.parameters.threads or self._share_of_threads
 
     # The way of an image
 

@@ -30,7 +30,7 @@ FRAMES = 200
 # after is left, for poses of one stretch of a recording err alike.
 SEARCHES = 3
 FARTHEST_VIEW = 0.7
-LONGEST_STRETCH = 0.5
+LONGEST_STRETCH = 0.15
 # Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
 COARSE_FACTORS = (0.5, 16.0)
 # A pose is right within this part of the depth of the scene and this angle, wrong beyond twice

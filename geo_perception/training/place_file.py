@@ -18,6 +18,7 @@ from geo_perception.training.place_calibration import (
     coverage, fit_covariance, fit_focal_error, fit_gate, run_trials)
 from geo_perception.training.place_memory import (
     choose_key_frames, DepthOfFrames, make_key_frames, UNKNOWN_DEPTH)
+from geo_perception.training.repeats import find_repeats
 from geo_perception.training.triangulation import triangulate_key_frames
 
 # Weights with at least so many numbers are kept with 16 bits; they are computed with in 32.
@@ -79,6 +80,7 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     if not frames:
         raise RecordingError(_nothing(name, len(indices), has_depth))
     place = _joined(known, frames, sequence[0].camera, features)
+    place = replace(place, repeats=find_repeats(place))
     sources = np.concatenate([np.full(0 if known is None else len(known.poses), -1),
                               [frame.index for frame in frames]]).astype(int)
     trials = run_trials(place, sequence, sources, relocalizer)
@@ -147,8 +149,8 @@ def _joined(known, frames, camera, features):
         descriptors = np.concatenate([known.descriptors, descriptors])
         camera = known.camera
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return Place(features, camera, poses, depths, first, points, descriptors, _OPEN,
-                 Calibration(), (0.0, 1.0), {})
+    return Place(features, camera, poses, depths, first, points, descriptors,
+                 np.full(len(points), np.inf, np.float32), _OPEN, Calibration(), (0.0, 1.0), {})
 
 
 def _compact(name, value):
