@@ -70,6 +70,8 @@ class Trial:
         Whether the frame was looked for where it was taken.
     stretch : int
         Which part of the recording it is of.
+    again : bool
+        Whether the frame was looked for before: the gate weighs each once.
 
     """
 
@@ -77,6 +79,7 @@ class Trial:
     error: np.ndarray
     fair: bool
     stretch: int
+    again: bool = False
 
     @property
     def misplaced(self):
@@ -121,7 +124,7 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
         stated = tuple(np.sqrt(np.diag(covariance).reshape(2, 3).sum(1)))
         query = verifier.look(frame.image, frame.camera)
         # Without a frame, its image is searched several times: looking at it costs the most.
-        for _ in range(SEARCHES):
+        for search in range(SEARCHES):
             sigmas = np.sqrt(np.diag(covariance)) * np.exp(
                 random.uniform(*np.log(COARSE_FACTORS)))
             coarse = _moved(T, random.normal(size=6) * sigmas)
@@ -129,8 +132,8 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
             forgotten = (view < random.uniform(0.0, FARTHEST_VIEW)) | (
                 (frame_indices >= 0) & (np.abs(frame_indices - i) < stretch))
             if not forgotten.all():
-                trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True,
-                                     part))
+                trials.append(replace(_trial(verifier(query, coarse, coarse, stated, forgotten),
+                                             T, True, part), again=search > 0))
         if forgotten.all():
             continue
         far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
@@ -193,6 +196,7 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
     """
     from scipy.optimize import minimize
 
+    trials = [t for t in trials if not t.again]
     right = np.array([t.found.evidence.numbers() for t in trials if t.misplaced <= 1.0])
     attempts = [t for t in trials if t.misplaced > 2.0]
     wrong = np.array([t.found.evidence.numbers() for t in attempts if t.found is not None])
