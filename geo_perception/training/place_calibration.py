@@ -33,9 +33,11 @@ FARTHEST_VIEW = 0.7
 LONGEST_STRETCH = 0.15
 # Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
 COARSE_FACTORS = (0.5, 16.0)
-# A pose is right within this part of the depth of the scene and this angle, wrong beyond twice
-# that; what lies in between teaches nothing.
+# A pose is right within this part of the depth of the scene and this angle, wrong beyond three
+# times that (half a metre or 15 degrees in a room); what lies in between teaches the gate nothing:
+# the covariance says that it is inexact, and a few of these would decide where the gate is.
 RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
+WRONG = 3.0
 # A wrong place looks different by this at least, radians.
 WRONG_VIEW = 0.8
 FALSE_ACCEPT_RATE = 3e-4
@@ -198,7 +200,7 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
 
     trials = [t for t in trials if not t.again]
     right = np.array([t.found.evidence.numbers() for t in trials if t.misplaced <= 1.0])
-    attempts = [t for t in trials if t.misplaced > 2.0]
+    attempts = [t for t in trials if t.misplaced > WRONG]
     wrong = np.array([t.found.evidence.numbers() for t in attempts if t.found is not None])
     if len(right) < SMALLEST_TRIALS:
         raise RecordingError(
