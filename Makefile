@@ -11,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test nightly reliability lint bench clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ demo: venv  ## Render a world, replay it through the live node, write demo/repor
 
 test: venv  ## Run the whole test suite.
 	@$(BIN)/python -m pytest test $(ARGS)
+
+nightly: venv  ## Feed more than 10,000 damaged files and messages to everything that reads them.
+	@$(BIN)/python -m pytest -q -m hostile --hypothesis-profile=nightly test $(ARGS)
+
+reliability: venv  ## Let both nodes have a bad day and write docs/reliability.md.
+	@$(BIN)/python -m pytest -q --reliability test/test_field_day.py $(ARGS)
 
 lint: venv  ## Check style and types.
 	@$(BIN)/python -m ruff check

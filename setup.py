@@ -73,6 +73,7 @@ setup(
         'console_scripts': [
             'geo_perception = geo_perception.cli:main',
             'geometry = geo_perception.nodes.geometry:main',
+            'perception = geo_perception.nodes.perception:main',
             'relocalize = geo_perception.nodes.relocalize:main',
             'stereo_depth = geo_perception.nodes.stereo_depth:main',
         ],

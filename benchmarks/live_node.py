@@ -5,6 +5,8 @@
 
 from itertools import cycle
 import json
+import os
+from pathlib import Path
 import threading
 import time
 
@@ -33,39 +35,42 @@ START_TIMEOUT = 300.0   # s, on a busy machine
 _POLL = 0.002
 
 
-class CameraNodeProcess(NodeProcess):
-    """
-    The node, listening to the simulated camera.
+class MeasuredProcess(NodeProcess):
+    """A node process that can be waited for, and whose use of the machine can be read."""
 
-    Parameters
-    ----------
-    job : str
-        One of `NODES`.
-    model : str or pathlib.Path
-        Model file.
-
-    """
-
-    def __init__(self, job, model):
-        name, arguments, _ = NODES[job]
-        super().__init__(f'geo_perception.nodes.{name}', [
-            '--ros-args', '-r', f'image:={IMAGE_TOPIC}', '-r', f'camera_info:={INFO_TOPIC}',
-            '-p', f'model:={json.dumps(str(model))}', *arguments])
-
-    def resident_bytes(self):
+    def processor_seconds(self):
         """
-        Return the memory that the node occupies.
+        Return the processor time that it has used.
 
         Returns
         -------
-        int
+        float
 
         """
-        with open(f'/proc/{self._process.pid}/status') as status:
-            for line in status:
-                if line.startswith('VmRSS:'):
-                    return 1024 * int(line.split()[1])
-        raise ReplayError('the node has ended')
+        with open(f'/proc/{self._process.pid}/stat') as stat:
+            user, system = stat.read().rpartition(')')[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
+
+    def resources(self):
+        """
+        Return what the node occupies.
+
+        Returns
+        -------
+        memory : int
+            Resident, bytes.
+        threads, files : int
+            Numbers; files are open ones.
+
+        """
+        process = Path('/proc', str(self._process.pid))
+        try:
+            status = dict(line.split(':', 1) for line in
+                          (process / 'status').read_text().splitlines())
+            return (1024 * int(status['VmRSS'].split()[0]), int(status['Threads']),
+                    len(list((process / 'fd').iterdir())))
+        except (OSError, KeyError):
+            raise ReplayError(f'the node has ended: {self.last_error()}') from None
 
     def wait_for(self, condition):
         """
@@ -95,6 +100,26 @@ class CameraNodeProcess(NodeProcess):
                                   f'{self.last_error()}')
             time.sleep(_POLL)
         return time.perf_counter()
+
+
+class CameraNodeProcess(MeasuredProcess):
+    """
+    The node, listening to the simulated camera.
+
+    Parameters
+    ----------
+    job : str
+        One of `NODES`.
+    model : str or pathlib.Path
+        Model file.
+
+    """
+
+    def __init__(self, job, model):
+        name, arguments, _ = NODES[job]
+        super().__init__(f'geo_perception.nodes.{name}', [
+            '--ros-args', '-r', f'image:={IMAGE_TOPIC}', '-r', f'camera_info:={INFO_TOPIC}',
+            '-p', f'model:={json.dumps(str(model))}', *arguments])
 
 
 class Camera:

@@ -6,7 +6,8 @@ Delay and memory of the live nodes, from a published 640x480 image to the receiv
 
 Delay: the camera is slow enough for the node, and the pipeline alone takes turns with it in this
 process. Age: the camera gives 30 images a second to a network too large for this machine.
-Memory: of the node's process, at 30 images a second.
+Memory, threads and open files: of the node's process, at 30 images a second. Those alone, for a
+soak of half an hour: ``--rounds 0 --minutes 30``.
 """
 
 from functools import partial
@@ -33,7 +34,7 @@ def main():
     """Run the benchmark."""
     parser = argument_parser(__doc__, rounds=10)
     parser.add_argument('--minutes', type=float, default=1.0,
-                        help='length of the memory test; 0 leaves it out')
+                        help='length of the memory test, 30 for a soak; 0 leaves it out')
     parser.add_argument('--busy', nargs='+', type=int, default=[0, 2],
                         help='numbers of busy processes to measure the delay beside')
     parser.add_argument('--jobs', nargs='+', default=[*ARCHITECTURES], choices=[*ARCHITECTURES],
@@ -51,14 +52,17 @@ def _measure_job(job, arguments, results):
         path = Path(folder, 'model.safetensors')
         for architecture in ARCHITECTURES[job]:
             pipeline = _make(path, architecture)
-            _measure(job, path, partial(_delay, pipeline=pipeline, arguments=arguments,
-                                        architecture=architecture, results=results))
+            if arguments.rounds:
+                _measure(job, path, partial(
+                    _delay, pipeline=pipeline, arguments=arguments, architecture=architecture,
+                    results=results))
         if arguments.minutes:
             _measure(job, path, partial(_memory, minutes=arguments.minutes,
                                         architecture=architecture, results=results))
-        pipeline = _make_slow(path, architecture, results)
-        _measure(job, path, partial(_age, pipeline=pipeline, rounds=arguments.rounds,
-                                    architecture=architecture, results=results))
+        pipeline = _make_slow(path, architecture, results) if arguments.rounds else None
+        if pipeline is not None:
+            _measure(job, path, partial(_age, pipeline=pipeline, rounds=arguments.rounds,
+                                        architecture=architecture, results=results))
 
 
 def _make(path, architecture, crop=None):
@@ -70,13 +74,16 @@ def _make(path, architecture, crop=None):
 
 
 def _make_slow(path, architecture, results):
-    """Write the smallest model that is too slow for the camera and return its pipeline."""
+    """Write the smallest model that is too slow for the camera; return its pipeline or None."""
     for crop in CROPS[architecture]:
         pipeline = _make(path, architecture, crop)
         # The fastest call: a disturbed one would make the machine look slow.
         fastest = _time(pipeline, 10).min()
         if fastest > SLOW / CAMERA_RATE:
             break
+    else:
+        results.note('network too large for this machine', 'none of ours, there is no age to see')
+        return None
     results.note('network too large for this machine',
                  f'{architecture} at {crop[0]}x{crop[1]}, at best {1e3 * fastest:.0f} ms an image')
     return pipeline
@@ -150,18 +157,25 @@ def _age(camera, node, pipeline, rounds, architecture, results):
 
 
 def _memory(camera, node, minutes, architecture, results):
-    """Watch the memory of the node."""
+    """Watch memory, threads and open files of the node at the full rate of the camera."""
     seconds = max(5, round(60 * minutes))
-    resident = []
+    watched, answered = [], 0
     for _ in track(range(seconds), 'Watching memory'):
-        camera.run(CAMERA_RATE, round(CAMERA_RATE))
-        resident.append(node.resident_bytes())
+        answered += len(camera.run(CAMERA_RATE, round(CAMERA_RATE)))
+        watched.append(node.resources())
+    resident, threads, files = np.transpose(watched)
     fifth = seconds // 5
     before, after = np.median(resident[fifth:2 * fifth]), np.median(resident[-fifth:])
+    results.note(f'images answered in {minutes:g} minutes, {architecture}',
+                 f'{answered} of {seconds * round(CAMERA_RATE)}')
     results.note(f'resident memory, {architecture}',
                  f'{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB')
     results.target(f'growth of memory within {minutes:g} minutes, %, {architecture}',
                    100 * (after - before) / before, 1.0)
+    for name, numbers in (('threads', threads), ('open files', files)):
+        results.note(f'{name}, {architecture}', f'{numbers.min()} to {numbers.max()}')
+        results.target(f'more {name} within {minutes:g} minutes, {architecture}',
+                       np.median(numbers[-fifth:]) - np.median(numbers[fifth:2 * fifth]), 0.0)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-One image on a CPU through each pipeline, against plain PyTorch and against other engines.
+One image through each pipeline, against plain PyTorch and against other engines.
 
 ``pipeline`` is everything from the camera image to the gated pose with its covariance;
 ``plain PyTorch`` is resizing, cropping and one eager fp32 pass of the same network. The engines
@@ -15,6 +15,10 @@ and motion with its covariance; ``plain PyTorch`` is resizing, one eager fp32 pa
 network and one of the ego-motion network (or the alignment that the model has in its place).
 ``sfmlearner`` and ``geonet`` are the published networks at 416x128 with random weights,
 ``geometry_lite`` is the shipped model.
+
+On CUDA, plain PyTorch uploads the crop and runs eager modules there as they are; what comes
+out is fetched, so that the time is that of the work and not of its launch. ONNX Runtime and
+OpenVINO are measured on the CPU only.
 """
 
 from contextlib import contextmanager
@@ -48,13 +52,16 @@ def main():
                         choices=[*RELOCALIZATION, *GEOMETRY], help='networks to measure')
     parser.add_argument('--busy', nargs='+', type=int, default=[0, 2],
                         help='numbers of busy processes to measure beside')
+    parser.add_argument('--device', default='cpu', help='where the networks run: cpu, cuda')
     parser.add_argument('--compile', action='store_true',
                         help='also measure torch.compile; needs a C++ compiler and a minute')
     arguments = parser.parse_args()
     results = Results(arguments)
     for architecture in arguments.architectures:
-        candidates = (_geometry_candidates(architecture, results) if architecture in GEOMETRY
-                      else _candidates(architecture, arguments.compile, results))
+        candidates = (
+            _geometry_candidates(architecture, arguments.device, results)
+            if architecture in GEOMETRY else
+            _candidates(architecture, arguments.device, arguments.compile, results))
         for busy in arguments.busy:
             with busy_processes(busy):
                 times = interleave(candidates, arguments.rounds, CALLS)
@@ -67,7 +74,7 @@ def main():
 def _compare(where, times, results):
     """Show the figures that the times are taken for."""
     if 'pipeline' in times:
-        for name in ('pipeline', 'pipeline, bf16'):
+        for name in [name for name in times if name != 'plain PyTorch']:
             results.target(f'plain PyTorch / {name}, {where}',
                            ratio(times['plain PyTorch'], times[name]), 2.0, at_least=True)
         return
@@ -82,7 +89,7 @@ def _compare(where, times, results):
                            ratio(times[ENGINES['engine']], times[label]), NOISE)
 
 
-def _candidates(architecture, with_compile, results):
+def _candidates(architecture, device, with_compile, results):
     """Return functions without arguments by name."""
     import numpy as np
     import torch
@@ -95,8 +102,8 @@ def _candidates(architecture, with_compile, results):
 
     with _model_path(architecture) as path:
         model = load_model_file(path)
-        sampling = Relocalizer.load(path, device='cpu')
-        deterministic = Relocalizer.load(path, device='cpu', samples=0)
+        sampling = Relocalizer.load(path, device=device)
+        deterministic = Relocalizer.load(path, device=device, samples=0)
     results.note(f'pipeline of {architecture}', sampling.describe())
     image = camera_image()
     preprocessing = model.metadata.preprocessing
@@ -104,6 +111,7 @@ def _candidates(architecture, with_compile, results):
     network = build_regressor(architecture, model.metadata.arguments).eval()
     network.load_state_dict({name: torch.from_numpy(value)
                              for name, value in model.weights().items()}, strict=False)
+    network.to(device)
 
     class Features(torch.nn.Module):
         """What the pipeline gives to its engine."""
@@ -117,9 +125,9 @@ def _candidates(architecture, with_compile, results):
             return self.network.features(preprocessing.normalise(crop))
 
     def plain():
-        crop = torch.from_numpy(crop_of(image))
+        crop = torch.from_numpy(crop_of(image)).to(device)
         with torch.inference_mode():
-            return network(preprocessing.normalise(crop))
+            return [part.cpu() for part in network(preprocessing.normalise(crop))]
 
     module = Features().eval()
 
@@ -128,18 +136,19 @@ def _candidates(architecture, with_compile, results):
             preprocessing.centre_crop(preprocessing.resize(image)))[None]
 
     crop = crop_of(image)
-    eager = _torch(module)
+    eager = _torch(module, device)
     candidates = {
         'pipeline, 40 samples': partial(sampling, image),
         'pipeline, no samples': partial(deterministic, image),
         'plain PyTorch': plain,
-        ENGINES['engine']: partial(Engine(module, crop, 'cpu', 'fp32'), crop),
+        ENGINES['engine']: partial(Engine(deepcopy(module).cpu(), crop, device, 'fp32'), crop),
         ENGINES['torch']: partial(eager, crop),
-        ENGINES['last']: partial(_torch(deepcopy(module).to(memory_format=torch.channels_last)),
-                                 crop)}
+        ENGINES['last']: partial(
+            _torch(deepcopy(module).to(memory_format=torch.channels_last), device), crop)}
     if with_compile:
-        candidates[ENGINES['compile']] = partial(_torch(torch.compile(module)), crop)
-    for key, make in (('onnx', _onnx_runtime), ('openvino', _openvino)):
+        candidates[ENGINES['compile']] = partial(_torch(torch.compile(module), device), crop)
+    others = (('onnx', _onnx_runtime), ('openvino', _openvino)) if device == 'cpu' else ()
+    for key, make in others:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')   # constants and sizes are meant to be fixed
@@ -155,7 +164,7 @@ def _candidates(architecture, with_compile, results):
     return candidates
 
 
-def _geometry_candidates(architecture, results):
+def _geometry_candidates(architecture, device, results):
     """Return functions without arguments by name."""
     from collections import deque
     from itertools import cycle
@@ -175,36 +184,40 @@ def _geometry_candidates(architecture, results):
 
     with _model_path(architecture) as path:
         flow = architecture == 'geonet_flow'
-        pipeline, process = pipeline_on_camera(path, flow, device='cpu')
+        pipeline, process = pipeline_on_camera(path, flow, device=device)
         # What random weights say hardly varies, so that auto may refuse what trained ones accept.
-        _, half = pipeline_on_camera(path, flow, device='cpu', precision='bf16')
+        precision = 'bf16' if device == 'cpu' else 'fp16'
+        _, half = pipeline_on_camera(path, flow, device=device, precision=precision)
         model = pipeline.model
     results.note(f'depth network of {architecture}', pipeline.describe())
     metadata = model.metadata
     preprocessing, arguments = metadata.preprocessing, metadata.arguments
     depth_network = load_weights(build_network(
         model, build_depth_network, metadata.architecture, arguments['depth']), model,
-        'depth.').eval()
+        'depth.').eval().to(device)
     direct = arguments.get('egomotion_name') == 'direct'
     if not direct:
         motion_network = load_weights(build_network(
-            model, EgoMotionNet, **arguments['egomotion']), model, 'egomotion.').eval()
+            model, EgoMotionNet, **arguments['egomotion']), model, 'egomotion.').eval().to(device)
     if flow:
         flow_network = load_weights(build_network(
             model, build_flow_network, arguments['flow_name'], arguments['flow']), model,
-            'flow.').eval()
+            'flow.').eval().to(device)
     images, frames, depths = cycle(camera_video()), deque(maxlen=3), deque(maxlen=2)
     camera = video_camera().resized(*preprocessing.resized_size(640, 480))
-    K = torch.from_numpy(camera.K.astype(np.float32))[None]
+    K = torch.from_numpy(camera.K.astype(np.float32))[None].to(device)
 
     def plain():
+        return [part.cpu() for part in on_device()]
+
+    def on_device():
         crop = np.ascontiguousarray(preprocessing.centre_crop(preprocessing.resize(next(images))))
         with torch.inference_mode():
-            frame = preprocessing.normalise(torch.from_numpy(crop)[None])
+            frame = preprocessing.normalise(torch.from_numpy(crop)[None].to(device))
             depths.append(1.0 / depth_network(frame)[0])
             frames.extend([frame] * (1 if frames else 3))
             if direct:
-                return depths[-1], align_images(frames[1], frames[2], depths[0], K)
+                return depths[-1], *align_images(frames[1], frames[2], depths[0], K)
             poses, _ = motion_network(frames[1], torch.stack([frames[0], frames[2]], 1))
             if not flow:
                 return depths[-1], poses
@@ -212,8 +225,8 @@ def _geometry_candidates(architecture, results):
             T = torch.cat([T, invert_rigid(T)])
             both = torch.cat([frames[1], frames[2]])
             rigid, _ = rigid_flow(torch.cat([depths[0], depths[-1]]), T, K.expand(2, 3, 3))
-            return rigid + flow_network(flow_input(both, both.flip(0), rigid))[0]
-    return {'pipeline': process, 'pipeline, bf16': half, 'plain PyTorch': plain}
+            return depths[-1], rigid + flow_network(flow_input(both, both.flip(0), rigid))[0]
+    return {'pipeline': process, f'pipeline, {precision}': half, 'plain PyTorch': plain}
 
 
 @contextmanager
@@ -229,12 +242,12 @@ def _model_path(architecture):
         yield path
 
 
-def _torch(module):
+def _torch(module, device):
     import torch
 
     def run(crop):
         with torch.inference_mode():
-            return module(torch.from_numpy(crop))
+            return module(torch.from_numpy(crop).to(device)).cpu()
     return run
 
 

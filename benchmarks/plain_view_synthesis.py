@@ -46,6 +46,26 @@ class _Even(EvenConv2d):
 _PLAIN = {SameConv2d: _Same, UpConv2d: _Up, EvenConv2d: _Even}
 
 
+def plain_twin(network):
+    """
+    Return a copy of a network in its plainest form.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        For depth, ego-motion or flow.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    """
+    twin = deepcopy(network).to(memory_format=torch.contiguous_format)
+    for layer in twin.modules():
+        layer.__class__ = _PLAIN.get(type(layer), type(layer))
+    return twin
+
+
 class PlainStep:
     """
     Training of twins of a module's networks on one batch in memory.
@@ -62,11 +82,7 @@ class PlainStep:
     """
 
     def __init__(self, module, images, K):
-        self._depth, self._egomotion = (
-            deepcopy(network).to(memory_format=torch.contiguous_format)
-            for network in (module.depth, module.egomotion))
-        for layer in [*self._depth.modules(), *self._egomotion.modules()]:
-            layer.__class__ = _PLAIN.get(type(layer), type(layer))
+        self._depth, self._egomotion = map(plain_twin, (module.depth, module.egomotion))
         centre = images.shape[1] // 2
         self._target = images[:, centre].contiguous()
         self._sources = [images[:, i].contiguous() for i in range(images.shape[1]) if i != centre]
@@ -94,10 +110,11 @@ class PlainStep:
             own = F.avg_pool2d(target, 2 ** s)
             others = [F.avg_pool2d(source, 2 ** s) for source in sources]
             for i, other in enumerate(others):
-                T = _matrix(poses[:, i])
-                cost = _distance(_warp(other, 1 / disparities[s][0], T, K), own, options).mean()
+                T = motion_matrix(poses[:, i])
+                seen = sampled(other, *projected(1 / disparities[s][0], T, K))
+                cost = _distance(seen, own, options).mean()
                 if options.both_directions:
-                    back = _warp(own, 1 / disparities[s][i + 1], T.inverse(), K)
+                    back = sampled(own, *projected(1 / disparities[s][i + 1], T.inverse(), K))
                     cost = 0.5 * (cost + _distance(back, other, options).mean())
                 total = total + cost
             for image, disparity in zip([own, *others], disparities[s]):
@@ -106,8 +123,21 @@ class PlainStep:
         return total
 
 
-def _matrix(pose):
-    """Return 4x4 matrices of (t, Euler angles), R = Rx Ry Rz."""
+def motion_matrix(pose):
+    """
+    Return 4x4 matrices of motions.
+
+    Parameters
+    ----------
+    pose : torch.Tensor
+        (t, Euler angles) with ``R = Rx Ry Rz``, shape (B, 6).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, 4, 4).
+
+    """
     x, y, z = pose[:, 3], pose[:, 4], pose[:, 5]
     one, nothing = torch.ones_like(x), torch.zeros_like(x)
 
@@ -118,32 +148,100 @@ def _matrix(pose):
     Ry = matrix(y.cos(), nothing, y.sin(), nothing, one, nothing, -y.sin(), nothing, y.cos())
     Rz = matrix(z.cos(), -z.sin(), nothing, z.sin(), z.cos(), nothing, nothing, nothing, one)
     upper = torch.cat([Rx @ Ry @ Rz, pose[:, :3, None]], 2)
-    lower = torch.tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(len(pose), 1, 4)
+    lower = torch.tensor([[[0.0, 0.0, 0.0, 1.0]]], device=pose.device).expand(len(pose), 1, 4)
     return torch.cat([upper, lower], 1)
 
 
-def _warp(source, depth, T, K):
-    """Return a source image as the target sees it."""
+def grid(like):
+    """
+    Return the coordinates of all pixels.
+
+    Parameters
+    ----------
+    like : torch.Tensor
+        Image or map, shape (B, C, H, W).
+
+    Returns
+    -------
+    x, y : torch.Tensor
+        Shape (H, W).
+
+    """
+    height, width = like.shape[2:]
+    y, x = torch.meshgrid(torch.arange(float(height), device=like.device),
+                          torch.arange(float(width), device=like.device), indexing='ij')
+    return x, y
+
+
+def projected(depth, T, K):
+    """
+    Return where the pixels of the target lie in the source.
+
+    Parameters
+    ----------
+    depth : torch.Tensor
+        Of the target, shape (B, 1, H, W).
+    T, K : torch.Tensor
+        From target to source, and intrinsics, shapes (B, 4, 4) and (B, 3, 3).
+
+    Returns
+    -------
+    x, y : torch.Tensor
+        Pixels, shape (B, H, W).
+
+    """
     batch, _, height, width = depth.shape
-    y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing='ij')
+    x, y = grid(depth)
     pixels = torch.stack([x, y, torch.ones_like(x)]).reshape(1, 3, -1).expand(batch, 3, -1)
     points = K.inverse() @ pixels * depth.reshape(batch, 1, -1)
     points = torch.cat([points, torch.ones_like(points[:, :1])], 1)
-    projected = K @ (T @ points)[:, :3]
-    z = projected[:, 2].clamp(min=1e-3)
-    x = 2 * (projected[:, 0] / z) / (width - 1) - 1
-    y = 2 * (projected[:, 1] / z) / (height - 1) - 1
+    points = K @ (T @ points)[:, :3]
+    x, y = points[:, :2].reshape(batch, 2, height, width).unbind(1)
+    z = points[:, 2].reshape(batch, height, width).clamp(min=1e-3)
+    return x / z, y / z
+
+
+def sampled(source, x, y):
+    """
+    Return an image at fractional pixels, nothing outside.
+
+    Parameters
+    ----------
+    source : torch.Tensor
+        Shape (B, C, H, W).
+    x, y : torch.Tensor
+        Pixels, shape (B, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, C, H, W).
+
+    """
+    height, width = source.shape[2:]
+    x = 2 * x / (width - 1) - 1
+    y = 2 * y / (height - 1) - 1
     x = torch.where((x < -1) | (x >= 1), torch.full_like(x, 2.0), x)
     y = torch.where((y < -1) | (y >= 1), torch.full_like(y, 2.0), y)
-    grid = torch.stack([x, y], 2).reshape(batch, height, width, 2)
-    return F.grid_sample(source, grid, padding_mode='zeros', align_corners=True)
+    return F.grid_sample(source, torch.stack([x, y], 3), padding_mode='zeros',
+                         align_corners=True)
 
 
-def _distance(x, y, options):
-    """Return how different two images are."""
-    if options.photometric == 'l1':
-        return (x - y).abs()
+def image_distance(x, y):
+    """
+    Return how different two images are, by SSIM and L1.
 
+    Parameters
+    ----------
+    x, y : torch.Tensor
+        Shape (B, 3, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape.
+
+    """
     def mean(image):
         return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
 
@@ -155,18 +253,45 @@ def _distance(x, y, options):
     return 0.85 * ((1 - ssim) / 2).clamp(0, 1) + 0.15 * (x - y).abs()
 
 
+def edge_aware(values, image):
+    """
+    Return how much a map changes where the image does not.
+
+    Parameters
+    ----------
+    values : torch.Tensor
+        Disparity or flow, shape (B, C, H, W).
+    image : torch.Tensor
+        Shape (B, 3, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        A number.
+
+    """
+    return sum((difference(values).abs()
+                * torch.exp(-difference(image).abs().mean(1, keepdim=True))).mean()
+               for difference in (_along_x, _along_y))
+
+
+def _along_x(values):
+    return values[:, :, :, 1:] - values[:, :, :, :-1]
+
+
+def _along_y(values):
+    return values[:, :, 1:] - values[:, :, :-1]
+
+
+def _distance(x, y, options):
+    """Return how different two images are."""
+    return (x - y).abs() if options.photometric == 'l1' else image_distance(x, y)
+
+
 def _roughness(disparity, image, options):
     """Return the smoothness loss of one map."""
-    def along_x(values):
-        return values[:, :, :, 1:] - values[:, :, :, :-1]
-
-    def along_y(values):
-        return values[:, :, 1:] - values[:, :, :-1]
-
     if options.smoothness == 'second_order':
-        dx, dy = along_x(disparity), along_y(disparity)
-        return (along_x(dx).abs().mean() + along_y(dx).abs().mean()
-                + along_x(dy).abs().mean() + along_y(dy).abs().mean())
-    return sum((difference(disparity).abs()
-                * torch.exp(-difference(image).abs().mean(1, keepdim=True))).mean()
-               for difference in (along_x, along_y))
+        dx, dy = _along_x(disparity), _along_y(disparity)
+        return (_along_x(dx).abs().mean() + _along_y(dx).abs().mean()
+                + _along_x(dy).abs().mean() + _along_y(dy).abs().mean())
+    return edge_aware(disparity, image)

@@ -7,14 +7,15 @@ A training step through Lightning, against a PyTorch loop.
 The step of ``geo_perception train`` holds everything: taking the batch from the cache, cropping,
 logging, Lightning's hooks. The other loop has one batch that lies in memory ready for the network.
 For relocalization it is bare: the same network, loss and optimiser. For depth and ego-motion it is
-plain: the same graph as one writes it down first, see plain_view_synthesis.py; so it is for depth
-from stereo pairs, see plain_monodepth.py. Both take turns within one training run.
+plain: the same graph as one writes it down first, see plain_view_synthesis.py; so it is for
+optical flow, see plain_flow.py, and for depth from stereo pairs, see plain_monodepth.py. Both take
+turns within one training run, each network in a process of its own.
 """
 
 from functools import partial
 import logging
+import multiprocessing
 from pathlib import Path
-import sys
 import tempfile
 import time
 
@@ -32,40 +33,56 @@ RECIPES = {
         'optimizer': 'adagrad', 'schedule': 'constant', 'preprocessing': Preprocessing()}},
     'posenet_lite': {'batch_size': 64, 'views': 4, 'clip': 5.0, 'model': {}},
 }
-# As published: 416x128, batches of 4, three frames.
-VIDEO_RECIPES = ('sfmlearner', 'geonet', 'geonet_vgg')   # of untrained_model.py
+# As published: 416x128, batches of 4, three frames; names of untrained_model.py.
+VIDEO_RECIPES = ('sfmlearner', 'geonet', 'geonet_vgg', 'geonet_flow')
 # As published but for the batch of 8, which takes too long on a small machine: 512x256.
 STEREO_RECIPES = {'monodepth_vgg': 2, 'monodepth_resnet50': 2}
+# So much may the loss of a plain step differ from ours, relative: GPUs multiply with 11 bits.
+ROUNDING = 1e-2
 
 
 def main():
     """Run the benchmark."""
     parser = argument_parser(__doc__, rounds=10)
     parser.add_argument('--architectures', nargs='+',
-                        default=[*RECIPES, *VIDEO_RECIPES[:2], 'monodepth_vgg'],
+                        default=[*RECIPES, 'sfmlearner', 'geonet', 'geonet_flow',
+                                 'monodepth_vgg'],
                         choices=[*RECIPES, *VIDEO_RECIPES, *STEREO_RECIPES],
                         help='networks to measure')
-    parser.add_argument('--precision', default='32-true', choices=['32-true', 'bf16-mixed'],
-                        help='of our step for depth; the plain loop has 32 bits')
+    parser.add_argument('--precision', default='32-true',
+                        choices=['32-true', 'bf16-mixed', '16-mixed'],
+                        help='of our step for depth and flow; the plain loop has 32 bits')
+    parser.add_argument('--compile', action='store_true',
+                        help='compile our loss for depth and flow (model.compile_loss)')
+    parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
+    parser.add_argument('--batch-size', type=int, help='in place of what is usual here')
     arguments = parser.parse_args()
     results = Results(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        recording = Path(folder, 'recording')
-        _write_recording(recording)
+        _write_recording(Path(folder, 'recording'))
         for architecture in arguments.architectures:
-            if architecture in STEREO_RECIPES:
-                _measure_stereo(architecture, folder, arguments, results)
-                continue
-            if architecture in VIDEO_RECIPES:
-                _measure_video(architecture, recording, folder, arguments, results)
-                continue
-            recipe = RECIPES[architecture]
-            times = _measure(recipe, recording, folder, arguments.rounds)
-            where = f"{architecture}, batches of {recipe['batch_size']}"
-            results.times(where, times)
-            results.target(f'step of geo_perception train / bare PyTorch, {where}',
-                           ratio(times['geo_perception train'], times['bare PyTorch']), 1.1)
+            _measure(architecture, folder, arguments, results)
     results.write()
+
+
+def _measure(architecture, folder, arguments, results):
+    """Measure one network, and show what came out."""
+    measure = (_relocalization if architecture in RECIPES else
+               _stereo if architecture in STEREO_RECIPES else _video)
+    # In a process of its own the memory is that of this training.
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        outcome = pool.apply(measure, (architecture, folder, arguments))
+    where = f"{architecture}, {outcome['size']}, {outcome['device']}"
+    bare = architecture in RECIPES
+    if not bare:
+        where += f', {arguments.precision}' + (', compiled loss' if arguments.compile else '')
+    other = 'bare PyTorch' if bare else 'plain PyTorch'
+    results.times(where, {'geo_perception train': outcome['ours'], other: outcome['other']})
+    results.target(f'step of geo_perception train / {other}, {where}',
+                   ratio(outcome['ours'], outcome['other']), 1.1 if bare else 0.7)
+    if not bare:
+        results.target(f'share of the time waiting for data, {where}', outcome['share'], 0.05)
+    results.note(f'memory of geo_perception train, {where}', f"{outcome['memory_mib']:.0f} MiB")
 
 
 def _write_recording(path):
@@ -87,46 +104,65 @@ def _write_recording(path):
             bag.pose('/ground_truth/pose', stamp, 'map', T)
 
 
-def _measure(recipe, recording, folder, rounds):
-    """Return seconds a step, shape (rounds, steps), of both loops."""
+def _relocalization(architecture, folder, arguments):
+    """Measure a step of relocalization."""
     from geo_perception.training.novel_views import NovelViews
     from geo_perception.training.relocalization import RelocalizationModule
     from geo_perception.training.relocalization_data import RelocalizationData
 
-    ours, bare, _ = _take_turns(
+    recipe, recording = RECIPES[architecture], str(Path(folder, 'recording'))
+    size = arguments.batch_size or recipe['batch_size']
+    return _take_turns(
         RelocalizationModule(**recipe['model'], stretches=0),
-        RelocalizationData(str(recording), str(recording), batch_size=recipe['batch_size'],
-                           views=recipe['views'], novel_views=NovelViews(count=0)),
-        partial(_bare_step, recipe), folder, rounds, gradient_clip_val=recipe['clip'])
-    return {'geo_perception train': ours, 'bare PyTorch': bare}
+        RelocalizationData(recording, recording, batch_size=size, views=recipe['views'],
+                           novel_views=NovelViews(count=0)),
+        partial(_bare_step, recipe), f'batches of {size}', folder, arguments,
+        gradient_clip_val=recipe['clip'])
 
 
-def _measure_video(architecture, recording, folder, arguments, results):
-    """Measure a step of depth and ego-motion, and how long it waits for data."""
+def _video(architecture, folder, arguments):
+    """Measure a step of depth and ego-motion, or of flow on top of them."""
+    from plain_flow import PlainFlowStep
     from plain_view_synthesis import PlainStep
-    from untrained_model import VIDEO_NETWORKS
+    from untrained_model import VIDEO_NETWORKS, write_untrained_model
 
+    from geo_perception.losses.flow import GEONET_FLOW
     from geo_perception.losses.view_synthesis import GEONET_RIGID, SFMLEARNER
+    from geo_perception.training.flow import FlowModule
     from geo_perception.training.view_synthesis import ViewSynthesisModule
     from geo_perception.training.view_synthesis_data import ViewSynthesisData
 
     depth, depth_arguments, egomotion_arguments = VIDEO_NETWORKS[architecture]
-    module = ViewSynthesisModule(
-        depth, depth_arguments, egomotion_arguments=egomotion_arguments, stretch=True,
-        loss=SFMLEARNER if architecture == 'sfmlearner' else GEONET_RIGID)
+    plain_step = PlainStep
+    if architecture == 'geonet_flow':
+        rigid, plain_step = Path(folder, 'rigid.safetensors'), PlainFlowStep
+        write_untrained_model(rigid, 'geonet')
+        module = FlowModule(str(rigid), flow_loss=GEONET_FLOW,
+                            compile_loss=arguments.compile)
+    else:
+        module = ViewSynthesisModule(
+            depth, depth_arguments, egomotion_arguments=egomotion_arguments, stretch=True,
+            loss=SFMLEARNER if architecture == 'sfmlearner' else GEONET_RIGID,
+            compile_loss=arguments.compile)
+    size = arguments.batch_size or 4
 
-    def plain(module, data):
-        batch = next(iter(data.train_dataloader()))
-        return PlainStep(module, *module.inputs(batch))
+    def plain(module, batch):
+        images, K = module.inputs(batch)
+        step = plain_step(module, images, K)
+        _check_same(step.loss(), module.terms(images, images, K)['total'])
+        return step
 
-    ours, theirs, share = _take_turns(
-        module, ViewSynthesisData(str(recording), str(recording)), plain, folder,
-        arguments.rounds, precision=arguments.precision)
-    where = f'{architecture}, 416x128, batches of 4, {arguments.precision}'
-    results.times(where, {'geo_perception train': ours, 'plain PyTorch': theirs})
-    results.target(f'step of geo_perception train / plain PyTorch, {where}',
-                   ratio(ours, theirs), 0.7)
-    results.target(f'share of the time waiting for data, {where}', share, 0.05)
+    recording = str(Path(folder, 'recording'))
+    return _take_turns(module, ViewSynthesisData(recording, recording, batch_size=size), plain,
+                       f'416x128, batches of {size}', folder, arguments,
+                       precision=arguments.precision)
+
+
+def _check_same(theirs, ours):
+    """Refuse to measure a plain step that stands for another one."""
+    difference = abs(theirs.item() - ours.item()) / abs(ours.item())
+    if not difference < ROUNDING:
+        raise SystemExit(f'the plain step computes something else: off by {difference:.2g}')
 
 
 def _write_pairs(path):
@@ -147,8 +183,8 @@ def _write_pairs(path):
                 bag.camera_info(f'/{eye}/camera_info', i * 10 ** 8, camera, baseline)
 
 
-def _measure_stereo(architecture, folder, arguments, results):
-    """Measure a step of depth from stereo pairs, and how long it waits for data."""
+def _stereo(architecture, folder, arguments):
+    """Measure a step of depth from stereo pairs."""
     from plain_monodepth import PlainStep
 
     from geo_perception.losses.stereo import StereoOptions
@@ -158,41 +194,82 @@ def _measure_stereo(architecture, folder, arguments, results):
     pairs = Path(folder, 'pairs')
     if not pairs.exists():
         _write_pairs(pairs)
-    module = StereoModule(architecture, loss=StereoOptions(border='published'))
-    size = STEREO_RECIPES[architecture]
+    module = StereoModule(architecture, loss=StereoOptions(border='published'),
+                          compile_loss=arguments.compile)
+    size = arguments.batch_size or STEREO_RECIPES[architecture]
 
-    def plain(module, data):
-        batch = next(iter(data.train_dataloader()))
+    def plain(module, batch):
         left, right, _ = module.inputs(batch)
         step = PlainStep(module, left, right)
-        difference = abs(step.loss() - module.loss(left, right, module.network(left))['total'])
-        if not difference < 1e-4:
-            sys.exit(f'the plain step computes something else: off by {difference:.2g}')
+        _check_same(step.loss(), module.loss(left, right, module.network(left))['total'])
         return step
 
-    ours, theirs, share = _take_turns(
-        module, StereoData(str(pairs), str(pairs), batch_size=size), plain, folder,
-        arguments.rounds, precision=arguments.precision)
-    where = f'{architecture}, 512x256, batches of {size}, {arguments.precision}'
-    results.times(where, {'geo_perception train': ours, 'plain PyTorch': theirs})
-    results.target(f'step of geo_perception train / plain PyTorch, {where}',
-                   ratio(ours, theirs), 0.7)
-    results.target(f'share of the time waiting for data, {where}', share, 0.05)
+    return _take_turns(module, StereoData(str(pairs), str(pairs), batch_size=size), plain,
+                       f'512x256, batches of {size}', folder, arguments,
+                       precision=arguments.precision)
 
 
-def _take_turns(module, data, other, folder, rounds, **options):
-    """Return seconds a step of both loops, shape (rounds, steps), and the share of waiting."""
+def _take_turns(module, data, other, size, folder, arguments, **options):
+    """
+    Train, and let the other loop have its turn now and then.
+
+    Parameters
+    ----------
+    module : LightningModule
+        What is trained.
+    data : LightningDataModule
+        On what.
+    other : callable
+        Called with the module and a batch on its device: returns a step of the other loop.
+    size : str
+        Of images and batches, for people.
+    folder : str
+        For logs.
+    arguments : argparse.Namespace
+        Of this program.
+    **options
+        Of Lightning's trainer.
+
+    Returns
+    -------
+    dict
+        ``ours``, ``other``: seconds a step, shape (rounds, steps); ``share`` of the time that
+        ours waited for data; ``memory_mib`` that it took: of the process, or that PyTorch reserved
+        on a GPU; ``size``; ``device``.
+
+    """
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
+    import torch
 
+    from geo_perception.inference.engine import resolve_device
     from geo_perception.training.monitoring import DataWait
+
+    device, rounds = resolve_device(arguments.device), arguments.rounds
+
+    def wait():
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+
+    def timed(function):
+        started = time.perf_counter()
+        function()
+        wait()
+        return time.perf_counter() - started
+
+    class Waiting(DataWait):
+        """Counts as work what a GPU has still to do when a step returns."""
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+            wait()
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_index)
 
     class Turns(lightning.Callback):
         """Stops training after each round and lets the other loop have its turn."""
 
         def __init__(self):
             self._other = self._mark = None
-            self.lightning, self.other = [[]], []
+            self.lightning, self.other, self.memory = [[]], [], None
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
             now = time.perf_counter()
@@ -200,8 +277,10 @@ def _take_turns(module, data, other, folder, rounds, **options):
                 self.lightning[-1].append(now - self._mark)
             if len(self.lightning[-1]) == STEPS + 1:
                 if self._other is None:
-                    self._other = other(module, trainer.datamodule)
-                self.other.append([_time(self._other) for _ in range(STEPS + 1)])
+                    self.memory = _memory_mib(device)
+                    batch = next(iter(trainer.datamodule.train_dataloader()))
+                    self._other = other(module, trainer.strategy.batch_to_device(batch))
+                self.other.append([timed(self._other) for _ in range(STEPS + 1)])
                 waiting.on_train_epoch_start(trainer, module)   # that was no waiting for data
                 if len(self.other) == rounds + 1:
                     trainer.should_stop = True
@@ -209,19 +288,32 @@ def _take_turns(module, data, other, folder, rounds, **options):
             self._mark = time.perf_counter()
 
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
-    turns, waiting = Turns(), DataWait()
+    turns, waiting = Turns(), Waiting()
     trainer = lightning.Trainer(
-        accelerator='cpu', max_epochs=10000, limit_val_batches=0,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, log_every_n_steps=10,
+        accelerator='gpu' if device.type == 'cuda' else 'cpu', devices=1, max_epochs=10000,
+        limit_val_batches=0, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, log_every_n_steps=10,
         logger=TensorBoardLogger(folder), callbacks=[waiting, turns], **options)
     trainer.fit(module, datamodule=data)
     # Of the rounds the first warms up, and of a round the first step.
-    return (np.array(turns.lightning[1:rounds + 1])[:, 1:], np.array(turns.other[1:])[:, 1:],
-            waiting.share)
+    return {'ours': np.array(turns.lightning[1:rounds + 1])[:, 1:],
+            'other': np.array(turns.other[1:])[:, 1:], 'share': waiting.share,
+            'memory_mib': turns.memory, 'size': size,
+            'device': (torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU')}
 
 
-def _bare_step(recipe, module, data):
+def _memory_mib(device):
+    """Return the most memory that was in use so far."""
+    import torch
+
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_reserved(device) / 2 ** 20
+    # Not of getrusage: that begins with what the parent had.
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return int(next(line for line in lines if line.startswith('VmHWM')).split()[1]) / 2 ** 10
+
+
+def _bare_step(recipe, module, batch):
     """Return a function that trains a twin of the module's network on one batch in memory."""
     import torch
 
@@ -232,17 +324,16 @@ def _bare_step(recipe, module, data):
     options = {**recipe['model'], 'schedule': 'constant'}
     twin = RelocalizationModule(**options)
     twin.load_state_dict(module.state_dict())
+    twin.to(module.device)
     optimizer = twin.configure_optimizers()
-    batch = next(iter(data.train_dataloader()))
-    inputs, poses = batch['input'], batch['pose']
+    inputs, poses = batch['input'].cpu(), batch['pose'].cpu()
     if inputs.dtype == torch.uint8:
         crops = [module.preprocessing.centre_crop(image) for image in inputs]
         inputs = module.preprocessing.normalise(torch.stack(crops))
-    inputs = inputs.float().contiguous()
     quaternions = canonical_quaternion(quaternion_from_matrix(poses[:, :3, :3].numpy()))
-    position = poses[:, :3, 3].float()
-    rotation = encode_rotation(torch.from_numpy(quaternions),
-                               options.get('rotation', 'matrix')).float()
+    rotation = encode_rotation(torch.from_numpy(quaternions), options.get('rotation', 'matrix'))
+    inputs, position, rotation = (x.float().contiguous().to(module.device)
+                                  for x in (inputs, poses[:, :3, 3], rotation))
 
     def step():
         loss = twin.loss(twin.network.heads(inputs), position, rotation)
@@ -252,13 +343,6 @@ def _bare_step(recipe, module, data):
             torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe['clip'])
         optimizer.step()
     return step
-
-
-def _time(function):
-    """Return the seconds that a call takes."""
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 if __name__ == '__main__':

@@ -83,12 +83,12 @@ def _run(arguments):
     from geo_perception.commands.usage import OneSentence
 
     class Parser(OneSentence, ArgumentParser):
-        """Takes ``--flag`` for ``--flag true``, and sources as words."""
+        """Takes ``--flag`` for ``--flag true``, and sources and recordings as words."""
 
         def add_argument(self, *names, **options):
             if options.get('type') is bool:
                 options.update(nargs='?', const=True)
-            if names == ('sources',):
+            if names in (('sources',), ('recordings',)):
                 # Several words; as a list it would be one word with brackets and commas.
                 options.pop('action', None)
                 options.update(type=str, nargs='+')
@@ -96,7 +96,7 @@ def _run(arguments):
 
     from geo_perception.commands import (
         calibrate, demo, evaluate, export, import_weights, infer, map_place, prepare, replay,
-        sample, train)
+        report, sample, train)
 
     auto_cli(
         {'sample': sample.sample,
@@ -118,7 +118,8 @@ def _run(arguments):
                       'relocalization': evaluate.relocalization,
                       'depth': evaluate.depth, 'odometry': evaluate.odometry,
                       'flow': evaluate.flow, 'motion': evaluate.motion},
-         'map': map_place.map_place, 'replay': replay.replay, 'demo': demo.demo},
+         'map': map_place.map_place, 'replay': replay.replay,
+         'report': report.report, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,
         description='Where am I, how far is everything, how am I moving, and what else is moving.')
 

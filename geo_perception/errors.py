@@ -44,5 +44,9 @@ class ConfigurationError(GeoPerceptionError):
     """A parameter or option is unknown, of the wrong type, or out of range."""
 
 
+class RunError(GeoPerceptionError):
+    """What a measurement left behind is missing, damaged, or cannot be compared."""
+
+
 class ReplayError(GeoPerceptionError):
     """The live graph did not come up or did not answer during a replay."""

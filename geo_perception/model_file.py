@@ -28,6 +28,7 @@ from geo_perception.preprocessing import Preprocessing
 FORMAT_VERSION = 1
 HEADER_KEY = 'geo_perception'
 LARGEST_HEADER = 100_000_000
+LARGEST_NUMBER = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,24 @@ class ModelFile:
         prefix = 'network.'
         return {name[len(prefix):]: value.astype(np.float32)
                 for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def is_number(value):
+    """
+    Tell whether an entry of a header is a number that something can be.
+
+    Parameters
+    ----------
+    value : object
+        What JSON made of it.
+
+    Returns
+    -------
+    bool
+        False for what is not finite, and for what is larger than anything here (a million).
+
+    """
+    return isinstance(value, (int, float)) and abs(value) <= LARGEST_NUMBER
 
 
 def write_atomically(path, data):
@@ -348,7 +367,9 @@ def metadata_from_dict(header, mean_image, path):
             preprocessing['offset'] = tuple(preprocessing['offset'])
         camera = header.pop('training_camera')
         camera = None if camera is None else TrainingCamera(**camera)
-        if camera is not None and not min(camera.width, camera.height, camera.fx, camera.fy) > 0:
+        if camera is not None and not (
+                all(map(is_number, asdict(camera).values()))
+                and min(camera.width, camera.height, camera.fx, camera.fy) > 0):
             raise ValueError('the training camera has a size or focal length that is not positive')
         T_map_world = project_to_rigid(header.pop('T_map_world')).tolist()
         metadata = Metadata(preprocessing=Preprocessing(**preprocessing), training_camera=camera,

@@ -7,8 +7,8 @@ Start what a robot with one camera needs: where it is, how it moves, and how far
     ros2 launch geo_perception perception.launch.py relocalizer:=office.safetensors \
         geometry:=drive.safetensors image:=/camera/image_raw camera_info:=/camera/camera_info
 
-A node whose model is not given is not started. For several robots start it once for each, with
-``namespace``.
+A node whose model is not given is not started. Both share a process, which decodes each image
+once, unless ``processes:=two``. For several robots start it once for each, with ``namespace``.
 """
 
 from launch import LaunchDescription
@@ -18,11 +18,12 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from geo_perception.ros.launching import BOOLEAN, included_node, OVERRIDES
+from geo_perception.ros.launching import BOOLEAN, included_node, one_process, OVERRIDES
 
 _CONFIG = [FindPackageShare('geo_perception'), 'config']
 _SWITCH = ['true', 'false']
-_NODES = ('relocalizer', 'geometry')
+# Node -> the argument that holds its model.
+_NODES = {'relocalize': 'relocalizer', 'geometry': 'geometry'}
 _FILES = 'Empty: as in the parameter files.'
 # Name -> default, choices, description.
 _ARGUMENTS = {
@@ -42,6 +43,8 @@ _ARGUMENTS = {
               'as in relocalizer_params_file.'),
     'seed': ('', ['', 'never', 'first_fix'], 'first_fix sends the first fix to AMCL, once, on '
              'initialpose. Empty: as in relocalizer_params_file.'),
+    'processes': ('one', ['one', 'two'], 'one for both nodes, which then decode each image once; '
+                  'two, each with one of its own, so that a crash of one cannot take the other.'),
     'relocalizer_params_file': (PathJoinSubstitution([*_CONFIG, 'relocalize.yaml']), None,
                                 'YAML file with the parameters of the node relocalize.'),
     'geometry_params_file': (PathJoinSubstitution([*_CONFIG, 'geometry.yaml']), None,
@@ -62,20 +65,19 @@ _ARGUMENTS = {
                      'camera driver needs the same.'),
     'rviz': ('false', _SWITCH, 'Start rviz2 with config/perception.rviz.'),
 }
-# What both nodes are told alike.
-_SHARED = ('image', 'camera_info', 'base_frame', 'device', 'image_transport', 'image_reliability',
-           'rectified', 'autostart', 'namespace', 'use_sim_time', 'log_level', 'large_images')
+# What both nodes are told alike: parameters, and what concerns their process.
+_SHARED = ('base_frame', 'device', 'image_transport', 'image_reliability', 'rectified',
+           'autostart')
+_PROCESS = ('image', 'camera_info', 'namespace', 'use_sim_time', 'log_level', 'large_images')
+# Parameter of one node -> argument.
+_OWN = {
+    'relocalize': {'map_frame': 'map_frame', 'publish_tf': 'map_to_odom', 'two_d': 'two_d',
+                   'seed': 'seed'},
+    'geometry': {'publish_tf': 'odom_to_base'}}
 
 
 def generate_launch_description():
-    """Return arguments, a check of them, the nodes and RViz."""
-    shared = {name: LaunchConfiguration(name) for name in _SHARED}
-    relocalize = {'params_file': LaunchConfiguration('relocalizer_params_file'),
-                  'map_frame': LaunchConfiguration('map_frame'),
-                  'publish_tf': LaunchConfiguration('map_to_odom'),
-                  'two_d': LaunchConfiguration('two_d'), 'seed': LaunchConfiguration('seed')}
-    geometry = {'params_file': LaunchConfiguration('geometry_params_file'),
-                'publish_tf': LaunchConfiguration('odom_to_base')}
+    """Return arguments, the nodes and RViz."""
     rviz = Node(
         package='rviz2', executable='rviz2', namespace=LaunchConfiguration('namespace'),
         condition=IfCondition(LaunchConfiguration('rviz')),
@@ -86,14 +88,22 @@ def generate_launch_description():
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, choices=choices, description=text)
           for name, (default, choices, text) in _ARGUMENTS.items()),
-        OpaqueFunction(function=_check),
-        included_node('relocalize', 'relocalizer', {**shared, **relocalize}),
-        included_node('geometry', 'geometry', {**shared, **geometry}),
+        OpaqueFunction(function=_start),
         rviz])
 
 
-def _check(context):
-    """Refuse to start nothing."""
-    if not any(LaunchConfiguration(name).perform(context) for name in _NODES):
+def _start(context):
+    """Return the nodes that have a model; refuse to start nothing."""
+    given = {node: model for node, model in _NODES.items()
+             if LaunchConfiguration(model).perform(context)}
+    if not given:
         raise RuntimeError('there is no model, so there is nothing to start: give '
                            'relocalizer:=<file>, geometry:=<file> or both')
+    parameters = {node: {**{name: name for name in _SHARED}, **_OWN[node]} for node in given}
+    if len(given) > 1 and LaunchConfiguration('processes').perform(context) == 'one':
+        return [one_process(context, {
+            node: (given[node], f'{given[node]}_params_file', parameters[node])
+            for node in given})]
+    return [included_node(node, {
+        'model': given[node], 'params_file': f'{given[node]}_params_file', **parameters[node],
+        **{name: name for name in _PROCESS}}) for node in given]

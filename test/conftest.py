@@ -10,6 +10,7 @@ import re
 import signal
 import tempfile
 
+from hypothesis import HealthCheck, settings
 import pytest
 
 _LOGS = tempfile.TemporaryDirectory(prefix='geo_perception_ros_log_')
@@ -24,10 +25,31 @@ os.environ.pop('ROS_LOCALHOST_ONLY', None)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The same few cases in every run of the suite; others, and many of them, in make nightly.
+_QUIET = {'deadline': None, 'database': None, 'suppress_health_check': list(HealthCheck)}
+settings.register_profile('test', max_examples=6, derandomize=True, **_QUIET)
+settings.register_profile('nightly', max_examples=240, print_blob=True, **_QUIET)
+settings.load_profile('test')
+
 if importlib.util.find_spec('rclpy') is None:
     collect_ignore = [path.name for path in Path(__file__).parent.glob('test_*.py')
                       if re.search(r'ros_harness|_scene import|geo_perception\.(ros|nodes)',
                                    path.read_text())]
+
+
+def pytest_addoption(parser):
+    """Add the option that writes a page of the documentation."""
+    parser.addoption('--reliability', action='store_true',
+                     help='write docs/reliability.md from the tests of test_field_day.py')
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Write the page, where it was asked for and all of it has been seen."""
+    if session.config.getoption('reliability') and exitstatus == 0:
+        from field_day import CASES, PAGE, page, ROWS
+
+        assert {case[1:] for case in CASES} == set(ROWS), 'run all tests of test_field_day.py'
+        PAGE.write_text(page())
 
 
 def pytest_report_header():

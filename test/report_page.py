@@ -4,8 +4,9 @@
 """Read a report back."""
 
 from html.parser import HTMLParser
+import re
 
-VOID = {'meta', 'img', 'br'}
+VOID = {'meta', 'img', 'br', 'input'}
 
 
 class Page(HTMLParser):
@@ -16,6 +17,8 @@ class Page(HTMLParser):
         self.open, self.text, self.sources, self.headings = [], '', [], []
         self.lesser_headings = []
         self.raw = path.read_text()
+        # What a person sees; scripts have their own data.
+        self.markup = re.sub(r'<(script|style).*?</\1>', '', self.raw, flags=re.DOTALL)
         self.feed(self.raw)
         assert not self.open
 
@@ -32,6 +35,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         """Collect text."""
+        if self.open and self.open[-1] in ('script', 'style'):
+            return
         self.text += data
         if self.open and self.open[-1] == 'h2':
             self.headings.append(data)

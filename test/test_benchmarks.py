@@ -12,6 +12,8 @@ import time
 
 import numpy as np
 import pytest
+import tiny_geometry_model
+import torch
 
 FOLDER = Path(__file__).parents[1] / 'benchmarks'
 SCRIPTS = sorted(path for path in FOLDER.glob('*.py') if '__main__' in path.read_text())
@@ -48,6 +50,41 @@ def test_ratio_compares_within_rounds(harness):
     slow = np.array([[2.0, 2.0, 90.0], [20.0, 20.0, 20.0], [2.0, 2.0, 2.0]])
     fast = np.array([[1.0, 1.0, 1.0], [10.0, 10.0, 900.0], [1.0, 1.0, 1.0]])
     assert harness.ratio(slow, fast) == 2.0
+
+
+@pytest.mark.parametrize('system', ['sfmlearner', 'geonet', 'geonet_flow'])
+def test_plain_steps_stand_for_ours(monkeypatch, tmp_path, system):
+    from geo_perception.losses.flow import GEONET_FLOW
+    from geo_perception.losses.view_synthesis import GEONET_RIGID, SFMLEARNER
+    from geo_perception.training.flow import FlowModule
+    from geo_perception.training.view_synthesis import ViewSynthesisModule
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    torch.manual_seed(0)
+    if system == 'geonet_flow':
+        from plain_flow import PlainFlowStep as Plain
+        tiny_geometry_model.write_geometry_model(tmp_path / 'rigid.safetensors')
+        module = FlowModule(str(tmp_path / 'rigid.safetensors'), flow_loss=GEONET_FLOW,
+                            flow_arguments={'width': 0.1, 'zero_heads': False})
+        for head in module.flow.predict:
+            head.weight.data *= 0.1   # otherwise next to nothing is consistent
+    else:
+        from plain_view_synthesis import PlainStep as Plain
+        module = ViewSynthesisModule(
+            'dispnet_resnet50', {'width': 0.1}, size=(64, 128),
+            loss=SFMLEARNER if system == 'sfmlearner' else GEONET_RIGID)
+    # Motion of some pixels: with next to none rounding says what lies beyond the border.
+    module.egomotion.pose[-1].bias.data[:] = torch.tensor(
+        [0.4, -0.3, 0.1, 1, 2, 3, -0.5, 0.2, 0.2, -1, 2, 2])
+    # Smooth, so that flow through it is as good as its rounding.
+    images = torch.rand(2, 3, 3, 8, 16).mul(2).sub(1).flatten(0, 1)
+    images = torch.nn.functional.interpolate(images, (64, 128), mode='bicubic').clamp(-1, 1)
+    images = images.unflatten(0, (2, 3))
+    K = torch.tensor([[100.0, 0, 63], [0, 90, 30], [0, 0, 1]]).expand(2, 3, 3)
+    theirs = Plain(module, images, K).loss()
+    terms = module.terms(images, images, K)
+    assert theirs.item() == pytest.approx(terms['total'].item(), rel=1e-4)
+    assert min(value.item() for value in terms.values()) > 1e-3 * theirs.item()
 
 
 def test_busy_processes_end(harness):

@@ -35,7 +35,7 @@ VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
          'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'import monodepth',
          'import backbone', 'infer',
          'evaluate relocalization',
-         'evaluate depth', 'evaluate odometry', 'replay', 'demo')
+         'evaluate depth', 'evaluate odometry', 'replay', 'report', 'demo')
 
 
 @pytest.fixture
@@ -99,7 +99,8 @@ def test_help_lists_the_verbs(capsys):
     (('import', 'geonet', '--output', 'o'), 'sources is missing'),
     (('evaluate',), 'relocalization'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'outptu'),
-    (('evaluate', 'depth', 'm'), 'recording is missing; see geo_perception evaluate depth --help'),
+    (('evaluate', 'depth', 'm'),
+     'recordings is missing; see geo_perception evaluate depth --help'),
     (('infer', 'm'), 'images, output are missing; see geo_perception infer --help'),
     (('infer', 'm', 'i', '--output', 'o', '--samples', 'many'), 'samples'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'no option --outptu (did you mean --output?); see'),

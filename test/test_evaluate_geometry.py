@@ -13,6 +13,7 @@ from small_world import poses, write_drive
 from tiny_geometry_model import write_geometry_model
 
 from geo_perception.cli import main
+from geo_perception.commands.many import _failure, run_names
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.recording import open_recording
 
@@ -65,8 +66,9 @@ def test_depth(place, tmp_path, capsys):
     assert len(table) == FRAMES
     assert sum(float(row['abs_rel_median_scaled']) for row in table) / FRAMES \
         == pytest.approx(metrics['abs_rel_median_scaled'])
-    assert Page(tmp_path / 'report' / 'report.html').headings[:3] == [
+    assert Page(tmp_path / 'report' / 'report.html').lesser_headings[:3] == [
         'Summary', 'Pictures', 'Errors']
+    assert json.loads((tmp_path / 'report' / 'metrics.json').read_text()) == result
     assert rows(tmp_path / 'report' / 'frames.csv') == table
     assert 'Absolute relative error' in out and 'the crop of Garg' in out
 
@@ -86,7 +88,7 @@ def test_odometry(place, tmp_path, capsys):
     found = [[float(row[f'true_{axis}_m']) for axis in 'xyz'] for row in table]
     assert_allclose(found, poses(FRAMES)[:, :3, 3], atol=1e-6)
     assert float(table[0]['metres_per_unit']) == 0.01 and float(table[0]['qw']) == 1.0
-    assert Page(tmp_path / 'report' / 'report.html').headings[1] == 'Trajectory'
+    assert Page(tmp_path / 'report' / 'report.html').lesser_headings[1] == 'Trajectory'
     assert 'ATE-5 (Zhou' in out and '0.01 metres per unit, as set' in out
 
 
@@ -159,3 +161,54 @@ def test_options_are_checked(place, capsys, options, words):
     status, _, error = evaluate(capsys, 'depth', place / 'tiny.safetensors', place / 'drive',
                                 *options)
     assert status == 1 and words in error
+
+
+def test_many_recordings_each_by_itself(place, tmp_path, capsys):
+    """One that fails costs no other, and is named with its reason; a row a recording."""
+    recordings = [place / 'drive', tmp_path / 'nowhere', f"{place / 'drive'}[0:6]"]
+    status, out, error = evaluate(
+        capsys, 'depth', place / 'tiny.safetensors', *recordings, '--jobs', '2', '--cap', '50',
+        '--report', tmp_path / 'runs', '--json', tmp_path / 'all.json')
+    assert status == 1 and '1 of 3 recordings could not be measured' in error
+    assert 'nowhere does not exist' in error and error.count('\n') == 1
+    assert 'Relative error' in out
+    summary = json.loads((tmp_path / 'all.json').read_text())
+    assert list(summary['runs']) == ['drive', 'drive_0_6']
+    assert 'nowhere does not exist' in summary['failures']['nowhere']
+    assert summary == json.loads((tmp_path / 'runs' / 'summary.json').read_text())
+    for name, images in (('drive', FRAMES), ('drive_0_6', 6)):
+        folder = tmp_path / 'runs' / name
+        assert len(rows(folder / 'frames.csv')) == images == summary['runs'][name]['images']
+        assert json.loads((folder / 'metrics.json').read_text()) == summary['runs'][name]
+        assert summary['runs'][name]['depth']['cap_m'] == 50.0
+        assert Page(folder / 'report.html').headings[0] == 'Depth'
+    page = Page(tmp_path / 'runs' / 'index.html')
+    assert page.sources == [f'{name}/report.html' for name in summary['runs']]
+    assert 'nowhere does not exist' in page.text
+    assert not (tmp_path / 'runs' / 'nowhere').exists()
+
+
+def test_wrong_use_of_many_recordings(place, tmp_path, capsys):
+    """Before anything is measured."""
+    two = [place / 'tiny.safetensors', place / 'drive', place / 'drive']
+    for options, words in ((('--jobs', '0'), 'at least 1'),
+                           (('--output', tmp_path / 'o.csv'), 'the table of one recording')):
+        status, _, error = evaluate(capsys, 'odometry', *two, *options)
+        assert status == 1 and words in error
+
+
+def test_why_a_process_failed():
+    """By its own last error, its last words, or the signal that ended it."""
+    assert _failure(0, 'WARNING: x\n') == ''
+    assert _failure(1, 'WARNING: x\nerror: no such thing\n') == 'no such thing'
+    assert _failure(1, 'Traceback\nValueError: odd\n') == 'ValueError: odd'
+    assert _failure(-9, '') == 'the process was ended by SIGKILL'
+    assert 'status 3' in _failure(3, '')
+
+
+def test_names_of_runs():
+    """Good for folders, different from each other, and without the suffix of a bag."""
+    names = run_names(['a/x.mcap', 'b/x.mcap', 'b/x.mcap', 'y[0:500]', 'z.db3[::2]', '../..',
+                       'data set/ü.bag'])
+    assert list(names) == ['x', 'b_x', 'b_x_2', 'y_0_500', 'z_2', 'recording', 'ü']
+    assert list(names.values())[1] == 'b/x.mcap'

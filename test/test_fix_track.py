@@ -118,3 +118,19 @@ def test_on_a_floor_height_and_tilt_do_not_count():
         tilted = pose(0.0, z=1.0)
         tilted[:3, :3] = se3.matrix_from_rotation_vector([0.3, 0.0, 0.0])
         assert bool(judged(track, tilted, pose(0.0))[0]) != two_d
+
+
+@pytest.mark.parametrize('two_d', [False, True])
+def test_the_last_fix_is_carried_on_by_odometry(two_d):
+    """On a floor, noise of the fix in height and tilt does not reach the prediction."""
+    track = FixTrack(FixLimits(two_d=two_d))
+    assert track.predict(pose(0.0)) == (None, None)
+    tilt = se3.make_transform(se3.matrix_from_rotation_vector([0.02, -0.01, 0.0]), [0, 0, 0.1])
+    start, now = pose(1.0, yaw=0.3), pose(3.0, 1.0, 0.8)
+    judged(track, start @ tilt, start)
+    T, covariance = track.predict(now)
+    expected = T_MAP_ODOM @ (now if two_d else start @ tilt @ se3.inverse_transform(start) @ now)
+    assert np.allclose(T, expected, atol=1e-3 if two_d else 1e-9)
+    way2 = 2.0 ** 2 + 1.0
+    assert np.allclose(np.diag(covariance)[3:], 1e-4 + 0.05 ** 2 * way2)
+    assert covariance[2, 2] == pytest.approx(0.01 + 0.01 * way2 + 1e-4 * way2, rel=1e-3)

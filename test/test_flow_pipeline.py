@@ -3,6 +3,7 @@
 
 """From images to flow and what moves: with perfect parts, and through the command line."""
 
+import csv
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_rigid_flow_is_that_of_what_stands(network, monkeypatch, drive):
                         lambda image, *rest: torch.ones(len(image), 1, 64, 96, dtype=torch.bool))
     _, full = true_flow(network, monkeypatch, drive, 20)
     assert (full.forward.score[seen & (lack > 1)] > 4).all()
-    assert full.forward.moving[seen & (lack > 1)].mean() > 0.9
+    # Specks are left out, but nothing of what is as large as the squares that look for them.
+    clear = cv2.erode((seen & (lack > 1)).astype(np.uint8), np.ones((5, 5))) > 0
+    assert full.forward.moving[clear].all() and clear.sum() > 50
     assert full.forward.moving[seen & ~still].mean() > 0.5
     assert full.forward.moving[seen & still].mean() < 0.01
     assert np.isnan(full.forward.score[~seen]).all()
@@ -241,9 +244,14 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     found = json.loads(Path('flow.json').read_text())['flow']
     assert found['epe_px'] > 0 and found['rigid']['epe_px'] > 0 and found['dis']['epe_px'] > 0
     assert 0 <= found['fl_percent'] <= 100 and found['pairs'] == 3
-    assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--json', 'motion.json']) == 0
+    assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--json', 'motion.json',
+                 '--output', 'pairs.csv']) == 0
     found = json.loads(Path('motion.json').read_text())['motion']
     assert 0 <= found['false_alarm_rate'] <= 1
+    rows = list(csv.DictReader(Path('pairs.csv').read_text().splitlines()))
+    assert [row['name'] != '' for row in rows] == [True] * 3
+    assert all(float(row['motion_false_alarm_rate']) <= 1 for row in rows if row['flow_epe_px'])
+    assert sum(row['newest_flow_epe_px'] != '' for row in rows) == found['pairs_processed'] > 0
     capsys.readouterr()
     write_geometry_model('n.safetensors')
     assert main(['infer', 'n.safetensors', 'bag', '--output', 'o', '--flow', 'true']) == 1

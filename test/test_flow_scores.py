@@ -3,6 +3,7 @@
 
 """Flow and what moves of the newest images: scored, put into words, and shown."""
 
+import csv
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,12 @@ from geo_perception.commands.geometry_evaluation import scored_jobs
 from geo_perception.datasets.frame import Frame
 from geo_perception.evaluation.flow_samples import (
     chosen_flow_samples, keep_flow_sample, PARTS, SHOWN)
-from geo_perception.evaluation.flow_scores import FlowScores, seen_by
+from geo_perception.evaluation.flow_scores import COLUMNS, FlowScores, seen_by
 from geo_perception.evaluation.flow_summary import flow_verdict, motion_verdict
-from geo_perception.evaluation.geometry_report import write_geometry_report
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_score import score_of_flow, score_of_motion
+from geo_perception.evaluation.run_record import Run, with_geometry
+from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry.camera import Camera
 from geo_perception.inference.flow import FlowField
 from geo_perception.inference.flow_picture import longest_flow, motion_picture
@@ -58,7 +60,7 @@ def recording(n=3, moves=True, **found):
     made = GeometryRecording.unanswered([f.stamp for f in frames], flow=FlowScores())
     for i in range(1, n):
         field = found_in(frames[i], **found)
-        flow = made.flow.add_newest(field, HALF, frames[i - 1], frames[i])
+        flow = made.flow.add_newest(i, field, HALF, frames[i - 1], frames[i])
         keep_flow_sample(made.flow_samples, n, i, frames[i], field, HALF, flow)
     return made
 
@@ -74,6 +76,27 @@ def test_the_truth_has_no_error():
     assert score_of_flow(recording(error=3.0))['epe_px'] == pytest.approx(6, abs=0.2)
 
 
+def test_every_image_has_its_row(tmp_path):
+    """Empty where nobody knows: the first image has none before it, and in one nothing moves."""
+    frames = [frame(0), frame(1), frame(2, moves=False)]
+    made = GeometryRecording.unanswered([f.stamp for f in frames], flow=FlowScores())
+    for i, found in ((1, found_in(frames[1], error=3.0)), (2, found_in(frames[2], moving=False))):
+        made.flow.add_newest(i, found, HALF, frames[i - 1], frames[i])
+    made.to_csv(tmp_path / 'frames.csv')
+    first, second, third = csv.DictReader((tmp_path / 'frames.csv').read_text().splitlines())
+    assert all(first[name] == '' for name in COLUMNS)
+    assert float(second['flow_epe_px']) == pytest.approx(6, abs=0.2)
+    assert float(second['flow_fl_percent']) == 100.0
+    assert float(second['motion_iou']) == float(second['motion_recall']) == 1.0
+    assert third['motion_iou'] == third['motion_recall'] == ''
+    assert float(third['motion_false_alarm_rate']) == 0.0
+    assert float(second['rigid_epe_px']) != float(third['rigid_epe_px'])
+    # The figures of the recording are means over these.
+    assert score_of_flow(made)['epe_px'] == pytest.approx(
+        (float(second['flow_epe_px']) + float(third['flow_epe_px'])) / 2, rel=1e-6)
+    assert 'flow_epe_px' not in GeometryRecording.unanswered([0]).table()
+
+
 def test_truth_may_be_missing():
     """Of the flow, of the masks, and of both."""
     before, after = frame(0), frame(1)
@@ -81,7 +104,7 @@ def test_truth_may_be_missing():
     for flow, mask, jobs in ((None, True, ('motion',)), (True, None, ('flow',)),
                              (None, None, ())):
         scores = FlowScores()
-        scores.add_newest(found, HALF, before if flow else replace(before, flow=None),
+        scores.add_newest(1, found, HALF, before if flow else replace(before, flow=None),
                           after if mask else replace(after, motion_mask=None))
         made = GeometryRecording.unanswered([0, 1], flow=scores)
         assert scored_jobs(made) == ('depth', 'odometry', *jobs)
@@ -92,7 +115,7 @@ def test_depth_of_another_size_is_left_alone():
     """Then nobody knows which surface is nearer, and it is not guessed."""
     before, after = frame(0), frame(1)
     small = replace(before, depth=before.depth[::2, ::2])
-    with_depth, without = (FlowScores().add_newest(found_in(after), HALF, f, after)
+    with_depth, without = (FlowScores().add_newest(1, found_in(after), HALF, f, after)
                            for f in (before, small))
     assert np.isfinite(without).mean() < np.isfinite(with_depth).mean() < 1
 
@@ -139,9 +162,11 @@ def test_few_pictures_are_kept():
 def test_page_shows_flow_and_what_moves(tmp_path, how):
     """Also where there is little to say."""
     made = recording(**how)
-    write_geometry_report(tmp_path / 'r.html', made, MODEL, 'drives/monday', ('flow', 'motion'))
+    write_run_report(tmp_path / 'r.html', with_geometry(
+        Run('drives/monday'), made, MODEL, ('flow', 'motion')))
     page = Page(tmp_path / 'r.html')
-    assert page.headings == ['Flow', 'What moves', 'How this was measured']
+    assert [name for name in page.headings if name in ('Flow', 'What moves')] == [
+        'Flow', 'What moves']
     shown = len(chosen_flow_samples(made.flow_samples))
     assert shown == {1: 0, 3: 2, 9: 4}[how.get('n', 3)]
     assert len([s for s in page.sources if s.startswith('data:image/jpeg')]) == 8 * shown

@@ -15,15 +15,17 @@ from report_page import Page
 
 from geo_perception.datasets.frame import Frame
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.calibration_text import calibration_sentence
 from geo_perception.evaluation.classical_odometry import chain, constant_motion
 from geo_perception.evaluation.depth_samples import chosen_samples, PARTS, score_depth
-from geo_perception.evaluation.geometry_report import geometry_parts, write_geometry_report
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.geometry_run import run_geometry, with_baselines
 from geo_perception.evaluation.geometry_score import (
     drift_by_length, score_of_depth, score_of_odometry)
-from geo_perception.evaluation.geometry_summary import depth_verdict, odometry_verdict
-from geo_perception.evaluation.report import provenance_section, write_report
+from geo_perception.evaluation.geometry_summary import (
+    depth_verdict, odometry_note, odometry_verdict)
+from geo_perception.evaluation.run_record import Run, with_geometry
+from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.geometry import se3
 from geo_perception.geometry.camera import Camera
 from geo_perception.inference.depth import DepthEstimate
@@ -91,7 +93,7 @@ class KnowingPipeline:
         """Remember what was told."""
         self.distances.append(distance)
 
-    def __call__(self, image, camera, stamp):
+    def __call__(self, image, camera, stamp, flow=False):
         """Answer like `GeometryPipeline`."""
         self._i += 1
         frame, metric = self._drive[self._i], self._i >= self._metric_from
@@ -138,6 +140,7 @@ def test_perfect_answers_have_no_error():
     assert odometry['segment_lengths_m'] == [1, 2, 3, 4, 5, 6, 7]
     assert odometry['frames_answered'] == depth['frames_processed'] == 40
     assert odometry['motion_position_normalised_error'] == pytest.approx(0.0, abs=1e-9)
+    assert odometry['pose_orientation_normalised_error'] == pytest.approx(0.0, abs=1e-9)
     assert pipeline.distances == pytest.approx([0.2] * 39)
 
 
@@ -154,8 +157,19 @@ def test_scale_error_is_seen_and_removed():
     assert odometry['rpe_translation_m'] == pytest.approx(0.02)
     # 0.02 m off at a standard deviation of 0.01 m in one of three directions.
     assert odometry['motion_position_normalised_error'] == pytest.approx(4 / 3)
+    # Of the pose a tenth of the distance from the start, at a standard deviation of 1 m.
+    way = np.linalg.norm(recording.T_truth[1:, :3, 3] - recording.T_truth[0, :3, 3], axis=1)
+    assert odometry['pose_position_normalised_error'] == pytest.approx(
+        (0.01 * way ** 2).mean() / 3)
     assert [row[1] for row in drift_by_length(recording, recording.T_odom_camera, True)] \
         == pytest.approx([0.0] * 7, abs=1e-6)
+    # What charts show is in the metrics.
+    assert [row['length_m'] for row in odometry['drift_by_length']] == odometry[
+        'segment_lengths_m']
+    assert [row['percent'] for row in odometry['drift_by_length']] == pytest.approx(
+        [10.0] * 7, abs=1.0)
+    assert all(row['abs_rel'] == pytest.approx(0.1, abs=1e-6) for row in depth['by_distance'])
+    assert sum(row['pixels'] for row in depth['by_distance']) == 40 * 48 * 64
 
 
 def test_without_a_scale_nothing_is_called_metres():
@@ -163,10 +177,45 @@ def test_without_a_scale_nothing_is_called_metres():
     recording, _, _ = run(factor=0.1, metric_from=1000)
     depth, odometry = score_of_depth(recording), score_of_odometry(recording)
     assert depth['abs_rel'] is depth['rmse_m'] is odometry['ate_m'] is None
+    assert {row['abs_rel'] for row in depth['by_distance']} == {None}
     assert odometry['drift_percent'] is odometry['rpe_translation_m'] is None
     assert depth['abs_rel_median_scaled'] < 0.01 and odometry['ate_sim3_m'] < 1e-6
     assert odometry['motion_position_normalised_error'] is None
+    assert odometry['pose_position_normalised_error'] is None
     assert 'no unit' in depth_verdict(depth) and 'no unit' in odometry_verdict(odometry)
+
+
+def test_covariances_that_are_right_hold_the_truth_as_often_as_they_say():
+    """Poses drawn from them, of many starts in as many directions."""
+    rng = np.random.default_rng(0)
+    n = 2000
+    A = rng.normal(size=(6, 6))
+    covariance = 1e-4 * A @ A.T
+    draws = rng.multivariate_normal(np.zeros(6), covariance, n)
+    starts, ends, estimates = (se3.make_transform(
+        se3.matrix_from_rotation_vector(rng.normal(size=(n, 3))), rng.normal(size=(n, 3)))
+        for _ in range(3))
+    true = se3.inverse_transform(starts) @ ends
+    said = se3.make_transform(
+        se3.matrix_from_rotation_vector(-draws[:, 3:]) @ true[:, :3, :3],
+        true[:, :3, 3] - draws[:, :3])
+    T_truth, T_odom = (np.stack(pair, 1).reshape(-1, 4, 4) for pair in (
+        (starts, ends), (estimates, estimates @ said)))
+    recording = GeometryRecording.unanswered(np.arange(2 * n), T_truth)
+    recording.T_odom_camera[:] = T_odom
+    recording.metric[:] = recording.processed[:] = True
+    recording.pose_covariance[1::2] = [se3.rotate_pose_covariance(covariance, T[:3, :3])
+                                       for T in estimates]
+    metrics = score_of_odometry(recording)
+    for part in ('position', 'orientation'):
+        assert metrics[f'pose_{part}_in_68_percent_ellipsoid'] == pytest.approx(0.68, abs=0.03)
+        assert metrics[f'pose_{part}_in_95_percent_ellipsoid'] == pytest.approx(0.95, abs=0.015)
+        assert metrics[f'pose_{part}_normalised_error'] == pytest.approx(1.0, abs=0.07)
+    assert calibration_sentence(metrics, {'pose': 'pose_position', 'step': 'motion_position'}) \
+        .startswith('Truth in the stated 68 % and 95 % ellipsoids')
+    # Nobody said what the motions were of, as in a live replay.
+    assert metrics['frames_network_alone'] is None
+    assert 'A live node does not tell' in odometry_note(metrics)
 
 
 def test_poses_from_before_the_scale_are_left_out():
@@ -288,12 +337,12 @@ def test_frames_without_truth_are_not_scored():
     assert 'no true depth' in depth_verdict(score_of_depth(recording))
 
 
-def report(tmp_path, recording, **options):
+def report(tmp_path, recording, jobs=('depth', 'odometry')):
     """Write a report and return its page."""
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        write_geometry_report(tmp_path / 'out' / 'report.html', recording, MODEL,
-                              'drives/monday[0:500]', **options)
+        write_run_report(tmp_path / 'out' / 'report.html', with_geometry(
+            Run('drives/monday[0:500]'), recording, MODEL, jobs))
     return Page(tmp_path / 'out' / 'report.html')
 
 
@@ -301,12 +350,13 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
     """No reference leaves the page; every picture is whole; text is escaped."""
     recording, drive, _ = run(factor=1.1)
     page = report(tmp_path, with_baselines(recording, drive))
-    assert page.headings == ['Depth', 'Odometry', 'How this was measured']
+    assert page.headings == ['Overview', 'Along the way', 'Depth', 'Odometry', 'Timing', 'Run']
     assert page.lesser_headings == [
-        'Summary', 'Pictures', 'Errors', 'Summary', 'Trajectory', 'Drift',
-        'Errors along the way', 'Is the stated uncertainty right?', 'Delay', 'Model']
-    assert '://' not in page.raw and '<b>1' not in page.raw and '@import' not in page.raw
-    assert all(source.startswith('data:image/') for source in page.sources)
+        'Depth', 'Odometry', 'Summary', 'Pictures', 'Errors', 'Summary', 'Trajectory', 'Drift',
+        'Errors along the way', 'Is the stated uncertainty right?',
+        'Delay of depth and odometry', 'How this was measured', 'Model']
+    assert '://' not in page.markup and '<b>1' not in page.raw and '@import' not in page.raw
+    assert all(source.startswith(('data:image/', '#')) for source in page.sources)
     for source in page.sources:
         kind, _, data = source.partition(';base64,')
         if kind == 'data:image/svg+xml':
@@ -318,21 +368,13 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
 
 
 @pytest.mark.parametrize('jobs, headings', [
-    (('depth',), ['Summary', 'Pictures', 'Errors', 'Delay', 'Model', 'How this was measured']),
+    (('depth',), ['Summary', 'Pictures', 'Errors']),
     (('odometry',), ['Summary', 'Trajectory', 'Drift', 'Errors along the way',
-                     'Is the stated uncertainty right?', 'Delay', 'Model',
-                     'How this was measured'])])
+                     'Is the stated uncertainty right?'])])
 def test_one_job_has_a_page_of_its_own(tmp_path, jobs, headings):
     """Its sections are those of the page."""
-    assert report(tmp_path, run()[0], jobs=jobs).headings == headings
-
-
-def test_parts_of_several_pipelines_share_a_page(tmp_path):
-    """Whatever was measured can be put together."""
-    parts = geometry_parts(run()[0], MODEL)
-    write_report(tmp_path / 'all.html', 'monday', [parts[1], parts[0]],
-                 [provenance_section('geo_perception demo', [])])
-    assert Page(tmp_path / 'all.html').headings == ['Odometry', 'Depth', 'How this was measured']
+    assert report(tmp_path, run()[0], jobs).lesser_headings == [
+        *headings, 'Delay of depth and odometry', 'How this was measured', 'Model']
 
 
 @pytest.mark.parametrize('changes', [
@@ -343,7 +385,7 @@ def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""
     recording, drive, _ = run(**changes)
     page = report(tmp_path, with_baselines(recording, drive))
-    assert 'How this was measured' in page.headings
+    assert 'How this was measured' in page.lesser_headings
     assert 'nan' not in page.text.lower().split() and 'None' not in page.text
 
 

@@ -11,7 +11,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image, TimeReference
 import small_world
 from stand_in_geometry import flow_estimate, StandInFlowNode
-from tiny_geometry_model import write_flow_model
+from tiny_geometry_model import write_flow_model, write_geometry_model
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.image_codec import decode_array
@@ -158,6 +158,29 @@ def test_frames_without_a_motion_have_no_flow(graph):
         cover()
     scene.diagnosis('the image is black', WARN)
     assert len(heard['flow']) == 1
+
+
+def test_depth_that_is_not_confirmed_is_left_out(graph):
+    """If asked for; flow is made for it, and without flow nothing confirms it."""
+    scene = Scene(graph, node_class=StandInFlowNode, listen=('depth',),
+                  confirmed_depth=True).start()
+    scene.process()
+    assert not scene.depths and scene.count('left out') == 1
+    scene.process()
+    graph.spin_until(lambda: scene.depths, what='the depth')
+    depth = decode_array(scene.depths[0])
+    valid = flow_estimate(scene.pipeline.cameras[-1].resized(32, 24), 0, 1).backward.valid
+    assert np.isnan(depth[~valid]).all() and not valid.all()
+    assert np.isfinite(depth[valid]).all()
+    assert scene.pipeline.seen == ['all and flow'] * 2
+
+
+def test_confirmed_depth_needs_flow(graph, tmp_path):
+    """And the node says so before it does anything."""
+    path = str(write_geometry_model(tmp_path / 'm.safetensors'))
+    node = graph.make(GeometryNode, model=path, confirmed_depth=True, precision='fp32')
+    assert not node.start()
+    assert node.last_failure.startswith(f'confirmed_depth needs flow, and model file {path} has')
 
 
 def test_a_model_without_flow_has_no_such_topics(graph):

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import yaml
 
 from geo_perception.nodes.geometry import GeometryParameters
 from geo_perception.nodes.relocalize import RelocalizeParameters
@@ -59,7 +60,7 @@ def installed(monkeypatch, tmp_path):
     (tmp_path / 'share' / 'geo_perception').symlink_to(ROOT)
     programs = tmp_path / 'lib' / 'geo_perception'
     programs.mkdir(parents=True)
-    for name in ('relocalize', 'geometry', 'geo_perception'):
+    for name in ('relocalize', 'geometry', 'perception', 'geo_perception'):
         (programs / name).write_text('#!/bin/sh\n')
         (programs / name).chmod(0o755)
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
@@ -178,7 +179,7 @@ def test_both_nodes_start_and_each_is_told_its_own(installed):
     """Model, parameters and topics; who owns which transform."""
     nodes = started('perception', relocalizer='r.safetensors', geometry='g.safetensors',
                     image='/cam/image', camera_info='/cam/info', namespace='robot1',
-                    device='cpu', map_frame='map', two_d='true')
+                    device='cpu', map_frame='map', two_d='true', processes='two')
     assert list(nodes) == ['relocalize', 'geometry']
     shared = [('device', 'cpu')]
     assert nodes['relocalize'][1] == [
@@ -194,6 +195,27 @@ def test_both_nodes_start_and_each_is_told_its_own(installed):
         for rule in ('__ns:=/robot1', f'__node:={node}', 'image:=/cam/image',
                      'camera_info:=/cam/info', '/tf:=tf', '/tf_static:=tf_static'):
             assert f'-r {rule}' in rules
+
+
+def test_in_one_process_each_node_is_told_the_same_as_in_two(installed):
+    """By its own arguments, for a parameter file of one would otherwise reach the other."""
+    from geo_perception.nodes.perception import NODES as IN_ONE, split_arguments
+
+    given = {'relocalizer': 'a "b" #1.safetensors', 'geometry': 'g', 'namespace': 'robot1',
+             'image': '/cam/image', 'use_sim_time': 'true', **EVERYTHING}
+    two = started('perception', processes='two', **given)
+    (name, (_, _, command)), = started('perception', **given).items()
+    assert name == 'perception' and 'use_sim_time:=True' in command
+    assert '__ns:=/robot1' in command and 'image:=/cam/image' in command
+    assert not any('__node' in word for word in command)   # it would rename both
+    words, _ = split_arguments(command[1:])
+    assert list(words) == list(IN_ONE)
+    for node, (configurations, expected, _) in two.items():
+        assert words[node][:2] == ['--params-file', configurations['params_file']]
+        told = [tuple(word.split(':=', 1)) for word in words[node][3::2]]
+        assert {key: yaml.safe_load(value) for key, value in told} == {
+            key: value for key, value in expected if key != 'use_sim_time'}
+        assert words[node][2::2] == ['-p'] * len(told)
 
 
 @pytest.mark.parametrize('model, node, other', [
@@ -219,11 +241,16 @@ def test_nothing_to_start_is_an_error(installed):
         started('perception')
 
 
+EVERYTHING = {'seed': 'first_fix', 'image_transport': 'compressed', 'device': 'cpu',
+              'image_reliability': 'reliable', 'autostart': 'false', 'rectified': 'true',
+              'two_d': 'true', 'map_frame': 'map', 'base_frame': 'base_footprint',
+              'odom_to_base': 'true'}
+
+
 def test_the_joint_parameters_are_known_to_the_nodes(installed):
     """Whatever perception.launch.py passes on is an argument of the file it includes."""
-    nodes = started('perception', relocalizer='r', geometry='g', seed='first_fix',
-                    image_transport='compressed', image_reliability='reliable', autostart='false',
-                    rectified='true')
+    nodes = started('perception', relocalizer='r', geometry='g', processes='two',
+                    **EVERYTHING)
     for node, (_, parameters, _) in nodes.items():
         known = {field.name for field in fields(NODES[node][0])} | {'use_sim_time'}
         assert {name for name, _ in parameters} <= known

@@ -47,8 +47,8 @@ def kitti(tmp_path, monkeypatch):
 
 def evaluate(job, recording, *options):
     """Run the program and return its numbers."""
-    assert main(['evaluate', job, 'tiny.safetensors', str(recording), '--json', 'm.json',
-                 *options]) == 0
+    assert main(['evaluate', job, 'tiny.safetensors', str(recording), '--device', 'cpu',
+                 '--json', 'm.json', *options]) == 0
     return json.loads(Path('m.json').read_text())[job]
 
 

@@ -314,7 +314,7 @@ def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
 
 
 def test_the_correction_of_odometry_is_broadcast_and_kept_alive(graph, tf):
-    """Stamped ahead of the image, again with every image, without any subscriber to poses."""
+    """From the first fix on, stamped ahead, also when the camera has stopped."""
     scene = Scene(graph, listen=False, base_frame='base_link', publish_tf=True,
                   transform_tolerance_s=0.5, tf_timeout_s=5.0)
     heard = graph.listen(tf.message_class, '/tf')
@@ -327,17 +327,67 @@ def test_the_correction_of_odometry_is_broadcast_and_kept_alive(graph, tf):
     first = scene.send()
     # The transform at the image's stamp comes late: the node waits for it.
     graph.spin_until(lambda: scene.pipeline.images)
-    for stamp in (first - SECOND, first + SECOND):
+    for stamp in (first - SECOND, first + 5 * SECOND):
         tf(stamp, 'odom', 'base_link', T_ODOM_BASE)
-    graph.spin_until(sent, what='map -> odom')
-    scene.pipeline.accepted = False
-    second = scene.process()
-    graph.spin_until(lambda: len(sent()) == 2, what='map -> odom again')
-    assert [stamp_to_ns(t.header.stamp) for t in sent()] == [
-        first + SECOND // 2, second + SECOND // 2]
+    # No second image: the stamps go on with the clock.
+    graph.spin_until(lambda: len(sent()) >= 4, what='map -> odom again and again')
+    stamps = [stamp_to_ns(t.header.stamp) for t in sent()]
+    assert stamps[0] >= first + SECOND // 2 and (np.diff(stamps) > 0).all()
     assert sent()[0].header.frame_id == 'office'
-    T_map_odom = matrix_from_transform(sent()[1].transform)
-    assert np.allclose(T_map_odom @ T_ODOM_BASE @ T_BASE_CAMERA, T_MAP_CAMERA)
+    assert values_of(graph.diagnosis(scene.node))['office -> odom'] == 'is broadcast'
+    for transform in sent():
+        T_map_odom = matrix_from_transform(transform.transform)
+        assert np.allclose(T_map_odom @ T_ODOM_BASE @ T_BASE_CAMERA, T_MAP_CAMERA)
+    # Stamps are of the images: one that is ahead takes the broadcast along.
+    scene.stamp += 5 * SECOND
+    scene.pipeline.accepted = False
+    ahead = scene.process()
+    graph.spin_until(lambda: stamp_to_ns(sent()[-1].header.stamp) >= ahead, what='the new time')
+    # A node that is not active owns no transform.
+    assert scene.node.trigger_deactivate()
+    graph.spin_for(0.3)
+    known = len(sent())
+    graph.spin_for(0.5)
+    assert len(sent()) == known
+
+
+def test_without_odometry_the_correction_is_not_broadcast_any_more(graph, tf):
+    """It says so; when odometry is back, which may be from elsewhere, it takes another fix."""
+    scene = Scene(graph, listen=False, base_frame='base_link', publish_tf=True,
+                  transform_tolerance_s=0.0, tf_timeout_s=0.0).start()
+    heard = graph.listen(tf.message_class, '/tf')
+
+    def sent():
+        return [t for message in heard for t in message.transforms if t.child_frame_id == 'odom']
+
+    def state():
+        return values_of(graph.diagnosis(scene.node))['office -> odom']
+
+    tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+    for second in (100, 101):
+        tf(second * SECOND, 'odom', 'base_link', T_ODOM_BASE)
+    assert state() == 'waits for a fix'
+
+    def corrected():
+        scene.process()
+        scene.stamp -= SECOND // 10   # until the transforms have arrived, for the same instant
+        return sent()
+
+    scene.stamp += SECOND // 10
+    graph.spin_until(corrected, what='map -> odom')
+    scene.pipeline.accepted = False
+    scene.stamp += 4 * SECOND
+    scene.process()
+    status = scene.diagnosis('TF odom -> base_link ended')
+    assert status.level == WARN and state() == 'interrupted'
+    known = len(sent())
+    for second in (104, 110):
+        tf(second * SECOND, 'odom', 'base_link', T_ODOM_BASE)
+    graph.spin_until(lambda: state() == 'waits for a fix', what='odometry')
+    assert len(sent()) == known
+    scene.pipeline.accepted = True
+    scene.process()
+    graph.spin_until(lambda: len(sent()) > known, what='map -> odom')
 
 
 def test_missing_odometry_is_reported_and_the_pose_still_published(graph, tf):

@@ -14,7 +14,8 @@ from geo_perception.geometry import se3
 from geo_perception.nodes.relocalize import RelocalizeParameters
 from geo_perception.ros.diagnostics import WARN
 from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
-from geo_perception.ros.validators import amcl_seed_problems, transform_problems
+from geo_perception.ros.validators import (
+    amcl_seed_problems, fix_problems, transform_problems)
 
 T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
 
@@ -46,6 +47,11 @@ class Robot(Scene):
         self.pipeline.T_world_camera = at(x) @ T_BASE_CAMERA
         self.process()
         return self.count('published') > published
+
+    def fix_at(self, x):
+        """Let the network see the base at x, once the transforms are known."""
+        assert self.believe(x)
+        self.graph.spin_until(lambda: self.covariances, what='the fix')
 
     def odometry(self):
         """Return where odometry has the base at the next image."""
@@ -86,6 +92,32 @@ def test_a_kidnapped_robot_is_followed_after_enough_fixes(graph, tf):
     assert np.allclose(np.unique(np.round(corrections(), 3)), [5.0, 30.0], atol=0.01)
     assert [transform_problems(t) for message in heard for t in message.transforms
             if t.header.frame_id == 'map'][0] == []
+
+
+def test_the_fused_pose_goes_on_between_fixes(graph, tf):
+    """By odometry, less certain with the way; nothing before the first fix."""
+    robot = Robot(graph, tf)
+    fused = graph.listen(PoseWithCovarianceStamped, '/relocalize/fused_pose')
+    robot.start()
+    graph.spin_until(lambda: robot.node._fused.get_subscription_count() > 0)
+    robot.pipeline.accepted = False
+    robot.process()
+    robot.pipeline.accepted = True
+    robot.fix_at(robot.odometry() + 5.0)
+    graph.spin_until(lambda: fused, what='the fused pose')
+    assert len(fused) == 1 and fused[0] == robot.covariances[-1]
+    robot.pipeline.accepted = False
+    robot.stamp += 2 * SECOND
+    stamp = robot.process()
+    graph.spin_until(lambda: len(fused) == 2, what='the fused pose')
+    assert fix_problems(fused[1]) == [] and stamp_to_ns(fused[1].header.stamp) == stamp
+    assert matrix_from_pose(fused[1].pose.pose)[0, 3] == pytest.approx(1e-9 * stamp + 5.0)
+    before, after = (np.reshape(message.pose.covariance, (6, 6)) for message in fused)
+    # 2.1 m further on: a tenth of that, a twentieth of a radian for each metre, and the lever arm.
+    assert after[0, 0] == pytest.approx(before[0, 0] + 0.21 ** 2)
+    assert after[5, 5] == pytest.approx(before[5, 5] + 0.105 ** 2)
+    assert after[1, 1] == pytest.approx(before[1, 1] + 0.21 ** 2 + 2.1 ** 2 * before[5, 5]
+                                        + 2 * 2.1 * before[1, 5])
 
 
 def test_nothing_but_outliers_is_a_warning(graph, tf):

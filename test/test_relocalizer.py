@@ -53,7 +53,7 @@ def without_openvino(monkeypatch):
 def test_pose_without_samples_is_the_network_s(path, monkeypatch):
     """Resize, crop, normalise, forward, decode: nothing else happens on the way."""
     without_openvino(monkeypatch)
-    plain = Relocalizer.load(path, samples=0)
+    plain = Relocalizer.load(path, device='cpu', samples=0)
     fix = plain(images()[0])
     crop = PREPROCESSING.centre_crop(cv2.resize(images()[0], (96, 64),
                                                 interpolation=cv2.INTER_AREA))
@@ -102,8 +102,9 @@ def test_published_frame_turns_pose_covariance_and_retrieval(tmp_path, path, mon
     """T_map_world acts from the left, on everything."""
     without_openvino(monkeypatch)
     T = se3.make_transform(se3.matrix_from_rotation_vector([1.2, -0.4, 0.3]), [5.0, 6.0, 7.0])
-    turned = Relocalizer.load(write_model(tmp_path / 'turned', T_map_world=T.tolist()))
-    plain = Relocalizer.load(path)
+    turned = Relocalizer.load(write_model(tmp_path / 'turned', T_map_world=T.tolist()),
+                              device='cpu')
+    plain = Relocalizer.load(path, device='cpu')
     a, b = plain(images()[2]), turned(images()[2])
     assert_allclose(b.T_world_camera, T @ a.T_world_camera, atol=1e-9)
     assert_allclose(b.covariance, se3.rotate_pose_covariance(a.covariance, T[:3, :3]), atol=1e-12)
@@ -148,7 +149,7 @@ def test_covariance_grows_with_the_distance_from_the_training_features(tmp_path,
                                                                        monkeypatch):
     """By the power of the novelty that the calibration says; the pose stays."""
     without_openvino(monkeypatch)
-    plain = Relocalizer.load(path)
+    plain = Relocalizer.load(path, device='cpu')
     with torch.no_grad():
         crop = PREPROCESSING.centre_crop(cv2.resize(images()[0], (96, 64),
                                                     interpolation=cv2.INTER_AREA))
@@ -159,7 +160,7 @@ def test_covariance_grows_with_the_distance_from_the_training_features(tmp_path,
         tmp_path / 'novel', {'novelty.mean': mean, 'novelty.root': 2.0 * np.eye(len(mean))},
         calibration={**CALIBRATION, 'usual_novelty': 1.0, 'power_position': 2.0,
                      'power_rotation': 1.0})
-    usual, novel = plain(images()[0]), Relocalizer.load(path)(images()[0])
+    usual, novel = plain(images()[0]), Relocalizer.load(path, device='cpu')(images()[0])
     growth = np.repeat([4.0, 2.0], 3)
     assert_allclose(novel.covariance, usual.covariance * np.outer(growth, growth), rtol=1e-4)
     assert np.array_equal(novel.T_world_camera, usual.T_world_camera)

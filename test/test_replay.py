@@ -282,7 +282,10 @@ def test_depth_is_scored_and_odometry_recorded(drive, tmp_path):
     for i in (1, 2):
         assert recording.motion_covariance[i] == pytest.approx(
             stand_in_geometry.MOTION_COVARIANCE, rel=1e-6, abs=1e-12)
+        assert recording.pose_covariance[i] == pytest.approx(
+            stand_in_geometry.COVARIANCE, rel=1e-6, abs=1e-12)
     assert np.isnan(recording.motion_covariance[[0, 3]]).all()
+    assert np.isnan(recording.pose_covariance[[0, 3]]).all()
     assert recording.depth.errors[recording.processed, 0] == pytest.approx(1 - 1 / 1.1, rel=1e-3)
     assert recording.depth.ratio[0] == pytest.approx(1.1)
     assert np.isnan(recording.depth.errors[3]).all()
@@ -324,7 +327,7 @@ def test_a_slow_geometry_node_drops_what_it_cannot_do(drive, tmp_path, monkeypat
     assert 150 <= np.nanmin(recording.delay_ms)
 
 
-def test_live_and_offline_give_the_same_numbers(tmp_path):
+def test_live_and_offline_give_the_same_numbers(tmp_path, monkeypatch):
     """The real node with a real network in lock step, and the pipeline alone: equal."""
     from geo_perception.commands.evaluate import relocalization as evaluate_relocalization
     from geo_perception.commands.replay import replay as replay_verb
@@ -361,6 +364,10 @@ def test_live_and_offline_give_the_same_numbers(tmp_path):
         for name in ('x_m', 'y_m', 'z_m', 'qw', 'qx', 'qy', 'qz', 'position_error_m'):
             assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-6), name
     assert (tmp_path / 'live' / 'report.html').stat().st_size > 100_000
+    monkeypatch.setattr('geo_perception.commands.replay.has_ros', lambda: False)
+    assert replay_verb(bag, relocalizer=model)['relocalization'][
+        'position_median_m'] == pytest.approx(float(np.median([
+            float(row['position_error_m']) for row in offline if row['accepted'] == '1'])))
 
 
 def test_live_and_offline_geometry_give_the_same_numbers(tmp_path):

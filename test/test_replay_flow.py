@@ -13,10 +13,15 @@ from report_page import Page
 from tiny_geometry_model import CALIBRATION, write_flow_model, write_geometry_model
 
 from geo_perception.commands import evaluate
-from geo_perception.commands.replay import replay
+from geo_perception.commands.replay import measure_without_ros, replay
 from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.recording import open_recording
 from geo_perception.datasets.sample_world.world import SampleWorld
+from geo_perception.evaluation.geometry_score import (
+    score_of_flow, score_of_motion, score_of_odometry)
+from geo_perception.evaluation.run_record import load_run
 from geo_perception.geometry.camera import Camera
+from geo_perception.inference.geometry import load_geometry_model
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 
 HERE = Path(__file__).parent
@@ -81,8 +86,25 @@ def test_live_and_offline_flow_give_the_same_numbers(tmp_path, capsys):
     assert {'epe_px', 'fl_percent'} <= set(written['flow'])
     assert {'iou', 'precision', 'recall', 'false_alarm_rate'} <= set(written['motion'])
     assert 'End point error (pixels)' in told and 'Intersection over union' in told
+    stored = load_run(tmp_path / 'live' / 'run.npz').geometry.moments
+    assert [moment.index for moment in stored.taken] == list(range(FRAMES))
+    assert [m.moving is not None for m in stored.taken] == [False] + [True] * (FRAMES - 1)
+    assert all(moment.depth is not None for moment in stored.taken)
+    _, without = measure_without_ros(open_recording(bag), None, load_geometry_model(model))[
+        'geometry']
+    for job, score in (('odometry', score_of_odometry), ('flow', score_of_flow),
+                       ('motion', score_of_motion)):
+        figures = score(without)
+        for name, value in live[job].items():
+            if isinstance(value, float) and not name.startswith('delay'):
+                assert figures[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    for one, two in zip(stored.taken, without.moments.taken):
+        assert one.image == two.image and (one.moving is None) == (two.moving is None)
+        assert one.moving is None or (one.moving != two.moving).mean() < 0.01
+        assert (abs(one.depth.astype(int) - two.depth) <= 1).all()
     page = Page(tmp_path / 'live' / 'report.html')
-    assert page.headings == ['Depth', 'Odometry', 'Flow', 'What moves', 'How this was measured']
+    assert page.headings == ['Overview', 'Along the way', 'Depth', 'Odometry', 'Flow',
+                             'What moves', 'Timing', 'Run']
     assert 'of the image moves' in page.text and 'if nothing moved' in page.raw
     assert page.raw.count('alt="true flow of image') == page.raw.count('alt="what moves of image')
 
@@ -93,5 +115,8 @@ def test_no_flow_no_keys(tmp_path):
     bag = write_drive(tmp_path / 'drive')
     assert list(replay(bag, geometry=plain, lockstep=True)) == ['depth', 'odometry']
     bag = write_drive(tmp_path / 'bent', distortion=-0.1)
-    assert list(replay(bag, geometry=flow_model(tmp_path / 'm.safetensors'),
-                       lockstep=True)) == ['depth', 'odometry']
+    assert list(replay(bag, geometry=flow_model(tmp_path / 'm.safetensors'), lockstep=True,
+                       report=str(tmp_path / 'live'))) == ['depth', 'odometry']
+    # What is said to move is in the pictures all the same.
+    taken = load_run(tmp_path / 'live' / 'run.npz').geometry.moments.taken
+    assert [moment.moving is not None for moment in taken] == [False] + [True] * (FRAMES - 1)

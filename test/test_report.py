@@ -15,9 +15,10 @@ from report_page import Page
 
 from geo_perception.datasets.frame import Frame
 from geo_perception.evaluation.relocalization import score
-from geo_perception.evaluation.relocalization_report import write_relocalization_report
 from geo_perception.evaluation.relocalization_result import RelocalizationResult
 from geo_perception.evaluation.relocalization_summary import verdict
+from geo_perception.evaluation.run_record import relocalization_run
+from geo_perception.evaluation.run_report import write_run_report
 from geo_perception.evaluation.trajectory_charts import view_axes
 from geo_perception.geometry import se3
 from geo_perception.inference.retrieval import Retrieval, thumbnail
@@ -70,12 +71,14 @@ def make_result(n, **changes):
 def write(tmp_path, result):
     """Write a report and return its page."""
     pictures = Pictures(len(result))
+    for i in range(len(result)):
+        result.moments.take(i, pictures[i])
     retrieval = Retrieval([thumbnail(pictures[i].image) for i in range(len(result))],
                           result.T_nearest)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        write_relocalization_report(tmp_path / 'out' / 'report.html', result, pictures,
-                                    retrieval, MODEL, 'drives/monday[0:500]')
+        write_run_report(tmp_path / 'out' / 'report.html', relocalization_run(
+            'drives/monday[0:500]', result, pictures, retrieval, MODEL))
     return Page(tmp_path / 'out' / 'report.html')
 
 
@@ -84,12 +87,16 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
     refused = np.ones(40, bool)
     refused[:3] = False
     page = write(tmp_path, make_result(40, accepted=refused))
-    assert page.headings == [
+    assert page.headings == ['Relocalization', 'Along the way', 'Timing', 'Run']
+    assert page.lesser_headings == [
         'Summary', 'Trajectory', 'Errors over time', 'Distribution of errors',
-        'Is the stated uncertainty right?', 'Worst frames', 'Delay', 'Model',
-        'How this was measured']
-    assert '://' not in page.raw and '<script' not in page.raw and '@import' not in page.raw
-    assert all(source.startswith('data:image/') for source in page.sources)
+        'Is the stated uncertainty right?', 'Worst frames', 'Delay of relocalization',
+        'How this was measured', 'Model']
+    assert '://' not in page.markup and '@import' not in page.raw
+    # Of the names, which look like scripts, none became one.
+    assert page.raw.count('<script') == page.raw.count('</script>') == 2
+    assert 'alert(1)' in page.text
+    assert all(source.startswith(('data:image/', '#')) for source in page.sources)
     assert len(page.sources) >= 14
     for source in page.sources:
         kind, _, data = source.partition(';base64,')
@@ -114,7 +121,7 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
 def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""
     page = write(tmp_path, make_result(5, **changes))
-    assert 'How this was measured' in page.headings
+    assert 'How this was measured' in page.lesser_headings
     assert 'nan' not in page.text.lower().split() and 'None' not in page.text
 
 

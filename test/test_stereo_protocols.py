@@ -14,7 +14,7 @@ from tiny_stereo_model import ARGUMENTS, metadata, weights
 import torch
 
 from geo_perception.cli import main
-from geo_perception.datasets import kitti_calibration, stereo_lists
+from geo_perception.datasets import kitti_calibration, kitti_raw, stereo_lists
 from geo_perception.model_file import save_model_file
 from geo_perception.networks.stereo import build_stereo_network
 
@@ -119,6 +119,44 @@ def test_eigen_split(cap, post_process, capsys):
     # Eigen's images have no right eye there, and disparity no number.
     assert found['disparity']['network']['images'] == 0
     assert 'brought to the baseline of the split' in ' '.join(capsys.readouterr().out.split())
+
+
+def write_annotated(depth_of):
+    """Write KITTI raw with annotated depth; return it."""
+    write_drives()
+    truth = []
+    for drive, i in TEST_FRAMES:
+        units = depth_of(i).astype(np.uint16)
+        write_image(Path('kitti', drive[:10], f'{drive}_sync', 'proj_depth/groundtruth/image_02',
+                         f'{i:010d}.png'), units)
+        truth.append(units / 256)
+    return truth
+
+
+def test_eigen_split_with_annotated_depth(monkeypatch):
+    """Of the images that have it, without a crop, in metres by KITTI's own baseline."""
+    monkeypatch.setattr(kitti_raw, 'ANNOTATED_TEST_IMAGES', 3)
+    truth = write_annotated(lambda i: np.random.default_rng(i).integers(500, 30_000, SIZE[::-1])
+                            * (np.arange(SIZE[1]) > 30)[:, None])
+    found = evaluate('kitti', '--split', 'eigen_benchmark', '--post_process', 'false')['depth']
+    pairs = [(g, disparity(i, False)) for (_, i), g in zip(TEST_FRAMES, truth)]
+    assert found_errors(found) == pytest.approx(published_errors(pairs, WHOLE, 80.0), rel=2e-4)
+    assert (found['images_scored'], found['crop']) == (3, 'none')
+
+
+def test_a_wall_at_a_known_distance(monkeypatch):
+    """Numbers that need no second program: 12 m are seen, and 10, 16 and 12 m are true."""
+    monkeypatch.setattr(kitti_raw, 'ANNOTATED_TEST_IMAGES', 3)
+    seen = 240 / CAMERA.width * BASELINE / 12.0   # as disparity, parts of the width
+    save_model_file('tiny.safetensors', metadata(), weights(constant=seen))
+    distances = dict(zip((i for _, i in TEST_FRAMES), (10, 16, 12)))
+    write_annotated(lambda i: np.full(SIZE[::-1], 256 * distances[i]))
+    found = evaluate('kitti', '--split', 'eigen_benchmark', '--post_process', 'false')['depth']
+    expected = ((0.2 + 0.25 + 0) / 3, (4 / 10 + 16 / 16 + 0) / 3, (2 + 4 + 0) / 3,
+                (np.log(1.2) + np.log(16 / 12) + 0) / 3, 2 / 3, 1.0, 1.0)
+    assert found_errors(found) == pytest.approx(expected, rel=1e-4)
+    assert found['scale_ratio_median'] == pytest.approx(1.0, rel=1e-4)
+    assert found['abs_rel_median_scaled'] == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize('post_process', [False, True])

@@ -9,7 +9,7 @@ import pytest
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.evaluation.training_overlap import (
-    drive_frames, refuse_eigen_training_data, refuse_training_data)
+    drive_frames, refuse_split_training_data, refuse_training_data)
 
 
 def refused(train, spec, prepared=(), frame='anything.png'):
@@ -68,7 +68,7 @@ def test_eigen_split_is_refused_for_one_of_its_images():
             ({'prepared': ['kitti_odometry 06,04']}, True)):
         model = SimpleNamespace(path='m', metadata=SimpleNamespace(data=data))
         try:
-            refuse_eigen_training_data(model, 'kitti')
+            refuse_split_training_data(model, 'eigen', 'kitti')
             assert not expected, data
         except ConfigurationError as error:
             assert expected and "shows images of Eigen's test split in kitti" in str(error), data

@@ -85,6 +85,20 @@ def test_gap_is_not_bridged():
         tree.lookup('a', 'b', 3 * SECOND // 2)
 
 
+def test_tells_until_when_it_is_known():
+    """The oldest end of the links between two frames; static ones have none."""
+    tree = TransformTree()
+    tree.add('map', 'odom', EPOCH + 3 * SECOND, np.eye(4))
+    for second in (2, 1):
+        tree.add('odom', 'base', EPOCH + second * SECOND, np.eye(4))
+    tree.add('base', 'camera', 0, np.eye(4), static=True)
+    assert tree.newest('map', 'camera') == tree.newest('camera', 'map') == EPOCH + 2 * SECOND
+    assert tree.newest('map', 'odom') == EPOCH + 3 * SECOND
+    assert tree.newest('base', 'camera') is None
+    with pytest.raises(TransformError, match='no transform mentions'):
+        tree.newest('odom', 'wheel')
+
+
 def test_says_what_is_missing():
     tree = robot()
     tree.add('world', 'marker', 0, pose(5), static=True)

@@ -278,3 +278,15 @@ def test_anchor_holds_the_scale(batch):
         batch['disparities'][0] = SCALE_ANCHOR * factor * shape
         anchor.append(loss(**batch)['scale_anchor'].item())
     assert anchor == pytest.approx([0, 2 * np.log(3) ** 2, 2 * np.log(3) ** 2], abs=1e-12)
+
+
+@pytest.mark.parametrize('options', [SFMLEARNER, GEONET_RIGID, LITE])
+def test_mixed_precision_keeps_the_loss(batch, options):
+    """What the networks say is rounded, what is made of it is not."""
+    loss = ViewSynthesisLoss(replace(options, auto_mask=False))
+    single = {name: [x.float() for x in value] if isinstance(value, list) else value.float()
+              for name, value in batch.items()}
+    expected = loss(**single)
+    with torch.autocast('cpu', torch.bfloat16):
+        terms = loss(**single)
+    assert all(terms[name] == value for name, value in expected.items())

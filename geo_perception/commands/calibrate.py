@@ -183,12 +183,12 @@ def _fitted(model, recording, sequence, output, json, engine, fit):
 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.evaluation.training_overlap import refuse_training_data
-    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.geometry import geometry_of, GeometryPipeline, JOB
+    from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
     from geo_perception.model_file import load_model_file, save_model_file
 
-    loaded = load_model_file(model)
-    pipeline = GeometryPipeline.load(model, device=engine[0], precision=engine[1],
-                                     threads=engine[2])
+    loaded = load_model_file(model, (JOB, STEREO_DEPTH))
+    pipeline = GeometryPipeline(geometry_of(loaded), *engine)
     refuse_training_data(loaded, recording, sequence)
     entries = fit(pipeline, sequence)
     metadata = replace(loaded.metadata, calibration={**loaded.metadata.calibration, **entries})

@@ -3,15 +3,16 @@
 
 """``geo_perception evaluate``: measure a model on a recording with known poses."""
 
-from typing import Optional
+from typing import List, Optional, Union
 
 
-def relocalization(model: str, recording: str, *, json: Optional[str] = None,
-                   report: Optional[str] = None, output: Optional[str] = None,
-                   image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
-                   pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
-                   device: str = 'auto', precision: str = 'auto', samples: int = 40,
-                   threads: int = 0, verify: bool = True):
+def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
+                   json: Optional[str] = None, report: Optional[str] = None,
+                   output: Optional[str] = None, image_topic: Optional[str] = None,
+                   pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+                   quaternion: Optional[str] = None, device: str = 'auto',
+                   precision: str = 'auto', samples: int = 40, threads: int = 0,
+                   verify: bool = True):
     """
     Relocalize every image of a recording offline and compare with its poses.
 
@@ -22,12 +23,17 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
     ----------
     model : str
         Model file (.safetensors) or place file (.place).
-    recording : str
-        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
+    recordings : str or list of str
+        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; several
+        are measured each by itself, and are told of side by side.
+    jobs : int
+        How many recordings are measured at a time, each in a process of its own.
     json : str, optional
         Write the metrics to this file.
     report : str, optional
-        Write report.html and frames.csv into this folder.
+        Write report.html, metrics.json, frames.csv, and run.npz, of which "geo_perception report"
+        makes the page again, into this folder; of several recordings into a folder for each in
+        it, with an index.html.
     output : str, optional
         Write one row per image to this CSV file.
     image_topic : str, optional
@@ -53,26 +59,31 @@ def relocalization(model: str, recording: str, *, json: Optional[str] = None,
     -------
     dict
         Job (``relocalization``, with a place memory ``verified``) to metrics: metres, degrees,
-        milliseconds, shares 0..1.
+        milliseconds, shares 0..1. Of several recordings name to ``metrics.json``.
 
     """
+    given = dict(locals())
+    from geo_perception.commands.many import evaluate_many, one_recording
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
     from geo_perception.inference.verified import load_relocalizer
 
+    if (recording := one_recording(recordings, jobs)) is None:
+        return evaluate_many('relocalization', model, recordings, jobs, _options(given))
     relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
                                    samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion)
+                              pose_frame=pose_frame, quaternion=quaternion, image_only=True)
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)
 
 
-def depth(model: str, recording: str, *, split: Optional[str] = None,
-          crop: Optional[str] = None, cap: float = 80.0, post_process: bool = False,
-          matching: bool = True, right_topic: Optional[str] = None, **options):
+def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
+          split: Optional[str] = None, crop: Optional[str] = None, cap: float = 80.0,
+          post_process: bool = False, matching: bool = True, right_topic: Optional[str] = None,
+          **options):
     """
     Compare the depth of every image of a recording with its true depth.
 
@@ -86,9 +97,12 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     ----------
     model : str
         Model file (.safetensors).
-    recording : str
+    recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; with ``split`` the
-        folder of KITTI raw that holds those of the dates, or that of KITTI 2015.
+        folder of KITTI raw that holds those of the dates, or that of KITTI 2015. Several are
+        measured each by itself, and are told of side by side.
+    jobs : int
+        How many recordings are measured at a time, each in a process of its own.
     split : str, optional
         ``eigen``: Eigen's 697 test images of KITTI raw, in all as published: resized by Lanczos'
         filter, compared with the laser scan at their original size. ``eigen_benchmark``: the 652
@@ -115,11 +129,16 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     Returns
     -------
     dict
-        The metrics: metres, milliseconds, shares 0..1.
+        The metrics: metres, milliseconds, shares 0..1. Of several recordings name to
+        ``metrics.json``.
 
     """
+    given = dict(locals())
+    from geo_perception.commands.many import evaluate_many, one_recording
     from geo_perception.model_file import load_model_file
 
+    if (recording := one_recording(recordings, jobs)) is None:
+        return evaluate_many('depth', model, recordings, jobs, _options(given))
     loaded = load_model_file(model)
     if loaded.metadata.job == 'stereo_depth':
         from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
@@ -164,7 +183,8 @@ def depth(model: str, recording: str, *, split: Optional[str] = None,
     return _present('depth', measure, model, recording, split is not None, **options)
 
 
-def odometry(model: str, recording: str, *, baselines: bool = True, **options):
+def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
+             baselines: bool = True, **options):
     """
     Compare the visual odometry of a recording with its true poses.
 
@@ -178,8 +198,11 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
     ----------
     model : str
         Model file (.safetensors).
-    recording : str
-        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``.
+    recordings : str or list of str
+        Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; several
+        are measured each by itself, and are told of side by side.
+    jobs : int
+        How many recordings are measured at a time, each in a process of its own.
     baselines : bool
         Whether to measure the plain methods, which takes longer than the networks.
     **options
@@ -188,9 +211,16 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
     Returns
     -------
     dict
-        The metrics: metres, degrees, percent, milliseconds.
+        The metrics: metres, degrees, percent, milliseconds. Of several recordings name to
+        ``metrics.json``.
 
     """
+    given = dict(locals())
+    from geo_perception.commands.many import evaluate_many, one_recording
+
+    if (recording := one_recording(recordings, jobs)) is None:
+        return evaluate_many('odometry', model, recordings, jobs, _options(given))
+
     def measure(pipeline, topics):
         from geo_perception.datasets.recording import open_recording
         from geo_perception.errors import RecordingError
@@ -209,6 +239,12 @@ def odometry(model: str, recording: str, *, baselines: bool = True, **options):
         return with_baselines(result, sequence, pipeline) if baselines else result
 
     return _present('odometry', measure, model, recording, False, **options)
+
+
+def _options(given):
+    """Return the options among the arguments of a verb."""
+    return {name: value for name, value in {**given, **given.get('options', {})}.items()
+            if name not in ('model', 'recordings', 'pairs', 'jobs', 'options')}
 
 
 def _refuse_others(options, function, reason):
@@ -247,7 +283,9 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
     json : str, optional
         Write the metrics to this file.
     report : str, optional
-        Write report.html and frames.csv into this folder.
+        Write report.html, metrics.json, frames.csv, and run.npz, of which "geo_perception report"
+        makes the page again, into this folder; of several recordings into a folder for each in
+        it, with an index.html.
     output : str, optional
         Write one row per image to this CSV file.
     scale : str
@@ -301,7 +339,8 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
                             output=output)[job]
 
 
-def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool = True,
+def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
+         json: Optional[str] = None, output: Optional[str] = None, baselines: bool = True,
          enlargement: str = 'bilinear', quantise: bool = False, refine: bool = True,
          device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
@@ -316,11 +355,16 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
     ----------
     model : str
         Model file (.safetensors) with a flow network.
-    pairs : str
+    recordings : str or list of str
         KITTI 2015 (the folder above image_2), FlyingChairs, or any recording with true flow,
-        with an optional slice: ``drive[0:100]``.
+        with an optional slice: ``drive[0:100]``; several
+        are measured each by itself, and are told of side by side.
+    jobs : int
+        How many recordings are measured at a time, each in a process of its own.
     json : str, optional
         Write the metrics to this file.
+    output : str, optional
+        Write one row per pair to this CSV file.
     baselines : bool
         Whether to measure OpenCV's methods.
     enlargement : str
@@ -339,31 +383,37 @@ def flow(model: str, pairs: str, *, json: Optional[str] = None, baselines: bool 
     Returns
     -------
     dict
-        The metrics: pixels, percent, milliseconds.
+        The metrics: pixels, percent, milliseconds. Of several recordings name to all of them.
 
     """
+    given = dict(locals())
+    from geo_perception.commands.many import evaluate_many, one_recording
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import RecordingError
 
+    if (pairs := one_recording(recordings, jobs)) is None:
+        return evaluate_many('flow', model, recordings, jobs, _options(given))
     run = _run_flow(model, pairs, baselines, refine, device, precision, threads,
                     enlargement=enlargement, quantise=quantise)
     summary = run.flow_summary()
     if not summary['images']:
-        raise RecordingError(f'no pixel of {pairs} was scored: none of its {run.pairs} pairs has '
-                             f'both true and predicted flow ({"; ".join(run.reasons) or "-"})')
+        raise RecordingError(f'no pixel of {pairs} was scored: none of its {len(run.names)} pairs '
+                             f'has both true and predicted flow ({"; ".join(run.reasons) or "-"})')
     names = ['flow', *(name for name, value in summary.items()
                        if isinstance(value, dict) and 'epe_px' in value)]
-    print(f"{summary['images']} of {run.pairs} pairs, {summary['delay_p50_ms']:.0f} ms each")
+    print(f"{summary['images']} of {len(run.names)} pairs, {summary['delay_p50_ms']:.0f} ms each")
     for name in names:
         values = summary if name == 'flow' else summary[name]
         hidden = f", visible {values['epe_px_noc']:.2f}" if 'epe_px_noc' in values else ''
         print(f"{name:>14}: end points off by {values['epe_px']:.2f} pixels{hidden}, "
               f"{values['fl_percent']:.1f} % outliers")
     write_outcome(json, {'flow': summary})
+    _write_table(run, output)
     return summary
 
 
-def motion(model: str, recording: str, *, json: Optional[str] = None, refine: bool = True,
+def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
+           json: Optional[str] = None, output: Optional[str] = None, refine: bool = True,
            device: str = 'auto', precision: str = 'auto', threads: int = 0):
     """
     Compare what is said to move by itself with what does.
@@ -375,11 +425,16 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, refine: bo
     ----------
     model : str
         Model file (.safetensors) with a flow network.
-    recording : str
+    recordings : str or list of str
         A recording with true flow and masks of what moves, such as those of "geo_perception
-        sample", with an optional slice: ``drive[0:100]``.
+        sample", with an optional slice: ``drive[0:100]``; several
+        are measured each by itself, and are told of side by side.
+    jobs : int
+        How many recordings are measured at a time, each in a process of its own.
     json : str, optional
         Write the metrics to this file.
+    output : str, optional
+        Write one row per pair to this CSV file.
     refine : bool
         Whether flow is made sharp in the image of the camera.
     device : str
@@ -392,24 +447,36 @@ def motion(model: str, recording: str, *, json: Optional[str] = None, refine: bo
     Returns
     -------
     dict
-        The metrics: shares 0..1, milliseconds.
+        The metrics: shares 0..1, milliseconds. Of several recordings name to all of them.
 
     """
+    given = dict(locals())
+    from geo_perception.commands.many import evaluate_many, one_recording
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import RecordingError
 
+    if (recording := one_recording(recordings, jobs)) is None:
+        return evaluate_many('motion', model, recordings, jobs, _options(given))
     run = _run_flow(model, recording, False, refine, device, precision, threads)
     summary = run.motion_summary()
     if summary['false_alarm_rate'] is None and summary['recall'] is None:
         raise RecordingError(f'nobody says what moves in {recording}: a bag needs a topic with '
                              'motion and mask in its name (mono8) in the frame of the camera')
-    print(f"{summary['pairs_processed']} of {run.pairs} pairs, "
+    print(f"{summary['pairs_processed']} of {len(run.names)} pairs, "
           f"{summary['delay_p50_ms']:.0f} ms each")
     for title, values in (('', summary), ('newest image: ', summary['newest'])):
         print(title + ', '.join(f'{name.replace("_", " ")} {values[name]:.3f}' for name in (
             'iou', 'precision', 'recall', 'f', 'false_alarm_rate') if values[name] is not None))
     write_outcome(json, {'motion': summary})
+    _write_table(run, output)
     return summary
+
+
+def _write_table(run, output):
+    """Write the table of all pairs, where it is asked for."""
+    if output:
+        run.to_csv(output)
+        print(f'wrote {output}')
 
 
 def _run_flow(model, pairs, baselines, refine, device, precision, threads, **enlargement):

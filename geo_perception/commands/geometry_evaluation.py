@@ -8,21 +8,20 @@ from pathlib import Path
 
 from rich.console import Console
 
+from geo_perception.commands.run_output import write_run
 from geo_perception.commands.tables import print_table
 from geo_perception.datasets.kitti_raw import open_eigen_test
 from geo_perception.datasets.recording import open_images, open_recording
-from geo_perception.environment import command_line, describe_machine
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.evaluation.flow_summary import (
     flow_note, flow_table, flow_verdict, motion_note, motion_table, motion_verdict)
-from geo_perception.evaluation.geometry_report import write_geometry_report
 from geo_perception.evaluation.geometry_score import (
     score_of_depth, score_of_flow, score_of_motion, score_of_odometry)
 from geo_perception.evaluation.geometry_summary import (
     depth_note, depth_table, depth_verdict, odometry_note, odometry_table, odometry_verdict)
-from geo_perception.evaluation.metrics_file import write_metrics
+from geo_perception.evaluation.run_record import Run, with_geometry
 from geo_perception.evaluation.training_overlap import (
-    refuse_eigen_training_data, refuse_training_data)
+    refuse_split_training_data, refuse_training_data)
 
 # Name -> whether the truth is annotated depth.
 SPLITS = {'eigen': False, 'eigen_benchmark': True}
@@ -50,7 +49,7 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
     json : str, optional
         File for the metrics.
     report : str, optional
-        Folder for ``report.html`` and ``frames.csv``.
+        Folder for the page and all that belongs to it, see `write_run`.
     output : str, optional
         File for the per-frame table, CSV.
     others : dict, optional
@@ -64,21 +63,9 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
     """
     console = Console()
     metrics = {**print_geometry(console, recording, jobs), **(others or {})}
-    written = []
-    if json:
-        write_metrics(json, metrics, recording=str(name), model=model.path,
-                      model_sha256=model.sha256, run=recording.mode, scale=recording.scale,
-                      command=command_line(), machine=describe_machine())
-        written.append(json)
-    if report:
-        written += [str(Path(report) / file) for file in ('report.html', 'frames.csv')]
-        write_geometry_report(written[-2], recording, model, name, jobs)
-        recording.to_csv(written[-1])
-    if output:
-        recording.to_csv(output)
-        written.append(output)
-    for path in written:
-        console.print(f'wrote {path}', highlight=False, soft_wrap=True)
+    write_run(console, with_geometry(Run(str(name)), recording, model, jobs), metrics,
+              {'model': model.path, 'model_sha256': model.sha256, 'run': recording.mode,
+               'scale': recording.scale}, json, report, output)
     return metrics
 
 
@@ -170,7 +157,7 @@ def open_split(root, split, model, **topics):
     if split not in SPLITS:
         raise ConfigurationError(f"the split '{split}' is unknown; choose {' or '.join(SPLITS)}")
     refuse_topics(split, topics)
-    refuse_eigen_training_data(model, root)
+    refuse_split_training_data(model, 'eigen', root)
     return open_eigen_test(Path(root).expanduser(), SPLITS[split])
 
 

@@ -3,17 +3,15 @@
 
 """What the verbs that measure a relocalizer leave behind: a table, JSON, CSV and a report."""
 
-from pathlib import Path
-
 from rich.console import Console
 
+from geo_perception.commands.run_output import write_run
 from geo_perception.commands.tables import print_table
-from geo_perception.environment import command_line, describe_machine
-from geo_perception.evaluation.metrics_file import write_metrics
+from geo_perception.evaluation.calibration_text import calibration_sentence, POSE
 from geo_perception.evaluation.relocalization import jobs_of, score
-from geo_perception.evaluation.relocalization_report import write_relocalization_report
 from geo_perception.evaluation.relocalization_summary import (
     summary_table, verdict, verified_sentence)
+from geo_perception.evaluation.run_record import relocalization_run
 
 
 def present(result, sequence, retrieval, model, recording, json=None, report=None, output=None):
@@ -35,7 +33,7 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     json : str, optional
         File for the metrics.
     report : str, optional
-        Folder for ``report.html`` and ``frames.csv``.
+        Folder for the page and all that belongs to it, see `write_run`.
     output : str, optional
         File for the per-frame table, CSV.
 
@@ -48,21 +46,10 @@ def present(result, sequence, retrieval, model, recording, json=None, report=Non
     """
     console = Console()
     metrics = print_relocalization(console, result)
-    written = []
-    if json:
-        write_metrics(json, metrics, recording=str(recording),
-                      model=model.path, model_sha256=model.sha256, run=result.mode,
-                      command=command_line(), machine=describe_machine())
-        written.append(json)
-    if report:
-        written += [str(Path(report) / name) for name in ('report.html', 'frames.csv')]
-        write_relocalization_report(written[-2], result, sequence, retrieval, model, recording)
-        result.to_csv(written[-1])
-    if output:
-        result.to_csv(output)
-        written.append(output)
-    for path in written:
-        console.print(f'wrote {path}', highlight=False, soft_wrap=True)
+    write_run(console, relocalization_run(recording, result, sequence if report else None,
+                                          retrieval, model), metrics,
+              {'model': model.path, 'model_sha256': model.sha256, 'run': result.mode},
+              json, report, output)
     return metrics
 
 
@@ -89,6 +76,10 @@ def print_relocalization(console, result):
         print_table(console, *summary_table(result, metrics))
     console.print(_frames_sentence(metrics, result.mode), highlight=False, soft_wrap=True)
     jobs = jobs_of(result)
+    sentence = calibration_sentence(jobs['relocalization'], POSE)
+    if sentence:
+        which = 'Coarse poses. ' if 'verified' in jobs else ''
+        console.print(which + sentence, highlight=False, soft_wrap=True, style='dim')
     if 'verified' in jobs:
         console.print(verified_sentence(jobs['verified']), highlight=False, soft_wrap=True)
     return jobs

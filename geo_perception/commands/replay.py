@@ -16,7 +16,8 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     Play a ROS 2 bag over DDS into live nodes, record their answers and score them.
 
     Each node runs in a process of its own, all on a private ROS domain of this machine: with both
-    models both nodes, at the same time.
+    models both nodes, at the same time. Without ROS 2 the same is measured offline. A model with
+    flow makes flow, too, for what moves is shown in the report.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     json : str, optional
         Write the metrics to this file.
     report : str, optional
-        Write report.html and frames.csv into this folder, with both nodes geometry_frames.csv.
+        Write report.html, metrics.json, frames.csv (with both nodes also geometry_frames.csv), and
+        run.npz, of which "geo_perception report" makes the page again, into this folder.
     output : str, optional
         Write one row per image to this CSV file; for one node only.
     image_topic : str, optional
@@ -64,7 +66,6 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     if relocalizer and geometry and output:
         raise ConfigurationError('--output is the table of one node; with both give --report, '
                                  'which writes both tables')
-    require_ros()
     from geo_perception.commands.geometry_evaluation import open_scored
     from geo_perception.commands.replay_output import present_replay
     from geo_perception.datasets.recording import open_recording
@@ -76,9 +77,28 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}
     sequence = open_recording(bag, **topics) if place else \
         open_scored(bag, way, camera_info_topic=None, **topics)
-    results = play(sequence, place, way, rate=rate, lock_step=lockstep,
-                   start_timeout=start_timeout, frame_timeout=frame_timeout)
+    if has_ros():
+        results = play(sequence, place, way, rate=rate, lock_step=lockstep,
+                       start_timeout=start_timeout, frame_timeout=frame_timeout)
+    else:
+        print('This Python finds no ROS 2, so the pipelines of the nodes are measured without '
+              'them: no image is dropped, and delays are those of the pipelines alone.')
+        results = measure_without_ros(sequence, place, way)
     return present_replay(sequence, bag, **results, json=json, report=report, output=output)
+
+
+def has_ros():
+    """
+    Tell whether there is ROS 2.
+
+    Returns
+    -------
+    bool
+
+    """
+    from importlib.util import find_spec
+
+    return find_spec('rclpy') is not None
 
 
 def require_ros():
@@ -91,14 +111,44 @@ def require_ros():
         What to do about it.
 
     """
-    from importlib.util import find_spec
-
     from geo_perception.errors import ConfigurationError
 
-    if find_spec('rclpy') is None:
-        raise ConfigurationError('replay needs ROS 2, which this Python does not find; source a '
+    if not has_ros():
+        raise ConfigurationError('demo needs ROS 2, which this Python does not find; source a '
                                  'distribution (source /opt/ros/jazzy/setup.bash) or install the '
-                                 'wheels, or measure offline with: geo_perception evaluate')
+                                 'wheels, or measure offline with: geo_perception replay')
+
+
+def measure_without_ros(sequence, relocalizer=None, geometry=None):
+    """
+    Send a recording through the pipelines of some models, as their nodes would.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        Frames of any recording.
+    relocalizer, geometry : ModelFile, optional
+        Of the pipelines.
+
+    Returns
+    -------
+    dict
+        As `play` returns it.
+
+    """
+    from geo_perception.evaluation.geometry_run import run_geometry
+    from geo_perception.evaluation.run import evaluate_relocalizer
+    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.verified import make_relocalizer
+
+    results = {}
+    if relocalizer is not None:
+        results['relocalization'] = relocalizer, evaluate_relocalizer(
+            make_relocalizer(relocalizer), sequence)
+    if geometry is not None:
+        pipeline = GeometryPipeline(geometry)
+        results['geometry'] = geometry, run_geometry(pipeline, sequence, flow=pipeline.has_flow)
+    return results
 
 
 def play(sequence, relocalizer=None, geometry=None, **how):

@@ -14,7 +14,7 @@ from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.evaluation.depth import DepthRules
 from geo_perception.evaluation.stereo_run import run_stereo_depth
 from geo_perception.evaluation.training_overlap import (
-    refuse_stereo_training_data, refuse_training_data)
+    refuse_split_training_data, refuse_training_data)
 from geo_perception.inference.stereo_depth import StereoDepthPipeline
 from geo_perception.inference.tape_scale import read_tape_scale, TapeScale
 
@@ -99,5 +99,5 @@ def _open(model, recording, split, topics):
                                      f"{', '.join(SPLITS)} or {_KITTI_2015}")
         return open_split(recording, split, model, **topics)
     refuse_topics(split, topics)
-    refuse_stereo_training_data(model, recording)
+    refuse_split_training_data(model, split, recording)
     return open_kitti_2015(Path(recording).expanduser())

@@ -5,7 +5,6 @@
 
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice
 import os
 from pathlib import Path
 import threading
@@ -14,6 +13,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
+from geo_perception.datasets.read_ahead import ReadAhead
 from geo_perception.errors import RecordingError
 from geo_perception.progress import track
 
@@ -95,7 +95,7 @@ class BagFile:
 
     def __init__(self, path):
         self.path = Path(path)
-        self._reader = self._process = None
+        self._reader = self._process = self._ahead = None
         self._lock = threading.RLock()
         with self._explained():
             reader = self._open()
@@ -114,7 +114,8 @@ class BagFile:
 
     def __setstate__(self, state):
         """Open again when needed."""
-        self.__dict__.update(state, _reader=None, _process=None, _lock=threading.RLock())
+        self.__dict__.update(state, _reader=None, _process=None, _ahead=None,
+                             _lock=threading.RLock())
 
     def of_type(self, *msgtypes):
         """
@@ -153,6 +154,7 @@ class BagFile:
         """
         with self._lock, self._explained():
             last, repeats = {}, {}
+            self._ahead = None   # of a file without an index both would share one place in it
             messages = self._open().messages(self._connections(topics))
             if self._bytes() > _LARGE_BYTES:
                 total = sum(connection.msgcount for connection in self._connections(topics))
@@ -178,6 +180,7 @@ class BagFile:
 
         """
         with self._lock, self._explained():
+            self._ahead = None
             for connection, _, raw in self._open().messages(self._connections([topic])):
                 return self._decode(connection, raw)
         return None
@@ -200,9 +203,20 @@ class BagFile:
         """
         time, repeat = (int(value) for value in position)
         with self._lock, self._explained():
-            found = self._open().messages(self._connections([topic]), start=time, stop=time + 1)
-            connection, _, raw = next(islice(found, repeat, None))
-            return self._decode(connection, raw)
+            self._open()
+            if self._ahead is None:
+                self._ahead = ReadAhead(self._window)
+            found = self._ahead.get(topic, time, repeat)
+            if found is None:
+                raise RecordingError(f'the bag {self.path} has no message of {topic} at {time} '
+                                     'any more; was it changed meanwhile?')
+            return self._decode(*found)
+
+    def _window(self, topics, start, stop):
+        """Yield topic, time and what is to be decoded of some messages."""
+        for connection, time, raw in self._reader.messages(self._connections(topics), start,
+                                                           stop):
+            yield connection.topic, time, (connection, raw)
 
     def _open(self):
         # A forked process would move the file offset of its parent.
@@ -214,7 +228,7 @@ class BagFile:
             kind = None if path.is_dir() else _kind(path)
             reader = Ros1Reader(path) if kind == '.bag' else Ros2Reader(path)
             reader.open()
-            self._reader, self._process = reader, os.getpid()
+            self._reader, self._process, self._ahead = reader, os.getpid(), None
             self._typestore = ros1_types() if kind == '.bag' else ros2_types()
         return self._reader
 

@@ -143,15 +143,7 @@ def choose_depth_topic(bag, frame_id):
     str or None
 
     """
-    found = []
-    for topic in bag.of_type(*IMAGES):
-        message = bag.first(topic) if 'depth' in words(topic) else None
-        if message is None or message.header.frame_id != frame_id:
-            continue
-        if _encoding(message) in _DEPTH_ENCODINGS:
-            found.append(topic)
-    raw = [topic for topic in found if not topic.endswith('/compressedDepth')] or found
-    return raw[0] if len(raw) == 1 else None
+    return _only_beside(bag, frame_id, {'depth'}, _DEPTH_ENCODINGS, types=IMAGES)
 
 
 def choose_flow_topic(bag, frame_id):
@@ -170,7 +162,7 @@ def choose_flow_topic(bag, frame_id):
     str or None
 
     """
-    return _only_beside(bag, frame_id, {'flow'}, ('32FC2',), {'rigid'})
+    return _only_beside(bag, frame_id, {'flow'}, ('32FC2',), unlike={'rigid'})
 
 
 def choose_motion_mask_topic(bag, frame_id):
@@ -189,19 +181,20 @@ def choose_motion_mask_topic(bag, frame_id):
     str or None
 
     """
-    return _only_beside(bag, frame_id, {'motion', 'mask'}, ('mono8', '8UC1'), set())
+    return _only_beside(bag, frame_id, {'motion', 'mask'}, ('mono8', '8UC1'))
 
 
-def _only_beside(bag, frame_id, named, encodings, unlike):
-    """Return the only raw image topic with these words, frame and encodings, or None."""
+def _only_beside(bag, frame_id, named, encodings, unlike=frozenset(), types=IMAGES[:1]):
+    """Return the only topic with these words, frame and encodings, raw before others, or None."""
     found = []
-    for topic in bag.of_type(IMAGES[0]):
+    for topic in bag.of_type(*types):
         fits = named <= words(topic) and not words(topic) & unlike
         message = bag.first(topic) if fits else None
         if message is not None and message.header.frame_id == frame_id \
-                and message.encoding in encodings:
+                and _encoding(message) in encodings:
             found.append(topic)
-    return found[0] if len(found) == 1 else None
+    raw = [topic for topic in found if not topic.endswith('/compressedDepth')] or found
+    return raw[0] if len(raw) == 1 else None
 
 
 def choose_right_topic(bag, image_topic, requested=None):

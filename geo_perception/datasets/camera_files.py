@@ -113,7 +113,8 @@ def read_numbers(path, count):
 
     """
     try:
-        numbers = [float(word) for word in re.split(r'[\s,]+', path.read_text()) if word]
+        text = path.read_text(errors='replace')
+        numbers = [float(word) for word in re.split(r'[\s,]+', text) if word]
     except (OSError, ValueError) as error:
         raise RecordingError(f'{path} cannot be read as numbers: {error}') from None
     if len(numbers) != count:
@@ -124,7 +125,7 @@ def read_numbers(path, count):
 def _read_yaml(path):
     """Return the camera in a file of ROS's camera_calibration."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(errors='replace'))
         K = np.reshape(np.asarray(content['camera_matrix']['data'], float), (3, 3))
         width, height = int(content['image_width']), int(content['image_height'])
         distortion = np.asarray((content.get('distortion_coefficients') or {}).get('data', ()),

@@ -117,7 +117,7 @@ def _camera(image):
     if not files:
         return None
     try:
-        values = json.loads(files[0].read_text())['intrinsic']
+        values = json.loads(files[0].read_text(errors='replace'))['intrinsic']
         fx, fy, cx, cy = (float(values[name]) for name in ('fx', 'fy', 'u0', 'v0'))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordingError(f'{files[0]} is no camera file of Cityscapes (intrinsic with fx, fy, '

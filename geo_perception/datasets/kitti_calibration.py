@@ -57,7 +57,7 @@ def read_calibration(path):
 
     """
     values = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
         name, _, rest = line.partition(':')
         try:
             values[name.strip()] = np.array([float(word) for word in rest.split()])
@@ -204,7 +204,7 @@ def oxts_poses(folder, numbers):
     for row, number in zip(rows, numbers):
         try:
             row[:] = [float(word) for word in
-                      (folder / f'{number:010d}.txt').read_text().split()[:6]]
+                      (folder / f'{number:010d}.txt').read_text(errors='replace').split()[:6]]
         except (OSError, ValueError):
             continue
     lat, lon, altitude, roll, pitch, yaw = rows.T

@@ -141,7 +141,7 @@ def _read_times(path, numbers):
 def _read_rows(path):
     """Return the numbers of each line by the name before its colon, else P0, P1, ..."""
     rows = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors='replace').splitlines(), 1):
         name, colon, rest = line.rpartition(':')
         if not rest.strip():
             continue

@@ -248,7 +248,7 @@ def _stamps(path, numbers):
     """Return int64 nanoseconds of the numbered frames."""
     if not path.is_file():
         return np.round(numbers * (1e9 / _NOMINAL_HZ)).astype(np.int64)
-    lines = path.read_text().split('\n')
+    lines = path.read_text(errors='replace').split('\n')
     if len(lines) <= numbers.max() or not lines[numbers.max()].strip():
         raise RecordingError(f'{path} holds {sum(bool(line.strip()) for line in lines)} times, '
                              f'but there is an image number {numbers.max()}')

@@ -54,8 +54,8 @@ def open_prepared(path):
         root, lists = path, [path / name for name in LISTS if (path / name).is_file()]
     else:
         root, lists = path.parent, [path] if path.name in LISTS else []
-    lines = [line.split() for file in lists for line in file.read_text().splitlines()
-             if line.strip()]
+    lines = [line.split() for file in lists
+             for line in file.read_text(errors='replace').splitlines() if line.strip()]
     if not lines:
         return None
     if all(len(words) == 2 for words in lines):
@@ -175,7 +175,7 @@ def read_settings(root):
 
     """
     try:
-        settings = json.loads((root / SETTINGS).read_text())
+        settings = json.loads((root / SETTINGS).read_text(errors='replace'))
         settings['length'] = int(settings['length'])
         return settings
     except (ValueError, KeyError, TypeError) as error:

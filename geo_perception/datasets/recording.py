@@ -25,7 +25,7 @@ from geo_perception.errors import RecordingError
 
 
 def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=None,
-                   quaternion=None, pose_frame=None):
+                   quaternion=None, pose_frame=None, image_only=False):
     """
     Return a recording with poses; its format is known by its content.
 
@@ -44,6 +44,8 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
         ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, e.g. ``base_link``; see ``BagSequence``.
+    image_only : bool
+        True leaves depth, flow and right images of a bag unread.
 
     Returns
     -------
@@ -58,7 +60,8 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
     """
     path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic,
-              'camera_info_topic': camera_info_topic, 'pose_frame': pose_frame}
+              'camera_info_topic': camera_info_topic, 'pose_frame': pose_frame,
+              'image_only': image_only}
     return _sliced(_open_posed(path, topics, quaternion), slices, spec)
 
 

@@ -104,7 +104,7 @@ def _images(folder):
 def _split(path):
     """Return the folders of a split file: ``sequence3`` means ``seq-03``."""
     folders = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
         line = line.strip()
         if not line or line.startswith('#'):
             continue
@@ -119,7 +119,7 @@ def _split(path):
 def _pose(path):
     """Return the 4x4 matrix in a file, NaN where there is none."""
     try:
-        numbers = [float(word) for word in path.read_text().split()]
+        numbers = [float(word) for word in path.read_text(errors='replace').split()]
     except (OSError, ValueError):
         numbers = []
     return np.reshape(numbers, (4, 4)) if len(numbers) == 16 else np.full((4, 4), np.nan)

@@ -332,7 +332,7 @@ def _city_rig(image, match):
         return checked_camera([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]], width, height,
                               image), CITYSCAPES_BASELINE
     try:
-        content = json.loads(files[0].read_text())
+        content = json.loads(files[0].read_text(errors='replace'))
         fx, fy, cx, cy = (float(content['intrinsic'][name]) for name in ('fx', 'fy', 'u0', 'v0'))
         baseline = float(content['extrinsic']['baseline'])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -361,7 +361,7 @@ def _own_rig(root, image):
 def _projection(file):
     """Return P and (width, height) of a calibration as ROS writes it."""
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(errors='replace'))
         P = np.reshape(np.asarray(content['projection_matrix']['data'], float), (3, 4))
         size = int(content['image_width']), int(content['image_height'])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:

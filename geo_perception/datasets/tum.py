@@ -128,7 +128,7 @@ def _camera(name):
 def _read_table(path, columns):
     """Return (stamps in ns, other words) of the lines that are not comments, by stamp."""
     stamps, rows = [], []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors='replace').splitlines(), 1):
         words = line.replace(',', ' ').split()
         if not words or words[0].startswith('#'):
             continue

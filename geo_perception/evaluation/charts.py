@@ -9,9 +9,13 @@ import io
 
 import matplotlib
 from matplotlib.figure import Figure
+import numpy as np
+
+from geo_perception.evaluation.moments import jpeg
 
 INK, MUTED, FAINT, RULE = '#1f2933', '#66727f', '#bcc5cd', '#dfe4e8'
 OURS, BASELINE, BOUND, REFUSED = '#1f6091', '#c9822e', '#8d98a4', '#b23a48'
+ODOMETRY = '#2f7d5b'
 _FONTS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # Above this many points a chart embeds them as pixels: a page of long drives stays small.
 _MANY = 2000
@@ -28,10 +32,43 @@ _STYLE = {
 
 
 class Chart:
-    """A picture that is ready for an ``img`` element."""
+    """A picture that is ready for an ``img`` element, and where things are in it."""
 
     def __init__(self):
         self.src = ''
+        self._axes = None
+
+    def places(self, points):
+        """
+        Return where points are in the finished picture.
+
+        Parameters
+        ----------
+        points : np.ndarray
+            In the coordinates of the axes, shape (..., 2).
+
+        Returns
+        -------
+        np.ndarray
+            Parts of the width from the left and of the height from the top, shape (..., 2); NaN
+            of what is NaN.
+
+        """
+        points = np.asarray(points, float)
+        box = self._axes.figure.bbox
+        placed = self._axes.transData.transform(points.reshape(-1, 2)).reshape(points.shape)
+        return np.stack([placed[..., 0] / box.width, 1 - placed[..., 1] / box.height], -1)
+
+    @property
+    def margins(self):
+        """What is above and below the axes, parts of the height."""
+        box = self._axes.get_position()
+        return 1 - box.y1, box.y0
+
+    @property
+    def aspect(self):
+        """Width over height."""
+        return self._axes.figure.bbox.width / self._axes.figure.bbox.height
 
 
 @contextmanager
@@ -57,7 +94,8 @@ def chart(width=5.2, height=3.3, **subplot):
     picture = Chart()
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout='constrained')
-        yield figure.add_subplot(**subplot), picture
+        picture._axes = figure.add_subplot(**subplot)
+        yield picture._axes, picture
         svg = io.StringIO()
         figure.savefig(svg, format='svg', dpi=200, metadata={'Date': None, 'Creator': None})
     # Matplotlib lays out with its own font; the page's fonts are narrower, so they fit.
@@ -114,8 +152,23 @@ def jpeg_source(rgb, quality=80):
     str
 
     """
-    import cv2
+    return source_of(jpeg(rgb, quality), 'jpeg')
 
-    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) if rgb.ndim == 3 else rgb
-    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
+
+def source_of(data, kind):
+    """
+    Return a picture as a data URI.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    kind : str
+        ``jpeg`` or ``png``.
+
+    Returns
+    -------
+    str
+
+    """
+    return f'data:image/{kind};base64,' + base64.b64encode(data).decode()

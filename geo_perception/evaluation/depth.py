@@ -240,7 +240,7 @@ def _frozen(camera):
             camera.distortion_model)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)   # of the truth, and of small pictures
 def _pixels(source, target):
     """Return where the pixels of one camera lie in a straight one, shape (1, 2, H, W)."""
     K, width, height, distortion, model = source

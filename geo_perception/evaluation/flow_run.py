@@ -14,6 +14,7 @@ from geo_perception.errors import RecordingError
 from geo_perception.evaluation.classical_flow import METHODS
 from geo_perception.evaluation.flow import compare_flow, FlowScore
 from geo_perception.evaluation.flow_scores import FlowScores
+from geo_perception.evaluation.table import write_table
 from geo_perception.progress import track
 
 
@@ -31,15 +32,15 @@ class FlowRun(FlowScores):
         Of both images of a pair, depth, motion, flow both ways and mask.
     reasons : dict of str to int
         Why pairs have no flow, or no mask, and how many.
-    pairs : int
-        All of them.
+    names : list of str
+        Of all pairs.
 
     """
 
     newest: Optional[FlowScores] = None
     delays_ms: List[float] = field(default_factory=list)
     reasons: Dict[str, int] = field(default_factory=dict)
-    pairs: int = 0
+    names: List[str] = field(default_factory=list)
 
     def flow_summary(self):
         """Return the figures of flow, with those of the newest images by themselves."""
@@ -51,10 +52,25 @@ class FlowRun(FlowScores):
         newest = {} if self.newest is None else {'newest': self.newest.motion_summary()}
         return {**super().motion_summary(), **self._run(), **newest}
 
+    def to_csv(self, path):
+        """
+        Write a table, one row a pair, unknown numbers as empty cells.
+
+        Parameters
+        ----------
+        path : str or Path
+            A file; its folder is made.
+
+        """
+        n = len(self.names)
+        newest = {} if self.newest is None else self.newest.table(n)
+        write_table(path, {'name': self.names, **self.table(n), **{
+            f'newest_{name}': values for name, values in newest.items()}})
+
     def _run(self):
         delays = np.array(self.delays_ms) if self.delays_ms else np.array([np.nan])
         low, high = np.quantile(delays, [0.5, 0.95])
-        return {'pairs': self.pairs, 'pairs_processed': len(self.delays_ms),
+        return {'pairs': len(self.names), 'pairs_processed': len(self.delays_ms),
                 'delay_p50_ms': float(low), 'delay_p95_ms': float(high),
                 'reasons': self.reasons}
 
@@ -88,7 +104,7 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
 
     """
     names = ('flow', 'rigid', *(METHODS if baselines else ()))
-    run = FlowRun({name: FlowScore() for name in names}, pairs=len(pairs))
+    run = FlowRun({name: FlowScore() for name in names})
     pipeline.prepare_flow()
     pipeline.reset()
     in_order = isinstance(pairs, RecordedPairs)
@@ -96,6 +112,7 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
         run.newest = FlowScores()
     for i in track(range(len(pairs)), 'Flow'):
         pair = pairs[i]
+        run.names.append(pair.name)
         if pair.camera is None:
             raise RecordingError(f'{pair.name} has no intrinsics, and rigid flow needs them; '
                                  'write them to cam.txt beside the images')
@@ -120,9 +137,9 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
             for name, method in METHODS.items():
                 run.scores[name].images.append(compare_flow(
                     method(pair.image, pair.other), pair.flow, pair.visible))
-        run.add(estimate.forward, estimate.camera, pair.camera, pair.flow, pair.motion_mask,
+        run.add(i, estimate.forward, estimate.camera, pair.camera, pair.flow, pair.motion_mask,
                 pair.visible, **enlargement)
         if in_order:
-            run.newest.add_newest(estimate.backward, estimate.camera, pairs.sequence[i],
+            run.newest.add_newest(i, estimate.backward, estimate.camera, pairs.sequence[i],
                                   pairs.sequence[i + 1])
     return run

@@ -47,6 +47,28 @@ class FlowSample:
     share: float
 
 
+def score_flow(recording, index, before, frame, found, camera):
+    """
+    Compare the flow of a frame to the one before with the truth, and maybe keep its pictures.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        Filled in; with flow.
+    index : int
+        Of the frame.
+    before, frame : Frame
+        Neighbours in the recording.
+    found : FlowField
+        What was said of the frame.
+    camera : Camera
+        Of the pixels of that.
+
+    """
+    flow = recording.flow.add_newest(index, found, camera, before, frame)
+    keep_flow_sample(recording.flow_samples, len(recording), index, frame, found, camera, flow)
+
+
 def keep_flow_sample(samples, count, index, frame, found, camera, flow):
     """
     Keep the pictures of a frame where they tell more than those kept already.

@@ -13,6 +13,10 @@ from geo_perception.evaluation.flow import compare_flow, flow_at_truth, FlowScor
 from geo_perception.evaluation.motion_segmentation import MotionCounts, ScoreCurve
 from geo_perception.geometry.flow_inverse import inverse_flow
 
+# Of each image; shares of what moves are 0..1.
+COLUMNS = ('flow_epe_px', 'flow_fl_percent', 'rigid_epe_px', 'rigid_fl_percent', 'motion_iou',
+           'motion_precision', 'motion_recall', 'motion_false_alarm_rate')
+
 
 @dataclass
 class FlowScores:
@@ -30,6 +34,8 @@ class FlowScores:
         Of the scores.
     masks : int
         Images of which it is known what moves.
+    images : dict of int to dict of str to float
+        `COLUMNS` of each image, by its index.
 
     """
 
@@ -38,13 +44,16 @@ class FlowScores:
     motion: MotionCounts = field(default_factory=MotionCounts)
     curve: ScoreCurve = field(default_factory=ScoreCurve)
     masks: int = 0
+    images: Dict[int, Dict[str, float]] = field(default_factory=dict)
 
-    def add(self, found, found_camera, camera, flow, moving, visible=None, **enlargement):
+    def add(self, index, found, found_camera, camera, flow, moving, visible=None, **enlargement):
         """
         Compare one image.
 
         Parameters
         ----------
+        index : int
+            Of the image in its recording.
         found : FlowField
             What was said of it.
         found_camera : Camera
@@ -61,23 +70,29 @@ class FlowScores:
             Of `geo_perception.evaluation.flow.enlarge_flow`.
 
         """
+        columns = self.images[index] = {}
         for name, predicted in (('flow', found.flow), ('rigid', found.rigid),
                                 ('network', found.network)):
             if predicted is None:
                 continue
             predicted = flow_at_truth(predicted, found_camera, camera, flow.shape[:2],
                                       **enlargement)
-            self.scores.setdefault(name, FlowScore()).images.append(
-                compare_flow(predicted, flow, visible))
+            comparison = compare_flow(predicted, flow, visible)
+            self.scores.setdefault(name, FlowScore()).images.append(comparison)
+            columns[f'{name}_epe_px'] = comparison.total.epe
+            columns[f'{name}_fl_percent'] = 100 * comparison.total.outliers
         if moving is None:
             return
         # At the pixels of the network: there it was decided.
         truth = seen_by(found_camera, camera, moving)
-        self.motion.add(found.moving, truth)
+        counts = MotionCounts()
+        counts.add(found.moving, truth)
+        self.motion.include(counts)
+        columns.update({f'motion_{name}': value for name, value in counts.summary().items()})
         self.curve.add(found.score, truth)
         self.masks += 1
 
-    def add_newest(self, found, found_camera, before, frame):
+    def add_newest(self, index, found, found_camera, before, frame):
         """
         Compare the newest image, whose flow leads back, as a node publishes it.
 
@@ -86,7 +101,7 @@ class FlowScores:
 
         Parameters
         ----------
-        found, found_camera
+        index, found, found_camera
             See `add`.
         before, frame : Frame
             Neighbours in a recording, the latter the newest one.
@@ -98,7 +113,7 @@ class FlowScores:
 
         """
         flow = flow_back(before)
-        self.add(found, found_camera, frame.camera, flow, frame.motion_mask)
+        self.add(index, found, found_camera, frame.camera, flow, frame.motion_mask)
         return flow
 
     def flow_summary(self):
@@ -115,6 +130,24 @@ class FlowScores:
                 **{name: score.summary() for name, score in self.scores.items()
                    if name != 'flow'}}
 
+    def table(self, n):
+        """
+        Return the per-image table.
+
+        Parameters
+        ----------
+        n : int
+            Images of the recording.
+
+        Returns
+        -------
+        dict of str to np.ndarray
+            `COLUMNS`, shape (n,), NaN where there is nothing to tell a figure by.
+
+        """
+        return {name: np.array([self.images.get(i, {}).get(name, np.nan) for i in range(n)])
+                for name in COLUMNS}
+
     def motion_summary(self):
         """
         Return the figures of what moves.
@@ -129,6 +162,27 @@ class FlowScores:
         values = {**self.motion.summary(), 'average_precision': self.curve.average_precision()}
         return {**{name: value if np.isfinite(value) else None for name, value in values.items()},
                 'images': self.masks}
+
+
+def has_flow_truth(sequence):
+    """
+    Tell whether flow or what moves can be compared, by the first frames.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        A recording.
+
+    Returns
+    -------
+    bool
+
+    """
+    first = [sequence[i] for i in range(min(3, len(sequence)))]
+    return any((frame.flow is not None or frame.motion_mask is not None)
+               # True flow is of the pixels as they were recorded, ours of undistorted ones.
+               and frame.camera is not None and not frame.camera.distortion.any()
+               for frame in first)
 
 
 def flow_back(frame):

@@ -4,8 +4,8 @@
 """Flow and what moves, measured of a recording, in words and in tables."""
 
 from geo_perception.evaluation.number_text import (
-    milliseconds_text, number_text, relative_text)
-from geo_perception.evaluation.report import Figure
+    metric_rows, number_text, percent_text, relative_text)
+from geo_perception.evaluation.report import delay_figure, Figure
 
 
 def flow_verdict(metrics):
@@ -78,10 +78,9 @@ def flow_figures(metrics):
     return [
         Figure('End point error', _pixels(metrics.get('epe_px')),
                f"nothing moves {_pixels(rigid.get('epe_px'))}"),
-        Figure('Outliers', _percent(metrics.get('fl_percent')),
-               f"nothing moves {_percent(rigid.get('fl_percent'))}"),
-        Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
-               f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}")]
+        Figure('Outliers', percent_text(metrics.get('fl_percent')),
+               f"nothing moves {percent_text(rigid.get('fl_percent'))}"),
+        delay_figure(metrics)]
 
 
 def motion_figures(metrics):
@@ -125,12 +124,11 @@ def flow_table(metrics):
         Name and one cell a column.
 
     """
-    systems = metrics, metrics['rigid']
-    return ['Flow', 'Nothing moves'], [
-        ('End point error (pixels)', [number_text(s.get('epe_px')) for s in systems]),
-        ('Outliers, Fl', [_percent(s.get('fl_percent')) for s in systems]),
-        ('The same, over all pixels at once', [_percent(s.get('fl_percent_pooled'))
-                                               for s in systems])]
+    return ['Flow', 'Nothing moves'], metric_rows((
+        ('End point error (pixels)', 'epe_px', number_text),
+        ('Outliers, Fl', 'fl_percent', percent_text),
+        ('The same, over all pixels at once', 'fl_percent_pooled', percent_text)),
+        (metrics, metrics['rigid']))
 
 
 def motion_table(metrics):
@@ -150,14 +148,12 @@ def motion_table(metrics):
         Name and one cell.
 
     """
-    return ['What moves'], [
-        ('Intersection over union', [number_text(metrics['iou'])]),
-        ('Precision', [relative_text(metrics['precision'])]),
-        ('Recall', [relative_text(metrics['recall'])]),
-        ('False alarms', [relative_text(metrics['false_alarm_rate'])]),
-        ('False alarms where nothing moves',
-         [relative_text(metrics['false_alarm_rate_still_frames'])]),
-        ('Average precision of the score', [number_text(metrics['average_precision'])])]
+    return ['What moves'], metric_rows((
+        ('Intersection over union', 'iou', number_text),
+        ('Precision', 'precision', relative_text), ('Recall', 'recall', relative_text),
+        ('False alarms', 'false_alarm_rate', relative_text),
+        ('False alarms where nothing moves', 'false_alarm_rate_still_frames', relative_text),
+        ('Average precision of the score', 'average_precision', number_text)), [metrics])
 
 
 def flow_note(metrics):
@@ -200,7 +196,3 @@ def motion_note(metrics):
 
 def _pixels(value):
     return '–' if value is None else f'{number_text(value)} px'
-
-
-def _percent(value):
-    return relative_text(None if value is None else value / 100)

@@ -8,8 +8,8 @@ import numpy as np
 
 from geo_perception.evaluation.charts import BASELINE, BOUND, chart, INK, legend_below, many, OURS
 from geo_perception.evaluation.charts import REFUSED
-from geo_perception.evaluation.depth import DISTANCES
-from geo_perception.evaluation.geometry_score import compared_frames, drift_by_length
+from geo_perception.evaluation.geometry_score import (
+    compared_frames, depth_by_distance, drift_by_length)
 from geo_perception.evaluation.odometry import absolute_errors, path_length, step_ratios
 
 # A class of distances that holds less of the pixels says nothing.
@@ -38,21 +38,21 @@ def errors_by_distance(recording):
         Data URI.
 
     """
-    depth = recording.depth
-    pixels = depth.distance_pixels.sum(0)
-    share = pixels / pixels.sum()
-    shown = np.flatnonzero(share > _SMALLEST_SHARE)
-    names = [f'{DISTANCES[i]:g}–{DISTANCES[i + 1]:g}\n{100 * share[i]:.0f} %' for i in shown]
-    series = [('after median scaling', depth.distance_errors_scaled, BASELINE)]
-    if np.isfinite(depth.errors[:, 0]).any():
-        series.insert(0, ('as it is', depth.distance_errors, OURS))
-    width = 0.8 / len(series)
+    rows = depth_by_distance(recording.depth)
+    pixels = sum(row['pixels'] for row in rows)
+    rows = [row for row in rows if row['pixels'] > _SMALLEST_SHARE * pixels]
+    names = [f"{row['from_m']:g}–{'∞' if row['to_m'] is None else format(row['to_m'], 'g')}\n"
+             f"{100 * row['pixels'] / pixels:.0f} %" for row in rows]
+    series = [('as it is', 'abs_rel', OURS),
+              ('after median scaling', 'abs_rel_median_scaled', BASELINE)]
+    series = [(label, key, colour) for label, key, colour in series
+              if rows and rows[0][key] is not None]
+    width = 0.8 / max(len(series), 1)
     with chart() as (axes, picture):
-        for k, (label, errors, colour) in enumerate(series):
-            place = np.arange(len(shown)) + width * (k - 0.5 * (len(series) - 1))
-            axes.bar(place, 100 * np.nansum(errors, 0)[shown] / pixels[shown], width,
-                     color=colour, label=label)
-        axes.set_xticks(np.arange(len(shown)), names)
+        for k, (label, key, colour) in enumerate(series):
+            place = np.arange(len(rows)) + width * (k - 0.5 * (len(series) - 1))
+            axes.bar(place, [100 * row[key] for row in rows], width, color=colour, label=label)
+        axes.set_xticks(np.arange(len(rows)), names)
         axes.tick_params(axis='x', labelsize=8)
         axes.set(xlabel='true distance (m) and share of the pixels',
                  ylabel='relative error (%)')
@@ -218,8 +218,26 @@ def depth_range(samples):
         Metres.
 
     """
-    truth = np.concatenate([sample.truth[np.isfinite(sample.truth)] for sample in samples])
-    low, high = np.percentile(truth, [1, 99])
+    return depth_range_of([sample.truth for sample in samples])
+
+
+def depth_range_of(depths):
+    """
+    Return the distances that the colours of depth pictures reach from and to.
+
+    Parameters
+    ----------
+    depths : list of np.ndarray
+        Metres, NaN where unknown.
+
+    Returns
+    -------
+    tuple of float
+        Metres.
+
+    """
+    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+    low, high = np.percentile(known, [1, 99])
     return float(low), float(max(high, 1.05 * low))
 
 

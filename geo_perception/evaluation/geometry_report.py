@@ -3,12 +3,10 @@
 
 """The parts of a report about depth, odometry, flow and what moves."""
 
-from pathlib import Path
-
 import numpy as np
 
-from geo_perception.environment import command_line
 from geo_perception.evaluation import error_charts, geometry_charts, trajectory_charts
+from geo_perception.evaluation.calibration_text import calibration_sentence, ODOMETRY
 from geo_perception.evaluation.charts import jpeg_source
 from geo_perception.evaluation.depth_samples import chosen_samples
 from geo_perception.evaluation.flow_report import flow_sections, motion_sections
@@ -19,59 +17,28 @@ from geo_perception.evaluation.geometry_score import (
 from geo_perception.evaluation.geometry_summary import (
     depth_figures, depth_note, depth_table, depth_verdict, odometry_figures, odometry_note,
     odometry_table, odometry_verdict)
-from geo_perception.evaluation.number_text import relative_text, share_text
+from geo_perception.evaluation.number_text import relative_text
 from geo_perception.evaluation.odometry import fit_alignment
-from geo_perception.evaluation.report import (
-    model_card, Part, provenance_section, recording_text, templates, title_of, write_report)
-
-JOBS = ('depth', 'odometry')
+from geo_perception.evaluation.report import Part, templates
 
 
-def write_geometry_report(path, recording, model, name, jobs=JOBS):
-    """
-    Write the report of one evaluation, offline or live.
-
-    Parameters
-    ----------
-    path : str or Path
-        The HTML file.
-    recording : GeometryRecording
-        What happened.
-    model : ModelFile
-        What was evaluated.
-    name : str
-        Of the recording, as the user named it.
-    jobs : tuple of str
-        Of ``depth``, ``odometry``, ``flow`` and ``motion``.
-
-    """
-    facts = [('Recording', recording_text(name, recording)), ('Run', recording.mode),
-             ('Scale', recording.scale)]
-    write_report(path, title_of(name), geometry_parts(recording, model, jobs),
-                 [provenance_section(command_line(), facts)])
-
-
-def geometry_parts(recording, model, jobs=JOBS):
+def geometry_parts(run):
     """
     Return what a report says about a run of the geometry pipeline.
 
     Parameters
     ----------
-    recording : GeometryRecording
-        What happened.
-    model : ModelFile
-        What was evaluated.
-    jobs : tuple of str
-        Of ``depth``, ``odometry``, ``flow`` and ``motion``. Delay and model, which they share,
-        come with the last.
+    run : Run
+        With what it answered.
 
     Returns
     -------
     list of Part
+        One for each of ``run.jobs``.
 
     """
-    origin = (f'Model {Path(model.path).name} ({model.metadata.architecture}), {recording.mode}. '
-              f'{recording.scale}')
+    recording, model = run.geometry, run.geometry_model
+    origin = f'Model {model.name} ({model.architecture}), {recording.mode}. {recording.scale}'
     parts = []
     for job, title, score, verdict, figures, sections in (
             ('depth', 'Depth', score_of_depth, depth_verdict, depth_figures, depth_sections),
@@ -80,11 +47,10 @@ def geometry_parts(recording, model, jobs=JOBS):
             ('flow', 'Flow', score_of_flow, flow_verdict, flow_figures, flow_sections),
             ('motion', 'What moves', score_of_motion, motion_verdict, motion_figures,
              motion_sections)):
-        if job in jobs:
+        if job in run.jobs:
             metrics = score(recording)
             parts.append(Part(title, verdict(metrics), origin, figures(metrics),
                               sections(recording, metrics)))
-    parts[-1].sections.extend(_closing_sections(recording, metrics, model))
     return parts
 
 
@@ -170,15 +136,27 @@ def odometry_sections(recording, metrics):
     return sections
 
 
-def _closing_sections(recording, metrics, model):
-    macros = templates('sections.html.j2').module
-    sections = []
-    if np.isfinite(recording.delay_ms).any():
-        sections.append(('Delay', macros.charts(
-            [{'src': error_charts.delay(recording), 'alt': 'delay of each frame'},
-             {'src': error_charts.delay_histogram(recording), 'alt': 'histogram of the delay'}],
-            _delay_text(recording, metrics))))
-    return [*sections, ('Model', macros.facts(model_card(model)))]
+def geometry_timing(recording):
+    """
+    Return the sections about the delay of the geometry pipeline.
+
+    Parameters
+    ----------
+    recording : GeometryRecording
+        What happened.
+
+    Returns
+    -------
+    list of (str, str)
+        Headings and HTML; empty where no delay is known.
+
+    """
+    if not np.isfinite(recording.delay_ms).any():
+        return []
+    return [('Delay of depth and odometry', templates('sections.html.j2').module.charts(
+        [{'src': error_charts.delay(recording), 'alt': 'delay of each frame'},
+         {'src': error_charts.delay_histogram(recording), 'alt': 'histogram of the delay'}],
+        _delay_text(recording, score_of_depth(recording))))]
 
 
 def _pictures(recording, chosen):
@@ -215,14 +193,8 @@ def _aligned_ways(recording, with_scale):
 
 
 def _calibration_text(metrics):
-    parts = [f'{name}: '
-             f"{share_text(metrics[f'motion_{key}_in_68_percent_ellipsoid'])} and "
-             f"{share_text(metrics[f'motion_{key}_in_95_percent_ellipsoid'])}, normalised squared "
-             f"error {metrics[f'motion_{key}_normalised_error']:.2f}"
-             for name, key in (('way', 'position'), ('turn', 'orientation'))]
-    return ('The motion of every step states its covariance. The truth should lie inside its '
-            '68 % ellipsoid in 68 % of the steps, inside its 95 % ellipsoid in 95 %, and the '
-            f"normalised squared error should be 1. Measured, {'; '.join(parts)}.")
+    return ('The motion of every step, and the pose, state their covariance. '
+            + calibration_sentence(metrics, ODOMETRY))
 
 
 def _delay_text(recording, metrics):

@@ -11,6 +11,7 @@ import numpy as np
 from geo_perception.evaluation.depth import DepthRules, DISTANCES, METRICS
 from geo_perception.evaluation.flow_samples import FlowSample
 from geo_perception.evaluation.flow_scores import FlowScores
+from geo_perception.evaluation.moments import Moments
 from geo_perception.evaluation.table import pose_columns, write_table
 
 
@@ -131,6 +132,9 @@ class GeometryRecording:
     motion_covariance : np.ndarray
         Stated for the motion from the frame answered before, axes of that camera, order (x, y, z,
         rot X, rot Y, rot Z), SI units squared, shape (N, 6, 6), NaN where there is none.
+    pose_covariance : np.ndarray
+        Stated for ``T_odom_camera`` since the last start, axes of the odometry frame, likewise;
+        NaN at the start itself.
     processed : np.ndarray
         Bool, shape (N,): the pipeline saw the frame; False for frames dropped on the way.
     metric : np.ndarray
@@ -163,6 +167,8 @@ class GeometryRecording:
         is none, or nothing to compare it with.
     flow_samples : list of FlowSample
         A few pictures of that.
+    moments : Moments
+        Small pictures over time.
 
     """
 
@@ -171,6 +177,7 @@ class GeometryRecording:
     T_truth: np.ndarray
     T_odom_camera: np.ndarray
     motion_covariance: np.ndarray
+    pose_covariance: np.ndarray
     processed: np.ndarray
     metric: np.ndarray
     metres_per_unit: np.ndarray
@@ -185,6 +192,7 @@ class GeometryRecording:
     snippets: Optional[np.ndarray] = None
     flow: Optional[FlowScores] = None
     flow_samples: List[FlowSample] = field(default_factory=list)
+    moments: Moments = field(default_factory=Moments)
 
     @classmethod
     def unanswered(cls, stamps, T_truth=None, rules=DepthRules(), **others):
@@ -213,9 +221,10 @@ class GeometryRecording:
             stamps=np.asarray(stamps, np.int64), names=[''] * n,
             T_truth=unknown if T_truth is None else np.array(T_truth, float),
             T_odom_camera=unknown.copy(), motion_covariance=np.full((n, 6, 6), np.nan),
-            processed=np.zeros(n, bool), metric=np.zeros(n, bool),
-            metres_per_unit=np.full(n, np.nan), resets=[''] * n, delay_ms=np.full(n, np.nan),
-            depth=DepthScores.unscored(n, rules), states=[''] * n, **others)
+            pose_covariance=np.full((n, 6, 6), np.nan), processed=np.zeros(n, bool),
+            metric=np.zeros(n, bool), metres_per_unit=np.full(n, np.nan), resets=[''] * n,
+            delay_ms=np.full(n, np.nan), depth=DepthScores.unscored(n, rules), states=[''] * n,
+            moments=Moments.of(n), **others)
 
     def __len__(self):
         """Return the number of frames."""
@@ -240,6 +249,8 @@ class GeometryRecording:
                                                          self.depth.errors_scaled)):
             columns.update({f'{name}{suffix}': errors[:, i] for i, name in enumerate(METRICS)})
         columns.update({'scale_ratio': self.depth.ratio, 'coverage': self.depth.coverage})
+        if self.flow is not None:
+            columns.update(self.flow.table(len(self)))
         columns.update(pose_columns('', self.T_odom_camera))
         columns.update(pose_columns('true_', self.T_truth))
         return columns

@@ -10,17 +10,21 @@ import time
 import numpy as np
 
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.classical_odometry import (
     chain, constant_motion, FivePointOdometry)
 from geo_perception.evaluation.depth import DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
+from geo_perception.evaluation.flow_samples import score_flow
+from geo_perception.evaluation.flow_scores import FlowScores, has_flow_truth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.odometry import snippet_poses
+from geo_perception.geometry import se3
 from geo_perception.inference.rectification import same_camera
 from geo_perception.progress import track
 
 
-def run_geometry(pipeline, sequence, rules=DepthRules()):
+def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     """
     Send every frame of a recording through the pipeline.
 
@@ -36,6 +40,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         Frames with intrinsics; with poses and depth as far as known.
     rules : DepthRules
         Which pixels of the depth count.
+    flow : bool
+        Whether flow is made as well, and compared where it is known.
 
     Returns
     -------
@@ -48,35 +54,48 @@ def run_geometry(pipeline, sequence, rules=DepthRules()):
         When a frame has no intrinsics.
 
     """
-    recording = GeometryRecording.unanswered(sequence.stamps, sequence.poses, rules,
-                                             mode='offline')
+    recording = GeometryRecording.unanswered(
+        sequence.stamps, sequence.poses, rules, mode='offline',
+        flow=FlowScores() if flow and has_flow_truth(sequence) else None)
     T_odom_start = T_last = np.eye(4)
-    scale = None
-    for i in track(range(len(sequence)), 'Looking', total=len(sequence)):
-        frame = sequence[i]
-        recording.names[i] = frame.name
-        if frame.camera is None:
-            raise RecordingError(
-                f'frame {frame.name} has no intrinsics, without which neither depth nor odometry '
-                'can be compared; record camera_info beside the images, or write cam.txt into a '
-                'folder of images')
-        started = time.perf_counter()
-        result = pipeline(frame.image, frame.camera, frame.stamp)
-        recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
-        scale, odometry = result.scale, result.odometry
-        recording.processed[i] = True
-        recording.metric[i] = scale.metres_per_unit is not None
-        recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
-                                        else scale.metres_per_unit)
-        recording.resets[i] = result.reset
-        if result.reset or i == 0:
-            T_odom_start = recording.T_odom_camera[i] = T_last
-        if odometry is not None:
-            recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
-            recording.motion_covariance[i] = odometry.motion_covariance
-            recording.states[i] = odometry.state
-            _tell_distance(pipeline, recording, i, odometry)
+    scale = before = None
+
+    def look_beside(i, before, frame, result):
         score_depth(recording, i, frame, result.depth)
+        found = (result.flow.backward, result.flow.camera) if result.flow else None
+        recording.moments.take(i, frame, result.depth, *((found[0].moving, found[1]) if found
+                                                         else ()))
+        if found and recording.flow is not None and result.flow.earlier_stamp == before.stamp:
+            score_flow(recording, i, before, frame, *found)
+
+    with Beside() as beside:
+        for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
+            recording.names[i] = frame.name
+            if frame.camera is None:
+                raise RecordingError(
+                    f'frame {frame.name} has no intrinsics, without which neither depth nor '
+                    'odometry can be compared; record camera_info beside the images, or write '
+                    'cam.txt into a folder of images')
+            started = time.perf_counter()
+            result = pipeline(frame.image, frame.camera, frame.stamp, flow=flow)
+            recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+            scale, odometry = result.scale, result.odometry
+            recording.processed[i] = True
+            recording.metric[i] = scale.metres_per_unit is not None
+            recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
+                                            else scale.metres_per_unit)
+            recording.resets[i] = result.reset
+            if result.reset or i == 0:
+                T_odom_start = recording.T_odom_camera[i] = T_last
+            if odometry is not None:
+                recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
+                recording.motion_covariance[i] = odometry.motion_covariance
+                recording.pose_covariance[i] = se3.rotate_pose_covariance(
+                    odometry.covariance, T_odom_start[:3, :3])
+                recording.states[i] = odometry.state
+                _tell_distance(pipeline, recording, i, odometry)
+            beside.do(look_beside, i, before, frame, result)
+            before = frame
     return replace(recording, scale='' if scale is None else scale.sentence)
 
 

@@ -6,7 +6,7 @@
 import numpy as np
 
 from geo_perception.evaluation import odometry
-from geo_perception.evaluation.depth import METRICS
+from geo_perception.evaluation.depth import DISTANCES, METRICS
 from geo_perception.evaluation.relocalization import calibration
 from geo_perception.geometry import se3
 
@@ -30,7 +30,7 @@ def score_of_depth(recording):
         the depth as it is, those with ``_median_scaled`` after each image was brought to the true
         scale, which hides every error of the scale: its ratios' median and spread (standard
         deviation over median) stand beside. ``flat_abs_rel`` is that of a flat picture at the
-        true median.
+        true median; ``by_distance`` see `depth_by_distance`.
 
     """
     depth = recording.depth
@@ -43,9 +43,39 @@ def score_of_depth(recording):
         'scale_ratio_median': float(np.median(ratios)) if len(ratios) else None,
         'scale_ratio_spread': float(np.std(ratios) / np.median(ratios)) if len(ratios) else None,
         'flat_abs_rel': _mean(depth.flat_abs_rel), 'coverage': _mean(depth.coverage),
-        'images_scored': int(scored.sum()), 'crop': depth.rules.crop, 'cap_m': depth.rules.cap})
+        'images_scored': int(scored.sum()), 'crop': depth.rules.crop, 'cap_m': depth.rules.cap,
+        'by_distance': depth_by_distance(depth)})
     metrics.update(_frames(recording))
     return metrics
+
+
+def depth_by_distance(depth):
+    """
+    Return the relative error of pixels by their true distance.
+
+    Parameters
+    ----------
+    depth : DepthScores
+        Of a recording.
+
+    Returns
+    -------
+    list of dict
+        ``from_m``, ``to_m`` (None without an end), ``pixels``, ``abs_rel`` and
+        ``abs_rel_median_scaled``, of all distances that occur.
+
+    """
+    pixels = depth.distance_pixels.sum(0)
+    metric = np.isfinite(depth.errors[:, 0]).any()
+    rows = []
+    for i in np.flatnonzero(pixels):
+        as_is, scaled = (float(np.nansum(errors, 0)[i] / pixels[i]) for errors in (
+            depth.distance_errors, depth.distance_errors_scaled))
+        rows.append({'from_m': float(DISTANCES[i]),
+                     'to_m': float(DISTANCES[i + 1]) if np.isfinite(DISTANCES[i + 1]) else None,
+                     'pixels': int(pixels[i]), 'abs_rel': as_is if metric else None,
+                     'abs_rel_median_scaled': scaled})
+    return rows
 
 
 def score_of_odometry(recording):
@@ -56,6 +86,9 @@ def score_of_odometry(recording):
     their forms with ``sim3`` are after one scale for the whole recording was fitted. Drift is
     KITTI's, over ``segment_lengths_m``. ``ate5_zhou_m`` is SfMLearner's over snippets of the
     chained trajectory, which is no RMSE; ``ate5_rmse_m`` is the RMSE of the same snippets.
+    ``motion_position_in_68_percent_ellipsoid`` and so on tell how well the stated covariances of
+    the steps fit, ``pose_position_...`` those of the pose since the start. Errors of a pose are
+    those of all steps before: one drive is little to judge by.
     ``network_drift_percent`` is the drift of what the model was trained with, without corners, and
     ``frames_network_alone`` counts the frames whose motion is of that; both None of a live node.
     ``ate5_network_zhou_m`` is of snippets as an ego-motion network for five frames predicts them
@@ -77,9 +110,14 @@ def score_of_odometry(recording):
     metrics = score_of_trajectory(recording, recording.T_odom_camera)
     metrics.update(_score_of_snippets(recording))
     metrics.update(_motion_calibration(recording))
+    metrics.update(_pose_calibration(recording))
     metrics.update(_frames(recording))
     metrics['frames_answered'] = int(np.isfinite(recording.T_odom_camera).all((1, 2)).sum())
     metrics['resets'] = sum(map(bool, recording.resets))
+    metrics['drift_by_length'] = [
+        {'length_m': length, 'percent': percent, 'deg_per_100m': degrees, 'segments': segments}
+        for length, percent, degrees, segments in drift_by_length(
+            recording, recording.T_odom_camera, metrics['ate_m'] is None)]
     # A node does not tell.
     metrics['frames_network_alone'] = (
         sum(state.startswith('network') for state in recording.states)
@@ -292,6 +330,27 @@ def _motion_calibration(recording):
     motion, true = (se3.inverse_transform(poses[before]) @ poses[after] for poses in (T, truth))
     scores = calibration(motion, true, recording.motion_covariance[after])
     return {f'motion_{name}': value for name, value in scores.items()}
+
+
+def _pose_calibration(recording):
+    """Return how well the stated covariance of the pose fits what errors add up to."""
+    T, truth, covariance = (recording.T_odom_camera, recording.T_truth,
+                            recording.pose_covariance)
+    start, pairs = None, []
+    for i in np.flatnonzero(np.isfinite(T).all((1, 2)) & recording.metric):
+        if np.isnan(covariance[i]).any():
+            start = i
+        elif start is not None:
+            pairs.append((start, i))
+    starts, ends = np.reshape(pairs, (-1, 2)).T.astype(int)
+    known = np.isfinite(truth[starts]).all((1, 2)) & np.isfinite(truth[ends]).all((1, 2))
+    starts, ends = starts[known], ends[known]
+    pose, true = (se3.inverse_transform(poses[starts]) @ poses[ends] for poses in (T, truth))
+    R = np.swapaxes(T[starts, :3, :3], 1, 2)
+    turned = np.array([se3.rotate_pose_covariance(covariance[end], turn)
+                       for end, turn in zip(ends, R)]).reshape(-1, 6, 6)
+    scores = calibration(pose, true, turned)
+    return {f'pose_{name}': value for name, value in scores.items()}
 
 
 def _frames(recording):

@@ -3,10 +3,11 @@
 
 """The result of a run of the geometry pipeline in words and in tables."""
 
+from geo_perception.evaluation.calibration_text import calibration_sentence, ODOMETRY
+from geo_perception.evaluation.depth import METRICS
 from geo_perception.evaluation.number_text import (
-    angle_text, length_text, milliseconds_text, number_text, percent_text, relative_text,
-    share_text)
-from geo_perception.evaluation.report import Figure
+    angle_text, length_text, metric_rows, number_text, percent_text, relative_text, share_text)
+from geo_perception.evaluation.report import delay_figure, Figure
 
 # Below it the verdict says how much was not compared.
 _SMALLEST_COVERAGE = 0.9
@@ -122,8 +123,7 @@ def depth_figures(metrics):
                f"median-scaled {length_text(metrics['rmse_m_median_scaled'])}"),
         Figure('True scale over said', number_text(metrics['scale_ratio_median']),
                f"spread {relative_text(metrics['scale_ratio_spread'])}"),
-        Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
-               f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}")]
+        delay_figure(metrics)]
 
 
 def odometry_figures(metrics):
@@ -148,8 +148,7 @@ def odometry_figures(metrics):
                f"five-point {percent_text(five_point.get('drift_percent'))}"),
         Figure('Turn per 100 m', angle_text(metrics['drift_deg_per_100m']),
                f"five-point {angle_text(five_point.get('drift_deg_per_100m'))}"),
-        Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
-               f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}"),
+        delay_figure(metrics),
         Figure('Images answered', f"{metrics['frames_answered']} of {metrics['frames_in']}",
                f"{metrics['frames_dropped']} dropped, started anew {metrics['resets']} times")]
 
@@ -171,16 +170,15 @@ def depth_table(metrics):
         Name and one cell a column.
 
     """
-    rows = []
-    for title, name, text in (
-            ('Absolute relative error', 'abs_rel', number_text),
-            ('Squared relative error (m)', 'sq_rel', number_text),
-            ('Root mean square error (m)', 'rmse_m', number_text),
-            ('Root mean square of the logarithm', 'rmse_log', number_text),
-            ('Within a factor of 1.25', 'a1', relative_text),
-            ('Within 1.25²', 'a2', relative_text), ('Within 1.25³', 'a3', relative_text)):
-        rows.append((title, [text(metrics[name]), text(metrics[f'{name}_median_scaled'])]))
-    return ['As it is', 'Median-scaled'], rows
+    scaled = {name: metrics[f'{name}_median_scaled'] for name in METRICS}
+    return ['As it is', 'Median-scaled'], metric_rows((
+        ('Absolute relative error', 'abs_rel', number_text),
+        ('Squared relative error (m)', 'sq_rel', number_text),
+        ('Root mean square error (m)', 'rmse_m', number_text),
+        ('Root mean square of the logarithm', 'rmse_log', number_text),
+        ('Within a factor of 1.25', 'a1', relative_text),
+        ('Within 1.25²', 'a2', relative_text), ('Within 1.25³', 'a3', relative_text)),
+        (metrics, scaled))
 
 
 def depth_note(metrics):
@@ -225,17 +223,15 @@ def odometry_table(metrics):
 
     """
     systems = [metrics, *metrics['baselines'].values()]
-    rows = []
-    for title, name, text in (
-            ('Trajectory error, SE(3)', 'ate_m', length_text),
-            ('Trajectory error, Sim(3)', 'ate_sim3_m', length_text),
-            ('Drift', 'drift_percent', percent_text),
-            ('Drift, one scale fitted', 'drift_sim3_percent', percent_text),
-            ('Turn per 100 m', 'drift_deg_per_100m', angle_text),
-            ('Error of a step', 'rpe_translation_m', length_text),
-            ('Error of a step, one scale fitted', 'rpe_translation_sim3_m', length_text),
-            ('Turn of a step', 'rpe_rotation_deg', angle_text)):
-        rows.append((title, [text(system[name]) for system in systems]))
+    rows = metric_rows((
+        ('Trajectory error, SE(3)', 'ate_m', length_text),
+        ('Trajectory error, Sim(3)', 'ate_sim3_m', length_text),
+        ('Drift', 'drift_percent', percent_text),
+        ('Drift, one scale fitted', 'drift_sim3_percent', percent_text),
+        ('Turn per 100 m', 'drift_deg_per_100m', angle_text),
+        ('Error of a step', 'rpe_translation_m', length_text),
+        ('Error of a step, one scale fitted', 'rpe_translation_sim3_m', length_text),
+        ('Turn of a step', 'rpe_rotation_deg', angle_text)), systems)
     for length in (3, 5):
         rows += _snippet_rows(systems, length, f'ate{length}', 'chained')
         if metrics[f'ate{length}_network_zhou_m'] is not None:
@@ -279,7 +275,15 @@ def odometry_note(metrics):
     return (f'Trajectory errors are root mean squares after alignment. Drift is KITTI’s, over '
             f'{segments}{published}. The Zhou protocol fits a scale to every snippet and divides '
             'by the number of frames instead of its root: it says little about odometry. '
-            + _snippet_note(metrics) + baselines)
+            + _snippet_note(metrics) + baselines + _live_note(metrics) + ' '
+            + calibration_sentence(metrics, ODOMETRY)).rstrip()
+
+
+def _live_note(metrics):
+    """Return what only offline evaluation knows."""
+    return ('' if metrics['frames_network_alone'] is not None else
+            ' A live node does not tell how each motion was found; evaluate odometry does, and '
+            'measures the network alone beside.')
 
 
 def _snippet_note(metrics):

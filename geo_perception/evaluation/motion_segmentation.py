@@ -69,6 +69,19 @@ class MotionCounts:
             self.false_in_still_frames += false
             self.pixels_in_still_frames += false + quiet
 
+    def include(self, other):
+        """
+        Count the images that others have counted.
+
+        Parameters
+        ----------
+        other : MotionCounts
+            Left alone.
+
+        """
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
     def summary(self):
         """
         Return what is made of the counts.

@@ -120,6 +120,27 @@ def milliseconds_text(value):
     return '–' if value is None else f'{value:.1f} ms' if value < 99.95 else f'{value:.0f} ms'
 
 
+def metric_rows(entries, systems):
+    """
+    Return metrics of several systems as rows of a table.
+
+    Parameters
+    ----------
+    entries : sequence of (str, str, callable)
+        Title, name of the metric and what writes it for people.
+    systems : sequence of dict
+        Metrics; what one lacks is unknown.
+
+    Returns
+    -------
+    list of (str, list of str)
+        Title and one cell a system.
+
+    """
+    return [(title, [text(system.get(name)) for system in systems])
+            for title, name, text in entries]
+
+
 def number_text(value):
     """
     Write a number to three digits.

@@ -112,6 +112,9 @@ def score(result):
         'delay_p95_ms': _percentile(result.delay_ms, 95),
         'frames_withheld': int((result.processed & ~result.accepted).sum())})
     metrics.update(_baseline('nearest', result.T_nearest, result.T_truth, answered))
+    for name, T_baseline in (('retrieval', result.T_retrieval), ('nearest', result.T_nearest)):
+        metrics.update(_baseline_spread(name, T_baseline, result.T_truth, answered,
+                                        result.processed & true))
     # With refused frames whose pose stayed inside the node these medians cannot be known.
     refused_known = np.isfinite(position[result.processed & true]).all()
     everything = result.processed & true
@@ -228,6 +231,18 @@ def _baseline(name, T_baseline, T_truth, counted):
         position, orientation = pose_errors(T_baseline, T_truth)
     return {f'{name}_position_median_m': _percentile(position[counted], 50),
             f'{name}_orientation_median_deg': _percentile(orientation[counted], 50)}
+
+
+def _baseline_spread(name, T_baseline, T_truth, answered, processed):
+    """Return the other numbers that stand beside ours in tables."""
+    if T_baseline is None:
+        return {}
+    position, orientation = pose_errors(T_baseline, T_truth)
+    return {f'{name}_position_p95_m': _percentile(position[answered], 95),
+            f'{name}_orientation_p95_deg': _percentile(orientation[answered], 95),
+            **{f'{name}_within_{metres:g}m_{degrees:g}deg': _mean(
+                ((position <= metres) & (orientation <= degrees))[processed])
+               for metres, degrees in RECALL_BOUNDS}}
 
 
 def _percentile(values, percent):

@@ -3,11 +3,12 @@
 
 """What a relocalizer answered on each frame of a recording, beside the truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 import numpy as np
 
+from geo_perception.evaluation.moments import Moments
 from geo_perception.evaluation.table import pose_columns, write_table
 from geo_perception.geometry import se3
 
@@ -75,6 +76,8 @@ class RelocalizationResult:
         Name of the frame of all poses.
     mode : str
         How the frames were fed, for people: ``offline``, ``live replay, lock step`` ...
+    moments : Moments
+        Small pictures over time.
 
     """
 
@@ -93,6 +96,7 @@ class RelocalizationResult:
     coarse: Optional['RelocalizationResult'] = None
     world_frame: str = ''
     mode: str = ''
+    moments: Moments = field(default_factory=Moments)
 
     @classmethod
     def unanswered(cls, stamps, names, T_truth=None, **others):
@@ -120,6 +124,7 @@ class RelocalizationResult:
         return cls(
             stamps=np.asarray(stamps, np.int64), names=list(names),
             T_truth=unknown if T_truth is None else np.array(T_truth, float),
+            moments=Moments.of(n),
             T_estimate=unknown.copy(), covariance=np.full((n, 6, 6), np.nan),
             processed=np.zeros(n, bool), accepted=np.zeros(n, bool),
             score=np.full(n, np.nan), reasons=[''] * n, delay_ms=np.full(n, np.nan), **others)

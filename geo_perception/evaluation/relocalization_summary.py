@@ -5,11 +5,10 @@
 
 import numpy as np
 
-from geo_perception.evaluation.number_text import (
-    angle_text, length_text, milliseconds_text, share_text)
+from geo_perception.evaluation.number_text import angle_text, length_text, share_text
 from geo_perception.evaluation.relocalization import RECALL_BOUNDS
 from geo_perception.evaluation.relocalization_result import pose_errors
-from geo_perception.evaluation.report import Figure
+from geo_perception.evaluation.report import delay_figure, Figure
 
 
 def verdict(metrics):
@@ -94,8 +93,7 @@ def key_figures(metrics):
                f"retrieval {angle_text(metrics['retrieval_orientation_median_deg'])}"),
         Figure('Within 0.25 m and 10°', share_text(metrics['within_0.25m_10deg']),
                f"within 0.1 m and 5°: {share_text(metrics['within_0.1m_5deg'])}"),
-        Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
-               f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}"),
+        delay_figure(metrics),
         Figure('Images answered', f"{answered} of {metrics['frames_in']}",
                f"{metrics['frames_withheld']} refused, {metrics['frames_dropped']} dropped")]
 

@@ -1,13 +1,14 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The report: one HTML page that needs no other file, no network and no script."""
+"""The report: one HTML file that needs no other file and no network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import List
 
-from geo_perception.environment import describe_machine
+from geo_perception.evaluation.number_text import milliseconds_text
 from geo_perception.model_file import write_atomically
 
 _MACHINE_NAMES = {'cpu': 'Processor', 'cores': 'Cores used', 'memory': 'Memory', 'gpu': 'GPU',
@@ -35,6 +36,24 @@ class Figure:
     name: str
     value: str
     note: str = ''
+
+
+def delay_figure(metrics):
+    """
+    Return how long answers take.
+
+    Parameters
+    ----------
+    metrics : dict
+        Of any job.
+
+    Returns
+    -------
+    Figure
+
+    """
+    return Figure('Delay, median', milliseconds_text(metrics['delay_p50_ms']),
+                  f"95th percentile {milliseconds_text(metrics['delay_p95_ms'])}")
 
 
 @dataclass(frozen=True)
@@ -91,9 +110,37 @@ def _environment():
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def write_report(path, title, parts, closing):
+@dataclass(frozen=True)
+class Page:
     """
-    Write one page.
+    What is seen at once; without scripts, and in print, all follow each other.
+
+    Attributes
+    ----------
+    key : str
+        Its address within the file.
+    name : str
+        For people.
+    verdict, origin : str
+        What is said at its top, see `Part`.
+    parts : list of Part
+        Whose figures it shows, of several with their verdicts.
+    sections : list of (str, str)
+        Headings, perhaps empty, and their HTML.
+
+    """
+
+    key: str
+    name: str
+    verdict: str = ''
+    origin: str = ''
+    parts: List[Part] = field(default_factory=list)
+    sections: List = field(default_factory=list)
+
+
+def write_pages(path, title, kind, pages, verdict='', origin=''):
+    """
+    Write one file.
 
     Parameters
     ----------
@@ -101,17 +148,20 @@ def write_report(path, title, parts, closing):
         The HTML file; its folder is made.
     title : str
         What it was measured on.
-    parts : list of Part
-        One for each job that was measured.
-    closing : list of (str, str)
-        Sections about all of them.
+    kind : str
+        What it is about.
+    pages : list of Page
+        The first is shown first.
+    verdict, origin : str
+        What is said above all pages, see `Part`.
 
     """
-    page = templates('report.html.j2').render(title=title, parts=parts, closing=closing)
-    write_atomically(path, page.encode())
+    text = templates('report.html.j2').render(title=title, kind=kind, pages=pages,
+                                              verdict=verdict, origin=origin)
+    write_atomically(path, text.encode())
 
 
-def provenance_section(command, rows):
+def provenance_section(command, rows, machine):
     """
     Return the section that says how to get the same numbers again.
 
@@ -121,6 +171,8 @@ def provenance_section(command, rows):
         The command line.
     rows : list of (str, str)
         Facts that come before those of the machine.
+    machine : dict
+        See `geo_perception.environment.describe_machine`.
 
     Returns
     -------
@@ -128,8 +180,7 @@ def provenance_section(command, rows):
         Heading and HTML.
 
     """
-    machine = [(_MACHINE_NAMES.get(name, name), value)
-               for name, value in describe_machine().items()]
+    machine = [(_MACHINE_NAMES.get(name, name), value) for name, value in machine.items()]
     macros = templates('sections.html.j2').module
     return 'How this was measured', macros.provenance(command, rows + machine)
 
@@ -149,58 +200,3 @@ def title_of(recording):
 
     """
     return '/'.join(Path(recording).parts[-2:])
-
-
-def recording_text(recording, result):
-    """
-    Return what was measured on, in words.
-
-    Parameters
-    ----------
-    recording : str
-        As the user named it.
-    result : RelocalizationResult or GeometryRecording
-        With ``stamps``.
-
-    Returns
-    -------
-    str
-
-    """
-    duration = 1e-9 * (result.stamps[-1] - result.stamps[0])
-    return f'{recording}, {len(result)} images over {duration:.1f} s'
-
-
-def model_card(model):
-    """
-    Return what a model file says about itself.
-
-    Parameters
-    ----------
-    model : ModelFile
-        What was evaluated.
-
-    Returns
-    -------
-    list of (str, str)
-        Names and values.
-
-    """
-    metadata = model.metadata
-    rows = [('File', f'{Path(model.path).name}, SHA-256 {model.sha256[:16]}'),
-            ('Architecture', f'{metadata.architecture}, rotation as {metadata.rotation}'),
-            ('World frame', metadata.world_frame)]
-    camera = metadata.training_camera
-    if camera is not None:
-        rows.append(('Training camera', f'{camera.width} × {camera.height} pixels, '
-                                        f'fx {camera.fx:.1f}, fy {camera.fy:.1f}'))
-    for name, values in (('Training data', metadata.data), ('Validation', metadata.metrics),
-                         ('Trained with', metadata.versions)):
-        if values:
-            rows.append((name, ', '.join(f"{key.replace('_', ' ')} {_brief(value)}"
-                                         for key, value in values.items())))
-    return rows
-
-
-def _brief(value):
-    return f'{value:.3g}' if isinstance(value, float) else str(value)

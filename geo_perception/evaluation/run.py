@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.relocalization import nearest_poses
 from geo_perception.evaluation.relocalization_result import RelocalizationResult
 from geo_perception.progress import track
@@ -33,19 +34,30 @@ def evaluate_relocalizer(relocalizer, sequence):
     """
     result = unanswered_result(sequence, relocalizer.T_map_world, relocalizer.world_frame,
                                mode='offline')
-    for i in track(range(len(sequence)), 'Relocalizing', total=len(sequence)):
-        frame = sequence[i]
-        started = time.perf_counter()
-        fix = relocalizer(frame.image, frame.camera)
-        result.delay_ms[i] = 1e3 * (time.perf_counter() - started)
-        result.names[i] = frame.name
-        _enter(result, i, fix)
-        if fix.coarse is not None:
-            if result.coarse is None:
-                result = replace(result, coarse=unanswered_result(
-                    sequence, relocalizer.T_map_world, relocalizer.world_frame, mode='offline'))
-            _enter(result.coarse, i, fix.coarse)
-    return with_baselines(result, sequence, relocalizer.retrieval)
+    retrieval = relocalizer.retrieval
+    T_retrieval = None if retrieval is None else np.full((len(sequence), 4, 4), np.nan)
+
+    def look_beside(i, frame):
+        result.moments.take(i, frame)
+        if retrieval is not None:
+            T_retrieval[i] = retrieval(frame.image)
+
+    with Beside() as beside:
+        for i, frame in enumerate(track(read_ahead(sequence), 'Relocalizing',
+                                        total=len(sequence))):
+            beside.do(look_beside, i, frame)
+            started = time.perf_counter()
+            fix = relocalizer(frame.image, frame.camera)
+            result.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+            result.names[i] = frame.name
+            _enter(result, i, fix)
+            if fix.coarse is not None:
+                if result.coarse is None:
+                    result = replace(result, coarse=unanswered_result(
+                        sequence, relocalizer.T_map_world, relocalizer.world_frame,
+                        mode='offline'))
+                _enter(result.coarse, i, fix.coarse)
+    return _beside_baselines(result, retrieval, T_retrieval)
 
 
 def _enter(result, i, fix):
@@ -100,11 +112,15 @@ def with_baselines(result, sequence, retrieval):
     RelocalizationResult
 
     """
+    return _beside_baselines(result, retrieval, None if retrieval is None else np.stack([
+        retrieval(sequence[i].image) for i in track(range(len(sequence)), 'Retrieving',
+                                                    total=len(sequence))]))
+
+
+def _beside_baselines(result, retrieval, T_retrieval):
     if retrieval is None:
         return result
-    baselines = {
-        'T_retrieval': np.stack([retrieval(sequence[i].image) for i in track(
-            range(len(sequence)), 'Retrieving', total=len(sequence))]),
-        'T_nearest': nearest_poses(retrieval.poses, result.T_truth)}
+    baselines = {'T_retrieval': T_retrieval,
+                 'T_nearest': nearest_poses(retrieval.poses, result.T_truth)}
     coarse = None if result.coarse is None else replace(result.coarse, **baselines)
     return replace(result, coarse=coarse, **baselines)

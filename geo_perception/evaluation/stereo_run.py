@@ -10,6 +10,7 @@ from typing import List
 import numpy as np
 
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.depth import depth_at_truth, DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
 from geo_perception.evaluation.geometry_result import GeometryRecording
@@ -133,25 +134,30 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True, spli
               + (', brought to the baseline of the split.' if split else '.'))
     scores = {'network': DisparityScores()}
     warnings: List[str] = []
-    for i in track(range(len(sequence)), 'Looking', total=len(sequence)):
-        frame = sequence[i]
-        recording.names[i] = frame.name
-        if frame.camera is None:
-            raise RecordingError(f'frame {frame.name} has no intrinsics, without which depth '
-                                 'cannot be compared; record camera_info beside the images')
-        started = time.perf_counter()
-        estimate = pipeline(frame.image, frame.camera)
-        recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
-        if split:
-            estimate = replace(estimate, depth=estimate.depth * np.float32(
-                frame.baseline / pipeline.baseline))
-        recording.processed[i] = recording.metric[i] = True
-        recording.metres_per_unit[i] = 1.0
-        if estimate.warning and estimate.warning not in warnings:
-            warnings.append(estimate.warning)
+
+    def look_beside(i, frame, estimate):
         score_depth(recording, i, frame, estimate)
+        recording.moments.take(i, frame, estimate)
         if frame.depth is not None and frame.right is not None and frame.baseline:
             _score_disparity(scores, frame, estimate, rules, matching)
+
+    with Beside() as beside:
+        for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
+            recording.names[i] = frame.name
+            if frame.camera is None:
+                raise RecordingError(f'frame {frame.name} has no intrinsics, without which depth '
+                                     'cannot be compared; record camera_info beside the images')
+            started = time.perf_counter()
+            estimate = pipeline(frame.image, frame.camera)
+            recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+            if split:
+                estimate = replace(estimate, depth=estimate.depth * np.float32(
+                    frame.baseline / pipeline.baseline))
+            recording.processed[i] = recording.metric[i] = True
+            recording.metres_per_unit[i] = 1.0
+            if estimate.warning and estimate.warning not in warnings:
+                warnings.append(estimate.warning)
+            beside.do(look_beside, i, frame, estimate)
     return recording, scores, warnings
 
 

@@ -61,14 +61,16 @@ def refuse_training_data(model, spec, sequence):
     _refuse(model, spec, [evaluated])
 
 
-def refuse_eigen_training_data(model, root):
+def refuse_split_training_data(model, split, root):
     """
-    Raise when a model was trained on one of Eigen's test images.
+    Raise when a model was trained on images of a published test split.
 
     Parameters
     ----------
     model : ModelFile
         As for `refuse_training_data`.
+    split : str
+        ``eigen``: its images; ``kitti_2015``: the drives that its pairs are from.
     root : str
         Where they are, for the message.
 
@@ -78,32 +80,17 @@ def refuse_eigen_training_data(model, root):
         When it was.
 
     """
+    name, drives = ("Eigen's test split", _eigen_drives()) if split == 'eigen' else (
+        'KITTI 2015', dict.fromkeys(sorted(excluded_scenes('stereo')), np.arange(_MANY)))
+    _refuse(model, f'{name} in {root}', drives.items())
+
+
+def _eigen_drives():
+    """Return the numbers of Eigen's test images by drive."""
     drives = {}
     for drive, number in eigen_test_frames():
         drives.setdefault(drive, []).append(number)
-    _refuse(model, f"Eigen's test split in {root}", drives.items())
-
-
-def refuse_stereo_training_data(model, root):
-    """
-    Raise when a model was trained on a drive that the pairs of KITTI 2015 are from.
-
-    Parameters
-    ----------
-    model : ModelFile
-        As for `refuse_training_data`.
-    root : str
-        Where they are, for the message.
-
-    Raises
-    ------
-    ConfigurationError
-        When it was.
-
-    """
-    frames = np.arange(_MANY)
-    _refuse(model, f'KITTI 2015 in {root}',
-            [(drive, frames) for drive in sorted(excluded_scenes('stereo'))])
+    return drives
 
 
 def drive_frames(name):

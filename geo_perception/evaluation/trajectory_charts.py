@@ -62,8 +62,8 @@ def top_view(result, training_poses=None):
         if training_poses is not None:
             axes.plot(training_poses[:, a, 3], training_poses[:, b, 3], '.', color=FAINT,
                       markersize=3.5, label='training images', rasterized=many(training_poses))
-        axes.plot(*_broken(shown.truth, a, b), color=MUTED, linewidth=1.2, label='truth')
-        axes.plot(*_links(shown.truth, shown.estimate, a, b), color=BOUND, linewidth=0.5,
+        axes.plot(*broken(shown.truth, a, b), color=MUTED, linewidth=1.2, label='truth')
+        axes.plot(*links(shown.truth, shown.estimate, a, b), color=BOUND, linewidth=0.5,
                   rasterized=many(shown.truth))
         points = axes.scatter(shown.estimate[:, a], shown.estimate[:, b], c=shown.error, s=9,
                               **shown.colours, zorder=3, label='answers',
@@ -96,9 +96,9 @@ def space_view(result):
     shown = _Shown(result)
     a, b, c, sign = shown.axes
     with chart(height=4.4, projection='3d') as (axes, picture):
-        x, y, z = _broken(shown.truth, a, b, c)
+        x, y, z = broken(shown.truth, a, b, c)
         axes.plot(x, y, sign * z, color=MUTED, linewidth=1.2)
-        x, y, z = _links(shown.truth, shown.estimate, a, b, c)
+        x, y, z = links(shown.truth, shown.estimate, a, b, c)
         axes.plot(x, y, sign * z, color=BOUND, linewidth=0.5, rasterized=many(shown.truth))
         axes.scatter(shown.estimate[:, a], shown.estimate[:, b], sign * shown.estimate[:, c],
                      c=shown.error, s=9, depthshade=False, **shown.colours,
@@ -130,7 +130,7 @@ def ways_from_above(ways, T_truth):
     view = view_axes(T_truth[known])
     a, b, _, _ = view
     with chart(height=4.4) as (axes, picture):
-        axes.plot(*_broken(T_truth[:, :3, 3], a, b), color=MUTED, linewidth=2.4, alpha=0.6,
+        axes.plot(*broken(T_truth[:, :3, 3], a, b), color=MUTED, linewidth=2.4, alpha=0.6,
                   label='truth')
         for name, colour, style, points in ways:
             axes.plot(points[:, a], points[:, b], style, color=colour, linewidth=1.3, label=name)
@@ -160,13 +160,57 @@ def ways_in_space(ways, T_truth):
     view = view_axes(T_truth[known])
     a, b, c, sign = view
     with chart(height=4.4, projection='3d') as (axes, picture):
-        x, y, z = _broken(T_truth[:, :3, 3], a, b, c)
+        x, y, z = broken(T_truth[:, :3, 3], a, b, c)
         axes.plot(x, y, sign * z, color=MUTED, linewidth=2.4, alpha=0.6)
         for _, colour, style, points in ways:
             axes.plot(points[:, a], points[:, b], sign * points[:, c], style, color=colour,
                       linewidth=1.3)
         _dress_space(axes, np.concatenate([T_truth[:, :3, 3], *(way[3] for way in ways)]), view)
     return picture.src
+
+
+def broken(points, *axes):
+    """
+    Return one line through points, broken where a slice of the recording jumps.
+
+    Parameters
+    ----------
+    points : np.ndarray
+        Metres, shape (N, 3), NaN where unknown.
+    *axes : int
+        The coordinates wanted.
+
+    Returns
+    -------
+    list of np.ndarray
+        One array a coordinate.
+
+    """
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    usual = np.nanmedian(steps) if np.isfinite(steps).any() else 0.0
+    jumps = np.flatnonzero(steps > max(20.0 * usual, 0.3)) + 1
+    return [np.insert(points[:, axis], jumps, np.nan) for axis in axes]
+
+
+def links(start, end, *axes):
+    """
+    Return one line that holds a separate stroke for each pair of points.
+
+    Parameters
+    ----------
+    start, end : np.ndarray
+        Metres, shape (N, 3).
+    *axes : int
+        The coordinates wanted.
+
+    Returns
+    -------
+    list of np.ndarray
+        One array a coordinate.
+
+    """
+    gap = np.full(len(start), np.nan)
+    return [np.stack([start[:, axis], end[:, axis], gap], 1).ravel() for axis in axes]
 
 
 class _Shown:
@@ -182,20 +226,6 @@ class _Shown:
         finite = self.error[np.isfinite(self.error)]
         self.colours = {'cmap': 'viridis', 'vmin': 0.0,
                         'vmax': np.percentile(finite, 95) if len(finite) else 1.0}
-
-
-def _broken(points, *axes):
-    """Return one line through the points, broken where a slice of the recording jumps."""
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    usual = np.nanmedian(steps) if np.isfinite(steps).any() else 0.0
-    jumps = np.flatnonzero(steps > max(20.0 * usual, 0.3)) + 1
-    return [np.insert(points[:, axis], jumps, np.nan) for axis in axes]
-
-
-def _links(start, end, *axes):
-    """Return one line that holds a separate stroke for each pair of points."""
-    gap = np.full(len(start), np.nan)
-    return [np.stack([start[:, axis], end[:, axis], gap], 1).ravel() for axis in axes]
 
 
 def _dress_space(axes, points, view):

@@ -10,6 +10,8 @@ camera.
 
 import torch
 
+from geo_perception.geometry.constants import constant
+
 # Nearer than this, or behind the camera, a point has no image.
 SMALLEST_Z = 1e-3
 
@@ -36,7 +38,7 @@ def pose_vector_to_matrix(poses):
                      cx * sz + sx * sy * cz, cx * cz - sx * sy * sz, -sx * cy,
                      sx * sz - cx * sy * cz, sx * cz + cx * sy * sz, cx * cy], -1)
     upper = torch.cat([R.unflatten(-1, (3, 3)), t[..., None]], -1)
-    lower = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
+    lower = constant(upper, 0.0, 0.0, 0.0, 1.0).expand(*upper.shape[:-2], 1, 4)
     return torch.cat([upper, lower], -2)
 
 
@@ -87,7 +89,7 @@ def rigid_from_twist(twist):
     eye = torch.eye(3, device=twist.device, dtype=twist.dtype)
     R = eye + angle.sin() / angle * cross + (1 - angle.cos()) / angle.square() * (cross @ cross)
     upper = torch.cat([R, t[..., None]], -1)
-    lower = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
+    lower = constant(upper, 0.0, 0.0, 0.0, 1.0).expand(*upper.shape[:-2], 1, 4)
     return torch.cat([upper, lower], -2)
 
 
@@ -133,7 +135,7 @@ def pyramid_intrinsics(K, levels, exact=False):
     """
     pyramid = []
     for level in range(levels):
-        scale = K.new_tensor([1.0, 1.0, 2.0 ** level])[:, None]
+        scale = constant(K, 1.0, 1.0, 2.0 ** level)[:, None]
         K_level = K * scale / 2.0 ** level
         if exact:
             K_level[:, :2, 2] += 0.5 / 2.0 ** level - 0.5

@@ -6,6 +6,7 @@
 import torch
 from torch.nn import functional as F
 
+from geo_perception.geometry.constants import constant
 from geo_perception.geometry.projection import pixel_grid, project_pixels, SMALLEST_Z
 
 # inclusive: the last row and column count; published: they do not, and what is outside is 0.
@@ -41,7 +42,7 @@ def sample(image, pixels, border='inclusive'):
         valid = (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
     else:
         valid = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    limit = pixels.new_tensor([width - 1, height - 1])
+    limit = constant(pixels, width - 1, height - 1)
     grid = 2.0 * pixels.permute(0, 2, 3, 1) / limit - 1.0
     if border == 'published':
         grid = torch.where(valid[..., None], grid, 2.0)
@@ -135,7 +136,7 @@ def shift_columns(image, offset, border='inclusive'):
     if border == 'inclusive':
         return sample(image, pixels)
     valid = (pixels[:, :1] >= 0) & (pixels[:, :1] <= width - 1)
-    limit = pixels.new_tensor([width - 1, height - 1])
+    limit = constant(pixels, width - 1, height - 1)
     grid = 2.0 * pixels.permute(0, 2, 3, 1) / limit - 1.0
     # Far outside coordinates overflow when they are turned into indices.
     return F.grid_sample(image, grid.clamp(-3.0, 3.0), padding_mode='zeros',

@@ -148,15 +148,44 @@ class TransformTree:
             stamp; the sentence names the link and the time that is missing.
 
         """
-        target, source = target.lstrip('/'), source.lstrip('/')
         with self._lock:
-            up, down = self._ancestors(source), self._ancestors(target)
-            common = next((frame for frame in up if frame in down), None)
-            if common is None:
-                self._explain_missing(target, source, up, down)
-            T_common_source = self._chain(up[:up.index(common)], stamp, tolerance_ns)
-            T_common_target = self._chain(down[:down.index(common)], stamp, tolerance_ns)
+            up, down = self._way(target.lstrip('/'), source.lstrip('/'))
+            T_common_source = self._chain(up, stamp, tolerance_ns)
+            T_common_target = self._chain(down, stamp, tolerance_ns)
         return inverse_transform(T_common_target) @ T_common_source
+
+    def newest(self, target, source):
+        """
+        Return until when the transform between two frames is known.
+
+        Parameters
+        ----------
+        target, source : str
+            The two frames.
+
+        Returns
+        -------
+        int or None
+            Nanoseconds; None where nothing between them moves.
+
+        Raises
+        ------
+        TransformError
+            When a frame is unknown or the two are not connected.
+
+        """
+        with self._lock:
+            links = [self._links[child] for way in self._way(target.lstrip('/'),
+                                                             source.lstrip('/')) for child in way]
+            return min((link.stamps[-1] for link in links if not link.static), default=None)
+
+    def _way(self, target, source):
+        """Return the frames from the source, and from the target, up to below the common one."""
+        up, down = self._ancestors(source), self._ancestors(target)
+        common = next((frame for frame in up if frame in down), None)
+        if common is None:
+            self._explain_missing(target, source, up, down)
+        return up[:up.index(common)], down[:down.index(common)]
 
     def _ancestors(self, frame):
         """Return the frame, its parent, and so on to the root."""

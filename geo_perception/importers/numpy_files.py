@@ -14,6 +14,7 @@ import math
 import os
 import pickle
 import pickletools
+import tokenize
 import zipfile
 import zlib
 
@@ -109,7 +110,10 @@ def _npy_header(start):
                (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f'an array is stored in version {version} of the format')
-    shape, fortran, dtype = readers[version](file, max_header_size=LARGEST_HEADER)
+    try:
+        shape, fortran, dtype = readers[version](file, max_header_size=LARGEST_HEADER)
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f'the header of an array is damaged: {error}') from error
     if min(shape, default=0) < 0:
         raise ValueError(f'an array has the shape {shape}')
     return shape, fortran, dtype, file.tell()

@@ -18,9 +18,9 @@ from geo_perception.geometry.se3 import inverse_transform
 # Of OpenCV's medium preset, but to the last pixel, a sparser grid of patches and more smoothing:
 # as good on the sample world as the dense grid, and faster.
 FINEST_SCALE, PATCH_STRIDE, VARIATIONAL_STEPS = 0, 5, 10
-# Each third pixel decides what the camera did; further than that part of the width from where a
-# still scene would have it, a pixel has no say.
-PIXEL_STEP, LARGEST_LACK = 3, 1.0 / 128
+# About so many pixels decide what the camera did, each third one of 128x96; further than that
+# part of the width from where a still scene would have it, a pixel has no say.
+PIXELS, LARGEST_LACK = 1400, 1.0 / 128
 
 
 class FlowRefinement:
@@ -85,7 +85,8 @@ def motion_of_still_scene(flow, valid, depth, K, T_other_own):
 
     """
     height, width = valid.shape
-    y, x = np.mgrid[PIXEL_STEP // 2:height:PIXEL_STEP, PIXEL_STEP // 2:width:PIXEL_STEP]
+    step = max(1, round(np.sqrt(height * width / PIXELS)))
+    y, x = np.mgrid[step // 2:height:step, step // 2:width:step]
     y, x = (index[valid[y, x]] for index in (y, x))
     pixels = np.stack([x, y], 1)
     points = np.concatenate([(pixels - K[:2, 2]) / np.diag(K)[:2], np.ones((len(x), 1))], 1)

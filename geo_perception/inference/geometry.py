@@ -64,6 +64,22 @@ class GeometryResult:
     warning: str = ''
     flow: Optional[FlowEstimate] = None
 
+    def confirmed_depth(self):
+        """
+        Return what the frame before confirms of the depth.
+
+        Returns
+        -------
+        DepthEstimate or None
+            NaN where flow there and back disagree, or the surface was not seen before; None
+            where there is no flow.
+
+        """
+        if self.flow is None:
+            return None
+        return replace(self.depth, depth=np.where(self.flow.backward.valid, self.depth.depth,
+                                                  np.float32(np.nan)))
+
 
 class GeometryPipeline:
     """
@@ -400,7 +416,28 @@ def load_geometry_model(path):
         When it is neither, or not to be read.
 
     """
-    model = load_model_file(path, (JOB, STEREO_DEPTH))
+    return geometry_of(load_model_file(path, (JOB, STEREO_DEPTH)))
+
+
+def geometry_of(model):
+    """
+    Return a model as one for geometry.
+
+    Parameters
+    ----------
+    model : ModelFile
+        For geometry, or for depth from stereo pairs.
+
+    Returns
+    -------
+    ModelFile
+
+    Raises
+    ------
+    ModelFileError
+        When the latter does not say what is needed.
+
+    """
     return as_geometry(model) if model.metadata.job == STEREO_DEPTH else model
 
 

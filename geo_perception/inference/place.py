@@ -167,7 +167,8 @@ class Place:
 
         """
         if found.ambiguity > LARGEST_AMBIGUITY:
-            return 0.0, (f'{100 * found.ambiguity:.0f} % of the points that fit look like others '
+            share = 100 * found.ambiguity
+            return 0.0, (f'{share:.0f} % of the points that fit are seen elsewhere as well, '
                          'nearer than the coarse pose can tell: the place repeats itself')
         score = self.gate.score(found.evidence)
         variances = np.diag(self.covariance(found))

@@ -18,7 +18,7 @@ from geo_perception.inference.rectification import checked_image
 from geo_perception.inference.retrieval import Retrieval
 from geo_perception.inference.uncertainty import Calibration, summarise_samples
 from geo_perception.inference.weights import build_network, load_weights
-from geo_perception.model_file import load_model_file
+from geo_perception.model_file import is_number, load_model_file
 from geo_perception.networks.relocalization import build_regressor
 from geo_perception.networks.rotation import decode_rotation, WIDTHS
 
@@ -258,7 +258,7 @@ def _load_calibration(model):
     except TypeError as error:
         raise ModelFileError(f'model file {model.path} has an unknown calibration: {error}') \
             from error
-    if not all(np.isfinite(value) and (
+    if not all(is_number(value) and (
                 value > 0 or name == 'usual_similarity' or name.startswith('power') and value == 0)
                for name, value in asdict(calibration).items()):
         raise ModelFileError(f'model file {model.path} has a calibration that is not finite and '

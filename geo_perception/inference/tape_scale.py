@@ -108,7 +108,7 @@ def read_tape_scale(model):
     if not path.is_file():
         return TapeScale()
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(errors='replace'))
         sha256 = content['model_sha256']
         scale = TapeScale(tuple(TapeSample(**sample) for sample in content['samples']))
         if not all(0 < value < np.inf for s in scale.samples

@@ -259,7 +259,7 @@ class VisualOdometry:
         self._last = _Anchor(current, np.eye(4), Drift(np.zeros((6, 6)), np.zeros((6, 6))))
         self._make_key()
         self._last_stamp = self._estimate_stamp = current.stamp
-        return Step(reset=reset, reason='the first frame has none to be compared with')
+        return Step(reset=reset, reason=reset or 'the first frame has none to be compared with')
 
     def _make_key(self):
         """Measure motions from the last frame from now on."""
@@ -278,6 +278,10 @@ class VisualOdometry:
                     f'{now[0, 0]:.1f} now, at the size of the network')
         usual = np.median(self._intervals) if self._intervals else self._trained_interval
         if gap > LARGEST_GAP_S or (usual and gap > LARGEST_GAP * usual):
+            if gap <= LARGEST_GAP_S:
+                # Perhaps the camera has become slow: the next such interval is a usual one.
+                self._intervals.clear()
+                self._intervals.append(gap)
             return f'no usable image for {gap:.2f} s'
         return ''
 

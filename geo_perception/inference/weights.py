@@ -8,6 +8,9 @@ import torch
 
 from geo_perception.errors import ConfigurationError, ModelFileError
 
+# Several times the largest published one.
+_LARGEST_NETWORK = 300_000_000
+
 
 def build_network(model, build, *arguments, **options):
     """
@@ -33,9 +36,17 @@ def build_network(model, build, *arguments, **options):
 
     """
     try:
+        # Without memory first: a header may ask for more than there is.
+        with torch.device('meta'):
+            size = sum(p.numel() for p in build(*arguments, **options).parameters())
+        if size > _LARGEST_NETWORK:
+            raise ConfigurationError(f'its header is of a network of {size} weights, where there '
+                                     f'is none of more than {_LARGEST_NETWORK}')
         return build(*arguments, **options)
-    except (ConfigurationError, TypeError) as error:
-        raise ModelFileError(f'model file {model.path} cannot be used: {error}') from error
+    except (ConfigurationError, ArithmeticError, AttributeError, LookupError, RuntimeError,
+            TypeError, ValueError) as error:
+        raise ModelFileError(f'model file {model.path} cannot be used: '
+                             f'{str(error).partition(chr(10))[0]}') from error
 
 
 def load_weights(network, model, scope=''):

@@ -148,13 +148,22 @@ class ViewSynthesisLoss:
             ``explainability``, ``depth_consistency``, ``scale_anchor``, as far as there are any.
 
         """
+        # In 32 bits, also in mixed precision: far surfaces are tiny disparities, and products of
+        # motions would have 8 bits.
+        disparities, masks, source_disparities = (
+            None if maps is None else [x.to(K) for x in maps]
+            for maps in (disparities, masks, source_disparities))
+        with torch.autocast(K.device.type, enabled=False):
+            return self._terms(target, sources, K, disparities, poses.to(K), masks,
+                               source_disparities)
+
+    def _terms(self, target, sources, K, disparities, poses, masks, source_disparities):
+        """Return the loss and its parts, all in one precision."""
         options = self.options
         levels, n = min(options.scales, len(disparities)), sources.shape[1]
         if options.unit_range:
             target, sources = 0.5 * target + 0.5, 0.5 * sources + 0.5
-        # Geometry in the precision of K, 32 bits, also in mixed precision: far surfaces are tiny
-        # disparities.
-        T = pose_vector_to_matrix(poses.to(K))
+        T = pose_vector_to_matrix(poses)
         targets = area_pyramid(target, levels)
         neighbours = [level.unflatten(0, (-1, n))
                       for level in area_pyramid(sources.flatten(0, 1), levels)]
@@ -189,7 +198,7 @@ class ViewSynthesisLoss:
                 add('explainability', options.explainability_weight * n
                     * F.cross_entropy(logits, explained))
         if options.scale_anchor_weight:
-            away = (disparities[0].to(K).mean() / SCALE_ANCHOR).log()
+            away = (disparities[0].mean() / SCALE_ANCHOR).log()
             add('scale_anchor', options.scale_anchor_weight * away.square())
         terms['total'] = sum(terms.values())
         return terms
@@ -228,12 +237,12 @@ class ViewSynthesisLoss:
     def _photometric(self, pairs, own, theirs, mask):
         """Return what view synthesis costs at one scale, and what inconsistent depth costs."""
         size = pairs[0].other.shape[2:]
-        own = self._depth(own.to(pairs[0].rays), size)[:, None]
+        own = self._depth(own, size)[:, None]
         if theirs is None:
             cost, valid, _ = self._compare(pairs[0], own, None)
             weight = None if mask is None else mask.softmax(2)[:, :, 1:]
             return self._reduce(cost, valid, weight), None
-        theirs = self._depth(theirs.to(own), size).unflatten(0, (len(own), -1))
+        theirs = self._depth(theirs, size).unflatten(0, (len(own), -1))
         compared = [self._compare(pairs[0], own, theirs),
                     self._compare(pairs[1], theirs, own.expand_as(theirs))]
         photometric = 0.5 * sum(self._reduce(cost, valid) for cost, valid, _ in compared)

@@ -3,6 +3,7 @@
 
 """The depth networks by name."""
 
+from functools import partial
 from typing import Dict, Type
 
 from torch import nn
@@ -15,26 +16,4 @@ from geo_perception.networks.registry import build_by_name
 DEPTH_NETWORKS: Dict[str, Type[nn.Module]] = {
     'dispnet_vgg': DispNetVGG, 'dispnet_resnet50': DispNetResNet50, 'dispnet_lite': DispNetLite}
 
-
-def build_depth_network(name, arguments):
-    """
-    Return a depth network by name, freshly initialised.
-
-    Parameters
-    ----------
-    name : str
-        ``dispnet_vgg``, ``dispnet_resnet50`` or ``dispnet_lite``.
-    arguments : dict
-        Its arguments.
-
-    Returns
-    -------
-    torch.nn.Module
-
-    Raises
-    ------
-    ConfigurationError
-        When the name or an argument is unknown.
-
-    """
-    return build_by_name('depth network', DEPTH_NETWORKS, name, arguments)
+build_depth_network = partial(build_by_name, 'depth network', DEPTH_NETWORKS)

@@ -22,7 +22,7 @@ class DispNetLite(LitePyramid):
     """
     Disparity at four scales from one image.
 
-    Images are in [-1, 1]; disparity is inverse depth in 0.01..10.01.
+    Images are in [-1, 1]; disparity is inverse depth, as a rule in 0.01..10.01.
 
     Parameters
     ----------
@@ -30,18 +30,25 @@ class DispNetLite(LitePyramid):
         Factor on the channels of the decoder.
     frozen_trunk : bool
         Whether the trunk keeps its weights.
+    span, smallest : float
+        Length and lower end of the range of the disparity, which a start with a stereo-trained
+        network sets.
 
     Raises
     ------
     ConfigurationError
-        When the width is not positive.
+        When the width or the range is not positive.
 
     """
 
-    def __init__(self, width=1.0, frozen_trunk=False):
-        if width <= 0:
-            raise ConfigurationError(f'dispnet_lite needs a width above 0, not {width}')
+    def __init__(self, width=1.0, frozen_trunk=False, span=DISPARITY_SCALE,
+                 smallest=SMALLEST_DISPARITY):
+        if width <= 0 or span <= 0 or smallest < 0:
+            raise ConfigurationError(f'dispnet_lite needs a width and a span above 0 and a '
+                                     f'smallest disparity not below, not {width}, {span} and '
+                                     f'{smallest}')
         super().__init__(1, width, frozen_trunk, INITIAL_LOGIT)
+        self._span, self._smallest = span, smallest
 
     def trunk_input(self, images):
         """Return what the trunk was pretrained on."""
@@ -49,4 +56,4 @@ class DispNetLite(LitePyramid):
 
     def activate(self, raw):
         """Return disparity."""
-        return DISPARITY_SCALE * torch.sigmoid(raw) + SMALLEST_DISPARITY
+        return self._span * torch.sigmoid(raw) + self._smallest

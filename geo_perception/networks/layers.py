@@ -91,7 +91,10 @@ class SlimBatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, channels, momentum=BATCH_NORM_MOMENTUM):
         super().__init__(channels, BATCH_NORM_EPS, momentum)
-        self.register_parameter('weight', None)
+        # No parameter, in no file, but there: PyTorch on CUDA gives an offset no gradient where
+        # there is no gain.
+        del self.weight
+        self.register_buffer('weight', torch.ones(channels), persistent=False)
 
     def reset_parameters(self):
         """Forget statistics and offset."""

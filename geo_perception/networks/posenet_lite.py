@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.constants import constant
 from geo_perception.networks.efficientnet import EfficientNetLite, imagenet_weights
 from geo_perception.networks.regressor import PoseRegressor
 
@@ -249,4 +250,4 @@ def _moments(in_camera, in_world, weights):
     centre_world = (weights * in_world).sum(1, keepdim=True)
     covariance = (weights * (in_world - centre_world)).mT @ (in_camera - centre_camera)
     return (centre_camera, centre_world,
-            covariance + torch.diag(covariance.new_tensor(TIE_BREAKER)))
+            covariance + torch.diag(constant(covariance, *TIE_BREAKER)))

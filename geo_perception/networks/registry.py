@@ -1,7 +1,12 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Networks by the names that configurations and model files give them."""
+"""
+Networks by the names that configurations and model files give them.
+
+``build_depth_network``, ``build_stereo_network``, ``build_flow_network`` and ``build_regressor``
+are `build_by_name` for the names that they know.
+"""
 
 from geo_perception.errors import ConfigurationError
 

@@ -3,6 +3,7 @@
 
 """The absolute pose regressors by name."""
 
+from functools import partial
 from typing import Dict, Type
 
 from geo_perception.networks.posenet import PoseNet
@@ -12,26 +13,4 @@ from geo_perception.networks.regressor import PoseRegressor
 
 ARCHITECTURES: Dict[str, Type[PoseRegressor]] = {'posenet': PoseNet, 'posenet_lite': PoseNetLite}
 
-
-def build_regressor(architecture, arguments):
-    """
-    Return a network by name, freshly initialised.
-
-    Parameters
-    ----------
-    architecture : str
-        ``posenet`` or ``posenet_lite``.
-    arguments : dict
-        Its arguments.
-
-    Returns
-    -------
-    PoseRegressor
-
-    Raises
-    ------
-    ConfigurationError
-        When the name or an argument is unknown.
-
-    """
-    return build_by_name('architecture', ARCHITECTURES, architecture, arguments)
+build_regressor = partial(build_by_name, 'architecture', ARCHITECTURES)

@@ -6,6 +6,7 @@
 from torch import nn
 
 from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.constants import constant
 from geo_perception.networks.dispnet_resnet import ResNetPyramid
 from geo_perception.networks.layers import BATCH_NORM_MOMENTUM
 
@@ -58,7 +59,7 @@ def to_pixels(fraction):
 
     """
     height, width = fraction.shape[2:]
-    return fraction * fraction.new_tensor([width, height])[:, None, None]
+    return fraction * constant(fraction, width, height)[:, None, None]
 
 
 class ResFlowNet(ResNetPyramid):

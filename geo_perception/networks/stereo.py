@@ -3,6 +3,7 @@
 
 """The networks that learn depth from stereo pairs, by name."""
 
+from functools import partial
 from typing import Dict, Type
 
 from torch import nn
@@ -15,26 +16,4 @@ STEREO_NETWORKS: Dict[str, Type[nn.Module]] = {
     'monodepth_vgg': MonodepthVGG, 'monodepth_resnet50': MonodepthResNet50,
     'monodepth_lite': MonodepthLite}
 
-
-def build_stereo_network(name, arguments):
-    """
-    Return a network by name, freshly initialised.
-
-    Parameters
-    ----------
-    name : str
-        ``monodepth_vgg``, ``monodepth_resnet50`` or ``monodepth_lite``.
-    arguments : dict
-        Its arguments.
-
-    Returns
-    -------
-    torch.nn.Module
-
-    Raises
-    ------
-    ConfigurationError
-        When the name or an argument is unknown.
-
-    """
-    return build_by_name('stereo-trained network', STEREO_NETWORKS, name, arguments)
+build_stereo_network = partial(build_by_name, 'stereo-trained network', STEREO_NETWORKS)

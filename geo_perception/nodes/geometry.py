@@ -8,6 +8,7 @@ How far is everything, how do I move, and what else does: depth, odometry and fl
 """
 
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 import sys
 
@@ -15,18 +16,21 @@ from nav_msgs.msg import Odometry
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from geo_perception.errors import CalibrationError, ConfigurationError, TransformError
+from geo_perception.errors import (
+    CalibrationError, ConfigurationError, PoseError, TransformError)
 from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.flow_output import FlowOutput
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, point_cloud_message)
-from geo_perception.ros.node import NothingDue, PerceptionNode, PerceptionParameters, Rejection
+from geo_perception.ros.node import (
+    broken_rule, NothingDue, PerceptionNode, PerceptionParameters, Rejection)
 from geo_perception.ros.odometry import body_frame_of, OdometryFrame
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
 from geo_perception.ros.transforms import TransformBroadcaster, TransformListener
 from geo_perception.ros.true_motion import TransformMotion, WheelMotion
+from geo_perception.ros.validators import depth_problems, odometry_problems
 
 _INFO_TIMEOUT = 0.5   # s; cameras publish it with each image, some a little later
 _DOUBTS = 10   # images that have to be doubtful in their majority
@@ -80,6 +84,9 @@ class GeometryParameters(PerceptionParameters):
     motion_smoothing: float = parameter(
         0.0, 'How much of the motion score of the frame before is carried along: more of it is '
         'calmer and later. For models with a flow network.', minimum=0.0, maximum=0.99)
+    confirmed_depth: bool = parameter(
+        False, 'Leave out depth that the frame before does not confirm: it is NaN where '
+        '~/flow_valid is 0. Takes a model with a flow network, and its time.')
     tf_timeout_s: float = parameter(
         0.2, 'How long to wait for a transform at the stamp of the image.', unit='s',
         minimum=0.0, maximum=10.0)
@@ -130,13 +137,16 @@ class GeometryNode(PerceptionNode):
         chosen = self.parameters
         pipeline = GeometryPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
-            threads=chosen.threads, odometry=chosen.odometry, scale=ScaleOptions(
+            threads=self.threads, odometry=chosen.odometry, scale=ScaleOptions(
                 source=chosen.scale_source, constant=chosen.scale,
                 camera_height=chosen.camera_height, camera_pitch=chosen.camera_pitch,
                 camera_roll=chosen.camera_roll),
             refine_flow=chosen.refine_flow)
         if pipeline.has_flow:
             pipeline.prepare_flow(chosen.motion_smoothing)
+        elif chosen.confirmed_depth:
+            raise ConfigurationError('confirmed_depth needs flow, and model file '
+                                     f'{chosen.model} has no flow network; set it to false')
         return pipeline
 
     def open_outputs(self):
@@ -169,16 +179,14 @@ class GeometryNode(PerceptionNode):
         self._true_motion = self._listener = self._broadcaster = self._flow = None
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CameraInfoInput(self, self._input.info_topic,
                                             self.parameters.rectified)
 
-    def deactivate(self):
+    def close_inputs(self):
         """Unsubscribe."""
-        super().deactivate()
         if self._calibration is not None:
             self._calibration.close()
             self._calibration = None
@@ -208,7 +216,9 @@ class GeometryNode(PerceptionNode):
         self._informed = False
         if self._needs_motion():
             result = self._follow(stamp, image, camera)
-            depth, reason = result.depth, result.reason.rstrip('.')
+            confirmed = self.parameters.confirmed_depth
+            depth = result.confirmed_depth() if confirmed else result.depth
+            reason = result.reason.rstrip('.')
             self._scale = result.scale
             refusals = [self._publish_odometry(stamp, result.odometry, reason),
                         self._publish_flow(stamp, result, reason)]
@@ -285,9 +295,13 @@ class GeometryNode(PerceptionNode):
     def _flow_is_wanted(self):
         return self._flow is not None and self._flow.is_wanted()
 
+    def _flow_is_needed(self):
+        return self._flow_is_wanted() or self.parameters.confirmed_depth and any(
+            output.get_subscription_count() for output in (self._depth, self._points))
+
     def _needs_motion(self):
         """Tell whether depth alone would do; these two scales are learned on the way."""
-        return (self._odometry_is_wanted() or self._flow_is_wanted()
+        return (self._odometry_is_wanted() or self._flow_is_needed()
                 or self.parameters.scale_source in ('camera_height', 'odometry'))
 
     def _follow(self, stamp, image, camera):
@@ -295,7 +309,7 @@ class GeometryNode(PerceptionNode):
         if self._interrupted:
             self._restart()
         self._learn_scale()
-        result = self.pipeline(image, camera, stamp, flow=self._flow_is_wanted())
+        result = self.pipeline(image, camera, stamp, flow=self._flow_is_needed())
         undecided = '' if result.flow is None else result.flow.reason
         if result.flow is not None:
             self._moving = undecided or 'told'
@@ -341,10 +355,19 @@ class GeometryNode(PerceptionNode):
                 stamp - round(1e9 * estimate.interval), stamp))
         except TransformError as error:
             return Rejection('transform', f'the odometry waits for TF: {error}')
-        base = self._frame.update(estimate, now, before)
-        self._odometry.publish(odometry_message(
-            stamp, self.parameters.odom_frame, child, base.T_odom_base, base.covariance,
-            base.twist, base.twist_covariance))
+        frame = copy(self._frame)
+        try:
+            base = frame.update(estimate, now, before)
+            message = odometry_message(stamp, self.parameters.odom_frame, child, base.T_odom_base,
+                                       base.covariance, base.twist, base.twist_covariance)
+            broken = broken_rule(odometry_problems(message))
+        except PoseError as error:
+            broken = broken_rule([str(error)])
+        if broken:
+            self._interrupted = True   # it must not be added to
+            return broken
+        self._frame = frame
+        self._odometry.publish(message)
         if self._broadcaster is not None:
             self._broadcaster.send(stamp, self.parameters.odom_frame, child, base.T_odom_base)
         self._published += 1
@@ -382,17 +405,27 @@ class GeometryNode(PerceptionNode):
                          for output in (self._depth, self._points))
         if not (depth or points):
             return None
+        if estimate is None:
+            return self._no_motion('depth', stamp, reason)
         if estimate.metric != self._metric:
             return self._no_scale()
         if not np.isfinite(estimate.depth).any():
-            return Rejection('depth', reason or 'the image shows nothing')
+            return Rejection('depth', reason or (
+                'the frame before confirms none of it' if self.parameters.confirmed_depth else
+                'the image shows nothing'))
+        message = image_message(stamp, self._camera_frame, estimate.depth, '32FC1')
+        broken = broken_rule(depth_problems(message, camera_info_message(
+            stamp, self._camera_frame, estimate.camera)))
+        if broken:
+            return broken
         if depth:
             self._inform(stamp, estimate.camera)
-            self._depth.publish(image_message(stamp, self._camera_frame, estimate.depth, '32FC1'))
+            self._depth.publish(message)
         if points:
             self._points.publish(point_cloud_message(stamp, self._camera_frame, coloured_points(
                 estimate.depth, estimate.camera, image, camera)))
         self._published += 1
+        self._last_told['depth'] = stamp
         return None
 
     def _no_scale(self):

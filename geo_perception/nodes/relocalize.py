@@ -13,19 +13,22 @@ import sys
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 import numpy as np
 
-from geo_perception.errors import ConfigurationError, TransformError
+from geo_perception.errors import ConfigurationError, PoseError, TransformError
 from geo_perception.ros.amcl_seed import AmclSeed
 from geo_perception.ros.calibration import CalibrationCheck
 from geo_perception.ros.fix_track import FixLimits, FixTrack
 from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
 from geo_perception.ros.messages import (
     LOST_VARIANCE, pose_stamped, pose_with_covariance_stamped)
-from geo_perception.ros.node import PerceptionNode, PerceptionParameters, Rejection
+from geo_perception.ros.node import (
+    broken_rule, PerceptionNode, PerceptionParameters, Rejection)
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
 from geo_perception.ros.transforms import TransformListener
+from geo_perception.ros.validators import fix_problems
 
 _LOST_COVARIANCE = LOST_VARIANCE * np.eye(6)
+_LONGEST_SILENCE_NS = 2_000_000_000   # of odometry; then it is gone
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,9 @@ class RelocalizeParameters(PerceptionParameters):
         'service ~/seed sends the next one at any time. Needs base_frame.',
         choices=('never', 'first_fix'))
     transform_tolerance_s: float = parameter(
-        1.0, 'The broadcast transform is stamped this much after the image, so that others can '
-        'use it until the next.', unit='s', minimum=0.0, maximum=60.0)
+        1.0, 'The broadcast transform is stamped this much ahead, so that others can use it until '
+        'the next, which comes ten times a second, or more often where this is short.', unit='s',
+        minimum=0.0, maximum=60.0)
     tf_timeout_s: float = parameter(
         0.2, 'How long to wait for a transform at the stamp of the image.', unit='s',
         minimum=0.0, maximum=10.0)
@@ -118,7 +122,8 @@ class RelocalizeNode(PerceptionNode):
     Publishes ``~/pose`` and ``~/pose_with_covariance`` and, if asked, ``map -> odom``.
 
     With a place file these are verified poses; ``~/coarse_pose`` is what the network alone says.
-    With odometry in TF it withholds fixes that contradict it, and it seeds AMCL on demand.
+    With odometry in TF it withholds fixes that contradict it, ``~/fused_pose`` is the last fix as
+    odometry carries it on, and it seeds AMCL on demand.
     """
 
     parameters_class = RelocalizeParameters
@@ -139,7 +144,7 @@ class RelocalizeNode(PerceptionNode):
         return load_relocalizer(
             self.parameters.model, self.parameters.verify, device=self.parameters.device,
             precision=self.parameters.precision, samples=self.parameters.samples,
-            threads=self.parameters.threads, **gate)
+            threads=self.threads, **gate)
 
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
@@ -152,15 +157,18 @@ class RelocalizeNode(PerceptionNode):
         if self._verifies:
             self._coarse = self.add_output(PoseWithCovarianceStamped, '~/coarse_pose')
         self._track = FixTrack(self.parameters.limits)
+        self._fused = None
         if self.parameters.base_frame:
             self._listener = TransformListener(self)
+            self._fused = self.add_output(PoseWithCovarianceStamped, '~/fused_pose')
         self._seed = AmclSeed(
             self, self.parameters.seed == 'first_fix', '' if self.parameters.base_frame else
             "seeding needs 'base_frame'; the pose of the camera is not that of the robot")
         if self.parameters.publish_tf:
             self._correction = OdometryCorrection(
                 self, self._map_frame, self.parameters.odom_frame,
-                self.parameters.transform_tolerance_s, self.parameters.two_d)
+                self.parameters.transform_tolerance_s, self.parameters.two_d,
+                self._why_odometry_is_gone)
 
     def close_outputs(self):
         """Destroy what ``open_outputs`` made."""
@@ -170,16 +178,16 @@ class RelocalizeNode(PerceptionNode):
         self._listener = self._correction = self._seed = None
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CalibrationCheck(
             self, self._input.info_topic, self.parameters.rectified)
 
-    def deactivate(self):
-        """Unsubscribe."""
-        super().deactivate()
+    def close_inputs(self):
+        """Unsubscribe, and end the broadcast."""
+        if self._correction is not None:
+            self._correction.reset()
         if self._calibration is not None:
             self._calibration.close()
             self._calibration = None
@@ -189,8 +197,19 @@ class RelocalizeNode(PerceptionNode):
         return self.parameters.publish_tf or self._seed.is_due() or super().is_wanted()
 
     def process(self, stamp, frame_id, image):
-        """Relocalize one image and publish the pose."""
+        """Relocalize one image; publish the fix, and what odometry makes of the last one."""
         self._camera_frame = self.parameters.camera_frame or frame_id
+        if self._odometry_was_gone:
+            self._odometry_was_gone = False
+            self._track.reset()   # it may have begun elsewhere since
+        self._T_odom_base, self._has_looked_up = None, False
+        try:
+            self._fix(stamp, image)
+        finally:
+            self._publish_fused(stamp)
+
+    def _fix(self, stamp, image):
+        """Relocalize one image and publish the pose."""
         fix = self.pipeline(image, self._calibration.camera() if self._verifies else None)
         if self._coarse is not None and self._coarse.get_subscription_count():
             self._publish_coarse(stamp, fix.coarse)
@@ -200,19 +219,25 @@ class RelocalizeNode(PerceptionNode):
         T, covariance = self._of_base(stamp, fix)
         if trusted and self.parameters.limits.needs_odometry:
             trusted = self._agrees_with_odometry(stamp, T, covariance)
+        try:
+            message = pose_with_covariance_stamped(
+                stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE)
+            broken = broken_rule(fix_problems(message))
+        except PoseError as error:
+            broken = broken_rule([str(error)])
+        if broken:
+            raise broken
         self._pose.publish(pose_stamped(stamp, self._map_frame, T))
-        self._pose_with_covariance.publish(pose_with_covariance_stamped(
-            stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE))
+        self._pose_with_covariance.publish(message)
         if trusted:
             self._last_fix = stamp, fix.score
             self._seed.offer(stamp, self._map_frame, T, covariance)
-            if self._correction is not None:
-                self._correct_odometry(stamp, T)
+            self._correct_odometry(stamp, T, covariance)
 
     def on_arrival(self, stamp):
-        """Keep ``map -> odom`` alive with each image, also when it gives no new fix."""
+        """Tell the broadcast of ``map -> odom`` what time it is."""
         if self._correction is not None:
-            self._correction.send(stamp)
+            self._correction.see(stamp)
 
     def reset(self):
         """Forget motion from before a jump in time."""
@@ -230,11 +255,14 @@ class RelocalizeNode(PerceptionNode):
             values['pose of'] = self.parameters.base_frame or f'{self._camera_frame} (camera)'
             values['map frame'] = self._map_frame
             values['seed'] = self._seed.state
+            if self._correction is not None:
+                values[f'{self._map_frame} -> {self.parameters.odom_frame}'] = \
+                    self._correction.state
         now = self.get_clock().now().nanoseconds
         if self._last_fix is not None:
             values['last fix age [s]'] = f'{1e-9 * (now - self._last_fix[0]):.2f}'
             values['last fix score'] = f'{self._last_fix[1]:.2f}'
-        warning = self._tf_problem
+        warning = self._correction is not None and self._correction.problem or self._tf_problem
         if self._verifies and not warning:
             warning = self.pipeline.warning()
         if self._calibration is not None and not warning:
@@ -244,7 +272,8 @@ class RelocalizeNode(PerceptionNode):
 
     def _forget(self):
         self._camera_frame = self._tf_problem = ''
-        self._last_fix = None
+        self._last_fix = self._T_odom_base = None
+        self._odometry_was_gone = self._has_looked_up = False
         self._track.reset()
 
     @property
@@ -281,14 +310,15 @@ class RelocalizeNode(PerceptionNode):
 
     def _look_up_odometry(self, stamp, consequence):
         """Return where odometry has the base, or None; a transform is not invented."""
-        try:
-            T_odom_base = self._look_up(self.parameters.odom_frame, self.parameters.base_frame,
-                                        stamp)
-        except Rejection as rejection:
-            self._tf_problem = f'{consequence}{rejection}.'
-            return None
-        self._tf_problem = ''
-        return T_odom_base
+        if not self._has_looked_up:   # nobody waits twice for one image
+            self._has_looked_up = True
+            try:
+                self._T_odom_base = self._look_up(
+                    self.parameters.odom_frame, self.parameters.base_frame, stamp)
+                self._tf_problem = ''
+            except Rejection as rejection:
+                self._tf_problem = f'{consequence}{rejection}.'
+        return self._T_odom_base
 
     def _agrees_with_odometry(self, stamp, T_map_base, covariance):
         """Return whether a fix is where odometry says, or where enough others are."""
@@ -302,12 +332,44 @@ class RelocalizeNode(PerceptionNode):
             self._withhold('odometry', doubt)
         return not doubt
 
-    def _correct_odometry(self, stamp, T_map_base):
-        """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3)."""
+    def _correct_odometry(self, stamp, T_map_base, covariance):
+        """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3), and follow it."""
+        if self._correction is None and not self._fused_is_wanted():
+            return
         T_odom_base = self._look_up_odometry(
             stamp, f'{self._map_frame} -> odom is not corrected: ')
         if T_odom_base is not None:
-            self._correction.update(stamp, T_map_base, T_odom_base)
+            if not self.parameters.limits.needs_odometry:   # else it was judged already
+                self._track.judge(T_map_base, covariance, T_odom_base)
+            if self._correction is not None:
+                self._correction.update(T_map_base, T_odom_base)
+
+    def _why_odometry_is_gone(self, now):
+        """Return it in a sentence, '' while odometry lives (executor's or worker's thread)."""
+        odom, base = self.parameters.odom_frame, self.parameters.base_frame
+        try:
+            newest = self._listener.newest(odom, base)
+        except TransformError:
+            return ''   # it was never there, which is told when a fix needs it
+        if newest is None or now - newest < _LONGEST_SILENCE_NS:
+            return ''
+        self._odometry_was_gone = True
+        return (f'{self._map_frame} -> {odom} is not broadcast: TF {odom} -> {base} ended '
+                f'{1e-9 * (now - newest):.1f} s ago, so odometry is gone; after it has come back '
+                'the next fix starts anew.')
+
+    def _fused_is_wanted(self):
+        return self._fused is not None and self._fused.get_subscription_count() > 0
+
+    def _publish_fused(self, stamp):
+        """Publish where odometry carries the last believed fix, for whoever listens."""
+        if not self._fused_is_wanted():
+            return
+        T_odom_base = self._look_up_odometry(stamp, 'There is no fused pose: ')
+        T, covariance = (None, None) if T_odom_base is None else self._track.predict(T_odom_base)
+        if T is not None:
+            self._fused.publish(pose_with_covariance_stamped(
+                stamp, self._map_frame, T, covariance))
 
     def _withhold(self, category, reason):
         """Leave the image without result, unless low confidence is to be published as such."""

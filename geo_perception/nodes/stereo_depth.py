@@ -17,11 +17,10 @@ from std_srvs.srv import Trigger
 from stereo_msgs.msg import DisparityImage
 
 from geo_perception.errors import CalibrationError, ConfigurationError, GeoPerceptionError
-from geo_perception.image_codec import decode_rgb
 from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.disparity import disparity_message, right_camera_info
 from geo_perception.ros.image_input import ImageInput
-from geo_perception.ros.messages import camera_info_message, image_message, stamp_to_ns
+from geo_perception.ros.messages import camera_info_message, image_message
 from geo_perception.ros.node import PerceptionNode, PerceptionParameters
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
@@ -101,7 +100,7 @@ class StereoDepthNode(PerceptionNode):
         chosen = self.parameters
         pipeline = StereoDepthPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
-            threads=chosen.threads, post_process=chosen.post_process,
+            threads=self.threads, post_process=chosen.post_process,
             scale=chosen.scale_correction)
         self.get_logger().info(
             f'trained with a baseline of {pipeline.baseline:.4f} m; nearest depth with that '
@@ -126,21 +125,20 @@ class StereoDepthNode(PerceptionNode):
         self._services = []
         super().close_outputs()
 
-    def activate(self):
-        """Subscribe to images and calibration."""
+    def open_inputs(self):
+        """Subscribe to the other eye and to calibration."""
         self._forget()
-        super().activate()
         self._calibration = CameraInfoInput(self, self._input.info_topic,
                                             self.parameters.rectified)
         self._right = ImageInput(
             self, 'right_image', self.parameters.image_transport,
-            self.parameters.image_reliability == 'reliable', 1, self._on_right)
+            self.parameters.image_reliability == 'reliable', 1, self.images, self._on_right)
+        self._right.listen()
         self._right_calibration = CameraInfoInput(
             self, _beside(self._right.topic), self.parameters.rectified)
 
-    def deactivate(self):
+    def close_inputs(self):
         """Unsubscribe."""
-        super().deactivate()
         for entity in (self._calibration, self._right, self._right_calibration):
             if entity is not None:
                 entity.close()
@@ -203,13 +201,13 @@ class StereoDepthNode(PerceptionNode):
         from geo_perception.inference.eye_check import check_eyes
 
         pairs = [(left, right) for left in self._waiting for right in list(self._rights)
-                 if abs(left[0] - stamp_to_ns(right.header.stamp)) <= _PAIR_NS]
+                 if abs(left[0] - right.stamp) <= _PAIR_NS]
         if not pairs or 0 <= pairs[-1][0][0] - self._checked_ns < _CHECK_PERIOD_NS:
             return
-        (stamp, image, camera, estimate), message = pairs[-1]
+        (stamp, image, camera, estimate), other = pairs[-1]
         self._waiting.clear()
         self._checked_ns = stamp
-        right, self._check, self._check_problem = decode_rgb(message), None, ''
+        (right, _), self._check, self._check_problem = other.decode(), None, ''
         if right.shape != image.shape:
             self._check_problem = 'The images of both eyes differ in size: depth is not checked.'
         elif camera.distortion.any():
@@ -226,9 +224,9 @@ class StereoDepthNode(PerceptionNode):
         baseline = self._right_calibration.baseline()
         return self.pipeline.baseline if not baseline else baseline
 
-    def _on_right(self, message):
+    def _on_right(self, image):
         """Keep an image of the other eye for a while (executor's thread)."""
-        self._rights.append(message)
+        self._rights.append(image)
 
     def _on_calibrate(self, request, response):
         """Take the measured distance into the scale (executor's thread)."""

@@ -67,6 +67,19 @@ class FrameStatistics:
             self._arrivals.append(self._last_arrival)
             self._counts.update(received=1, dropped=int(dropped), skipped=int(skipped))
 
+    def decoded(self, here):
+        """
+        Count a frame that was decoded.
+
+        Parameters
+        ----------
+        here : bool
+            Rather than before, for another node of the process.
+
+        """
+        with self._lock:
+            self._counts['decoded'] += int(here)
+
     def finished(self, outcome, category='', sentence='', duration=0.0, delay=0.0):
         """
         Count a frame that was worked on.
@@ -85,6 +98,7 @@ class FrameStatistics:
             Age of the image when its result was published, seconds of ROS time.
 
         """
+        sentence = ' '.join(sentence.split())   # it may quote a name with a line break in it
         with self._lock:
             self._outcomes.append((self._now(), outcome, sentence, duration, delay))
             self._counts.update(['processed', outcome.value])
@@ -111,7 +125,8 @@ class FrameStatistics:
         Parameters
         ----------
         name : str
-            ``received``, ``dropped``, ``skipped``, ``processed`` or a value of `Outcome`.
+            ``received``, ``dropped``, ``skipped``, ``decoded``, ``processed`` or a value of
+            `Outcome`.
 
         Returns
         -------
@@ -154,7 +169,7 @@ class FrameStatistics:
             span = max(min(self._window, self._now() - self._started), 1e-3)
             published = [entry for entry in self._outcomes if entry[1] == Outcome.PUBLISHED]
             values = {name: str(self._counts[name]) for name in
-                      ('received', 'dropped', 'skipped', 'processed', 'published')}
+                      ('received', 'dropped', 'skipped', 'decoded', 'processed', 'published')}
             values['image rate [Hz]'] = f'{len(self._arrivals) / span:.1f}'
             values['result rate [Hz]'] = f'{len(published) / span:.1f}'
             values.update(_percentiles('work', [entry[3] for entry in self._outcomes]))

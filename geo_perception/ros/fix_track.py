@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo_perception.geometry import se3
+from geo_perception.ros.localization import correction_of_odometry
 
 # What odometry is trusted to do: errors grow with the way, this much of it; wheels on a floor and
 # our own odometry are both better on the sample world (docs/results.md).
@@ -89,6 +90,30 @@ class FixTrack:
         """Forget where the robot is."""
         self._last = self._candidate = None
         self._agreeing = 0
+
+    def predict(self, T_odom_base):
+        """
+        Return where the robot is, as odometry carries the last believed fix.
+
+        Parameters
+        ----------
+        T_odom_base : np.ndarray
+            4x4, odometry now.
+
+        Returns
+        -------
+        T_map_base : np.ndarray or None
+            4x4; in the plane, height and tilt are those of odometry. None without a fix.
+        covariance : np.ndarray or None
+            6x6, order (x, y, z, rot X, rot Y, rot Z), fixed axes of the map: that of the fix, and
+            what odometry drifts on the way since.
+
+        """
+        if self._last is None:
+            return None, None
+        T_map_odom = correction_of_odometry(self._last.T_map_base, self._last.T_odom_base,
+                                            self._limits.two_d)
+        return T_map_odom @ T_odom_base, self._last.predict(T_odom_base)[1]
 
     def judge(self, T_map_base, covariance, T_odom_base):
         """

@@ -3,6 +3,8 @@
 
 """An image topic, raw or compressed, that can say why nothing comes out of it."""
 
+from functools import partial
+
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, qos_check_compatible
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -13,7 +15,7 @@ _TYPES = {'raw': (Image, 'sensor_msgs/msg/Image'),
 
 class ImageInput:
     """
-    A subscription to one image topic.
+    One image topic, listened to from `listen` to `close`.
 
     The base topic is the remapped name; ``compressed`` listens on ``<base>/compressed`` as
     image_transport publishes it.
@@ -30,8 +32,10 @@ class ImageInput:
         Ask for reliable delivery; then a best-effort camera is not heard at all.
     depth : int
         Number of images the middleware keeps.
+    images : SharedImages
+        Of the process.
     callback : callable
-        Called with each message.
+        Called with each `ReceivedImage`.
 
     Attributes
     ----------
@@ -43,7 +47,7 @@ class ImageInput:
 
     """
 
-    def __init__(self, node, name, transport, reliable, depth, callback):
+    def __init__(self, node, name, transport, reliable, depth, images, callback):
         self._node = node
         self._name = name
         self._transport = transport
@@ -59,12 +63,18 @@ class ImageInput:
         self._qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=depth, durability=DurabilityPolicy.VOLATILE,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
-        self._subscription = node.create_subscription(
-            message_class, self.topic, callback, self._qos)
+        self._join = partial(images.join, node, message_class, self.topic, self._qos, callback)
+        self._leave = None
+
+    def listen(self):
+        """Listen from now on."""
+        self._leave = self._join()
 
     def close(self):
-        """End the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        """Stop listening."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
 
     def why_silent(self):
         """
@@ -96,9 +106,12 @@ class ImageInput:
     def _suggestion(self):
         """Return what to set, from the image topics that do exist."""
         found = {'raw': set(), 'compressed': set()}
+        ours = self._node.get_name(), self._node.get_namespace()
         for topic, types in self._node.get_topic_names_and_types():
             for transport, (_, type_name) in _TYPES.items():
-                if type_name in types and self._node.count_publishers(topic):
+                if type_name in types and any(
+                        (publisher.node_name, publisher.node_namespace) != ours
+                        for publisher in self._node.get_publishers_info_by_topic(topic)):
                     found[transport].add(topic.removesuffix('/compressed'))
         other = 'compressed' if self._transport == 'raw' else 'raw'
         if self.topic.removesuffix('/compressed') in found[other]:

@@ -3,6 +3,8 @@
 
 """What the launch files of the nodes have in common; nothing else imports this."""
 
+import json
+
 from launch.actions import (
     DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, SetEnvironmentVariable)
 from launch.condition import Condition
@@ -77,36 +79,20 @@ def node_description(name, overrides, topics):
           for argument in overrides),
         SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
     ]
-    environment = [
-        # Spinning OpenMP threads make inference several times slower on shared cores.
-        SetEnvironmentVariable('OMP_WAIT_POLICY', 'PASSIVE'),
-        SetEnvironmentVariable(
-            _PROFILES,
-            EnvironmentVariable(_PROFILES, default_value=PathJoinSubstitution(
-                [share, 'config', 'fastdds_large_images.xml'])),
-            condition=IfCondition(LaunchConfiguration('large_images'))),
-    ]
-    node = Node(
-        package='geo_perception', executable=name, name=name,
-        namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
-        remappings=[*((topic, LaunchConfiguration(topic)) for topic in topics),
-                    ('/tf', 'tf'), ('/tf_static', 'tf_static')],
-        ros_arguments=['--log-level', LaunchConfiguration('log_level')])
-    return LaunchDescription([*arguments, GroupAction([*environment, *parameters, node])])
+    return LaunchDescription([*arguments, GroupAction([
+        *_environment(), *parameters, _process(name, topics, name=name)])])
 
 
-def included_node(name, model, arguments):
+def included_node(name, arguments):
     """
-    Return the launch file of a node, included where its model is given.
+    Return the launch file of a node, included.
 
     Parameters
     ----------
     name : str
         Of the node and of its launch file.
-    model : str
-        Argument of the including file that holds the model file, or nothing.
-    arguments : dict of str to launch.Substitution
-        For the included file, beside ``model``.
+    arguments : dict of str to str
+        Argument of the included file -> that of the including one.
 
     Returns
     -------
@@ -117,14 +103,69 @@ def included_node(name, model, arguments):
     folder = [FindPackageShare('geo_perception'), 'launch']
     include = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([*folder, f'{name}.launch.py'])),
-        launch_arguments={'model': LaunchConfiguration(model), **arguments}.items())
-    return GroupAction([include], condition=_is_given(model))
+        launch_arguments=[(theirs, LaunchConfiguration(ours))
+                          for theirs, ours in arguments.items()])
+    return GroupAction([include])
+
+
+def one_process(context, nodes):
+    """
+    Return the process of several nodes.
+
+    Parameters
+    ----------
+    context : launch.LaunchContext
+        In which the launch file is visited.
+    nodes : dict of str to (str, str, dict of str to str)
+        Name -> the argument that holds the model, that of the parameter file, and parameter ->
+        argument for all that wins over this file where it is given.
+
+    Returns
+    -------
+    launch.actions.GroupAction
+
+    """
+    words = []
+    for name, (model, params_file, parameters) in nodes.items():
+        words += [f'--{name}', '--params-file', LaunchConfiguration(params_file).perform(context),
+                  # A quoted string is one for YAML too, whatever the path looks like.
+                  '-p', f'model:={json.dumps(LaunchConfiguration(model).perform(context))}']
+        for parameter, argument in parameters.items():
+            value = LaunchConfiguration(argument).perform(context)
+            if value:
+                words += ['-p', f'{parameter}:={value}']
+    return GroupAction([
+        *_environment(), SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
+        _process('perception', ('image', 'camera_info'), arguments=words)])
+
+
+def _environment():
+    """Return what sets the environment of a node."""
+    profile = PathJoinSubstitution(
+        [FindPackageShare('geo_perception'), 'config', 'fastdds_large_images.xml'])
+    return [
+        # Spinning OpenMP threads make inference several times slower on shared cores.
+        SetEnvironmentVariable('OMP_WAIT_POLICY', 'PASSIVE'),
+        SetEnvironmentVariable(
+            _PROFILES, EnvironmentVariable(_PROFILES, default_value=profile),
+            condition=IfCondition(LaunchConfiguration('large_images')))]
+
+
+def _process(executable, topics, **options):
+    """Return a process of this package; topics have arguments of the same name."""
+    return Node(
+        package='geo_perception', executable=executable,
+        namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
+        remappings=[*((topic, LaunchConfiguration(topic)) for topic in topics),
+                    ('/tf', 'tf'), ('/tf_static', 'tf_static')],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')], **options)
 
 
 def _value(name):
-    """Return what an argument sets; of a frame as it is, so that '' reaches the node as empty."""
+    """Return what an argument sets; paths and frames as they are, whatever YAML makes of them."""
     value = LaunchConfiguration(name)
-    return ParameterValue(value, value_type=str) if name.endswith('_frame') else value
+    as_it_is = name == 'model' or name.endswith('_frame')
+    return ParameterValue(value, value_type=str) if as_it_is else value
 
 
 def _is_given(name):

@@ -68,6 +68,11 @@ class GuardedLifecycleNode(LifecycleNode):
         return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
 
+    def destroy_node(self):
+        """Destroy the node, and its state machine: rclpy leaves both to the garbage collector."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def on_configure(self, state):
         """Run ``configure``."""
         return self._transition('configure', 'inactive', super().on_configure, state,

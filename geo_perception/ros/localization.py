@@ -8,13 +8,17 @@ import numpy as np
 from geo_perception.geometry import se3
 from geo_perception.ros.transforms import TransformBroadcaster
 
+# How often map -> odom is sent, transforms a second: as often as its stamps being ahead asks for.
+_SLOWEST, _FASTEST = 10.0, 50.0
+
 
 class OdometryCorrection:
     """
     The broadcast ``map -> odom`` of a localizer (REP 105, ros2_conventions.md section 3).
 
-    It is sent again with every image, stamped ahead of it, because a stale correction is better
-    for the robot than a hole in TF.
+    It is sent at a steady rate, also while no image comes, for a stale correction is better for
+    the robot than a hole in TF. Stamps are those of the images, carried on by the clock of the
+    node, and lie ahead, so that the transform can be used until the next one.
 
     Parameters
     ----------
@@ -23,9 +27,12 @@ class OdometryCorrection:
     map_frame, odom_frame : str
         Parent and child.
     tolerance : float
-        Seconds that the stamp is ahead of the image.
+        Seconds that stamps lie ahead.
     two_d : bool
         See :func:`correction_of_odometry`.
+    interruption : callable
+        Called with the time of the images, nanoseconds, before each transform; returns why none
+        may be sent, or ''. The correction is forgotten then.
 
     Raises
     ------
@@ -34,51 +41,78 @@ class OdometryCorrection:
 
     """
 
-    def __init__(self, node, map_frame, odom_frame, tolerance, two_d):
+    def __init__(self, node, map_frame, odom_frame, tolerance, two_d, interruption):
+        self._node = node
         self._broadcaster = TransformBroadcaster(node)
         self._frames = map_frame, odom_frame
-        self._tolerance_ns = round(1e9 * tolerance)
+        self._tolerance = tolerance
         self._two_d = two_d
-        self._T_map_odom = None
+        self._interruption = interruption
+        self._image = None   # stamp of the newest one, and the clock when it came
+        self.reset()
+        self._timer = node.create_timer(
+            float(np.clip(tolerance / 2, 1 / _FASTEST, 1 / _SLOWEST)), self._on_time)
 
     def close(self):
         """End the broadcast."""
+        self._node.destroy_timer(self._timer)
         self._broadcaster.close()
 
     def reset(self):
-        """Broadcast nothing until the next fix."""
-        self._T_map_odom = None
+        """Broadcast nothing until the next image and fix."""
+        self._T_map_odom = self._sent = self._image = None
+        self.problem = ''
 
-    def update(self, stamp, T_map_base, T_odom_base):
+    @property
+    def state(self):
+        """Words for the diagnostics."""
+        if self.problem:
+            return 'interrupted'
+        return 'waits for a fix' if self._T_map_odom is None else 'is broadcast'
+
+    def see(self, stamp):
         """
-        Take over a fix; it goes out with the next image, the first one at once.
+        Take the time from an image.
 
         Parameters
         ----------
         stamp : int
-            Nanoseconds, of the image of the fix.
+            Nanoseconds, of the newest image.
+
+        """
+        self._image = stamp, self._node.get_clock().now().nanoseconds
+
+    def update(self, T_map_base, T_odom_base):
+        """
+        Take over a fix; it goes out with the next transform, the first one at once.
+
+        Parameters
+        ----------
         T_map_base, T_odom_base : np.ndarray
-            4x4, at that stamp.
+            4x4, at the stamp of the fix.
 
         """
         first = self._T_map_odom is None
         self._T_map_odom = correction_of_odometry(T_map_base, T_odom_base, self._two_d)
         if first:
-            self.send(stamp)
+            self._on_time()
 
-    def send(self, stamp):
-        """
-        Broadcast the last correction, if there is one.
-
-        Parameters
-        ----------
-        stamp : int
-            Nanoseconds, of the newest image. Sending twice for one image would make tf2 warn.
-
-        """
-        T_map_odom = self._T_map_odom   # the other thread may reset it
-        if T_map_odom is not None:
-            self._broadcaster.send(stamp + self._tolerance_ns, *self._frames, T_map_odom)
+    def _on_time(self):
+        """Send the last correction, if there is one and nothing is in its way."""
+        image = self._image   # the other thread may reset it
+        if image is None:
+            return
+        stamp, seen = image
+        stamp += self._node.get_clock().now().nanoseconds - seen
+        self.problem = self._interruption(stamp)
+        if self.problem:
+            self._T_map_odom = None
+        T_map_odom = self._T_map_odom
+        # Twice for one instant, while a simulation is paused, would make tf2 warn.
+        if T_map_odom is not None and stamp != self._sent:
+            self._sent = stamp
+            self._broadcaster.send(stamp + round(1e9 * self._tolerance), *self._frames,
+                                   T_map_odom)
 
 
 def move_pose_to_base(T_map_camera, covariance, T_base_camera):

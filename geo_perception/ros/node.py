@@ -3,7 +3,7 @@
 
 """The base of the nodes: images in, newest one worked on in one thread, everything reported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import time
 import traceback
 
@@ -11,14 +11,14 @@ from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from geo_perception.errors import ConfigurationError, GeoPerceptionError
-from geo_perception.image_codec import decode_rgb
 from geo_perception.ros.diagnostics import DiagnosticsPublisher, ERROR, FrameStatistics, OK
 from geo_perception.ros.diagnostics import Outcome, summarize, WARN
 from geo_perception.ros.image_input import ImageInput
+from geo_perception.ros.image_stream import ImageStream
 from geo_perception.ros.lifecycle import GuardedLifecycleNode
-from geo_perception.ros.messages import stamp_to_ns
 from geo_perception.ros.parameters import declare_parameters, NodeParameters, parameter
 from geo_perception.ros.parameters import read_parameters
+from geo_perception.ros.shared_images import SharedImages
 from geo_perception.ros.worker import LatestFrameWorker
 
 # In lock step the player waits for results; this many images may wait in between.
@@ -31,7 +31,8 @@ class PerceptionParameters(NodeParameters):
     """The parameters that every node of this package has."""
 
     model: str = parameter(
-        '', 'Model file (.safetensors). Must be given.')
+        '', 'Model file (.safetensors). Must be given. May be changed at any time: the file is '
+        'loaded while the old model waits, which goes on if it cannot be.', live=True)
     device: str = parameter(
         'auto', 'Where the network runs: cpu, cuda or cuda:1; auto takes the first GPU if there '
         'is one.')
@@ -77,6 +78,25 @@ class Rejection(Exception):
         self.category = category
 
 
+def broken_rule(problems):
+    """
+    Return the rejection of a result that its readers would refuse or be misled by.
+
+    Parameters
+    ----------
+    problems : list of str
+        From `geo_perception.ros.validators`.
+
+    Returns
+    -------
+    Rejection or None
+        None without problems.
+
+    """
+    return Rejection('rule', f'what was found would mislead its readers: {problems[0]}') \
+        if problems else None
+
+
 class NothingDue(Rejection):
     """A frame without a result while results come as often as they should."""
 
@@ -96,11 +116,18 @@ class PerceptionNode(GuardedLifecycleNode):
     ----------
     name : str
         Node name.
+    images : SharedImages, optional
+        Of the process, where other nodes in it listen to the same camera.
+    threads : int
+        CPU threads of the network where the parameter leaves their number open; 0 leaves it to
+        the engine.
     **options
         For ``rclpy.node.Node``.
 
     Attributes
     ----------
+    images : SharedImages
+        As given, or one of its own.
     parameters : PerceptionParameters
         As they were when the node was configured.
     pipeline : object
@@ -121,8 +148,10 @@ class PerceptionNode(GuardedLifecycleNode):
     subsystem = 'perception'
     verb = 'Working'
 
-    def __init__(self, name, **options):
+    def __init__(self, name, images=None, threads=0, **options):
         super().__init__(name, **options)
+        self.images = SharedImages() if images is None else images
+        self._share_of_threads = threads
         self.pipeline = None
         self._worker = None
         self._input = None
@@ -130,8 +159,9 @@ class PerceptionNode(GuardedLifecycleNode):
         self._last_stamp = self._last_size = None
         self._last_clock = None
         self._last_level = OK
+        self._stream = ImageStream()
         try:
-            declare_parameters(self, self.parameters_class)
+            declare_parameters(self, self.parameters_class, self._on_parameters)
         except ConfigurationError:
             self.destroy_node()
             raise
@@ -154,10 +184,14 @@ class PerceptionNode(GuardedLifecycleNode):
         """Subscribe to the images."""
         self.statistics = FrameStatistics(self.parameters.watchdog_s)
         self._last_stamp = self._last_size = None
+        self._stream = ImageStream()
         self._input = ImageInput(
             self, 'image', self.parameters.image_transport,
             self._lock_step or self.parameters.image_reliability == 'reliable',
-            _LOCK_STEP_CAPACITY if self._lock_step else 1, self._on_image)
+            _LOCK_STEP_CAPACITY if self._lock_step else 1, self.images, self._on_image)
+        self.open_inputs()
+        # Last: the thread that hands out shared images may be another node's.
+        self._input.listen()
         self.get_logger().info(f'listening on {self._input.topic}')
 
     def deactivate(self):
@@ -167,6 +201,7 @@ class PerceptionNode(GuardedLifecycleNode):
             self._input = None
         if self._worker is not None and not self._worker.clear(_STOP_TIMEOUT):
             self.get_logger().warning('the image in work takes very long; its result is dropped')
+        self.close_inputs()
 
     def cleanup(self):
         """Release pipeline, publishers and worker."""
@@ -175,6 +210,29 @@ class PerceptionNode(GuardedLifecycleNode):
             self._worker = None
         self.close_outputs()
         self.pipeline = None
+
+    def _on_parameters(self, parameters, names):
+        """Swap the model under the running node; refuse by raising (executor's thread)."""
+        if 'model' not in names or self.pipeline is None:
+            return
+        before, active = self.parameters, self.phase == 'active'
+        self.parameters = replace(before, model=parameters.model)
+        try:
+            pipeline = self._worker.call(self.load_pipeline)
+        except BaseException:
+            self.parameters = before
+            raise
+        # Another model may have other outputs, frames and units; inputs and state start anew.
+        if active:
+            self.deactivate()
+        self.close_outputs()
+        self.pipeline = pipeline
+        self.open_outputs()
+        if active:
+            self.activate()
+            for publisher in self._outputs:
+                publisher.on_activate(None)
+        self.get_logger().info(f'the model is now {parameters.model}')
 
     def destroy_node(self):
         """Stop the worker before the publishers go, then destroy the node."""
@@ -202,6 +260,12 @@ class PerceptionNode(GuardedLifecycleNode):
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = []
+
+    def open_inputs(self):
+        """Forget what was seen and subscribe to what comes beside the images."""
+
+    def close_inputs(self):
+        """End what ``open_inputs`` began; must work when that stopped half way."""
 
     def process(self, stamp, frame_id, image):
         """
@@ -291,30 +355,42 @@ class PerceptionNode(GuardedLifecycleNode):
         self._outputs.append(publisher)
         return publisher
 
+    @property
+    def threads(self):
+        """Return the CPU threads of the network, 0 for as many as the engine likes."""
+        return self.parameters.threads or self._share_of_threads
+
     # The way of an image
 
     @property
     def _lock_step(self):
         return self.parameters.queue == 'lock_step'
 
-    def _on_image(self, message):
+    def _on_image(self, image):
         """Store the image for the worker; nothing that takes time (executor's thread)."""
-        self.on_arrival(stamp_to_ns(message.header.stamp))
+        now = self.get_clock().now().nanoseconds
+        category, sentence = self._stream.arrival(image.stamp, now)
+        if category:
+            self.statistics.received()
+            self.statistics.finished(Outcome.REJECTED, category, sentence)
+            return
+        self.on_arrival(image.stamp)
         if self.is_wanted():
-            self.statistics.received(dropped=self._worker.put(message))
+            self.statistics.received(dropped=self._worker.put(image))
         else:
             self.statistics.received(skipped=True)
 
-    def _work(self, message):
-        """Turn one message into a result and count what became of it (worker's thread)."""
+    def _work(self, image):
+        """Turn one image into a result and count what became of it (worker's thread)."""
         started = time.perf_counter()
-        stamp = stamp_to_ns(message.header.stamp)
         delay, outcome, category, sentence = 0.0, Outcome.PUBLISHED, '', ''
         try:
-            image = decode_rgb(message)
-            self._check_continuity(stamp, image.shape[1::-1])
-            self.process(stamp, message.header.frame_id, image)
-            delay = 1e-9 * (self.get_clock().now().nanoseconds - stamp)
+            picture, first = image.decode()
+            self.statistics.decoded(first)
+            self._check_continuity(image.stamp, picture.shape[1::-1])
+            self._stream.picture(image.stamp, picture)
+            self.process(image.stamp, image.frame_id, picture)
+            delay = 1e-9 * (self.get_clock().now().nanoseconds - image.stamp)
         except Rejection as rejection:
             outcome, category = rejection.outcome, rejection.category
             sentence = str(rejection)
@@ -350,6 +426,8 @@ class PerceptionNode(GuardedLifecycleNode):
     def _report(self):
         values, hardware_id, warning = self.describe()
         level, sentence = self._condition()
+        warning = self._namesake() or warning or self.phase == 'active' and self._stream.warning(
+            self.get_parameter('use_sim_time').value)
         if warning and level == OK:
             level, sentence = WARN, warning
         if level != self._last_level and self.phase == 'active':
@@ -361,6 +439,15 @@ class PerceptionNode(GuardedLifecycleNode):
         self._last_level = level
         values = {'state': self.phase, **values, **self.statistics.values()}
         return level, sentence, values, hardware_id
+
+    def _namesake(self):
+        """Return that another node has the same name, or nothing."""
+        ours = self.get_name(), self.get_namespace()
+        if self.get_node_names_and_namespaces().count(ours) < 2:
+            return ''
+        return (f'Another node is called {self.get_fully_qualified_name()}, too, so that topics, '
+                'parameters and diagnostics of both are mixed up: end one of them, or rename it '
+                'with -r __node:=other. One that was killed is remembered for half a minute.')
 
     def _condition(self):
         """Return level and sentence: the first thing that keeps results from coming out."""

@@ -28,11 +28,15 @@ class NodeProcess:
         With a ``main``.
     arguments : list of str
         Command line.
+    own_session : bool
+        Whether it has a session of its own. Linux shares the cores among sessions first, so that
+        several busy ones get more of them.
 
     """
 
-    def __init__(self, module, arguments):
+    def __init__(self, module, arguments, own_session=True):
         self._command = [sys.executable, '-m', module, *arguments]
+        self._own_session = own_session
 
     def __enter__(self):
         """Start the process in a group of its own, in the present environment."""
@@ -40,8 +44,8 @@ class NodeProcess:
         libc = ctypes.CDLL(None)
         # Where this process is killed outright, the kernel ends the node.
         self._process = subprocess.Popen(
-            self._command, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
-            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT))
+            self._command, stdout=self._log, stderr=subprocess.STDOUT,
+            start_new_session=self._own_session, preexec_fn=lambda: self._prepare(libc))
         return self
 
     def __exit__(self, *_):
@@ -86,6 +90,12 @@ class NodeProcess:
         if found:
             return found[-1].group(1) or found[-1].group(2)
         return lines[-1] if lines else ''
+
+    def _prepare(self, libc):
+        """Set up the new process, before it runs the command."""
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if not self._own_session:
+            os.setpgid(0, 0)
 
     def _signal(self, number):
         try:

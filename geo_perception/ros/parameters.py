@@ -11,12 +11,13 @@ documentation all come from there.
 
 import dataclasses
 import difflib
+import traceback
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 
-from geo_perception.errors import ConfigurationError
+from geo_perception.errors import ConfigurationError, GeoPerceptionError
 
 _ROS_TYPES = {bool: Parameter.Type.BOOL, int: Parameter.Type.INTEGER,
               float: Parameter.Type.DOUBLE, str: Parameter.Type.STRING}
@@ -44,7 +45,8 @@ def parameter(default, description, *, unit='', minimum=None, maximum=None, choi
     read_only : bool
         True when it counts at start only.
     live : bool
-        True when it may be changed at any time: the node asks ROS for it when it is needed.
+        True when it may be changed at any time: the node asks ROS for it when it is needed, or
+        learns of it, see :func:`declare_parameters`.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def read_overrides(parameters_class, overrides):
     return parameters_class(**values)
 
 
-def declare_parameters(node, parameters_class):
+def declare_parameters(node, parameters_class, on_change=None):
     """
     Declare every parameter on a node, with the values given from outside.
 
@@ -115,6 +117,9 @@ def declare_parameters(node, parameters_class):
         With a method ``accepts_parameters() -> bool``.
     parameters_class : type
         Dataclass made of :func:`parameter` fields.
+    on_change : callable, optional
+        Called with the parameters as they would be and the names of those that change, before
+        ROS shows them; what it raises refuses the change.
 
     Raises
     ------
@@ -137,10 +142,17 @@ def declare_parameters(node, parameters_class):
                 f"'{fixed[0]}' can be changed only while the node is unconfigured; "
                 'deactivate and clean it up first'))
         try:
-            current = read_parameters(node, parameters_class)
-            dataclasses.replace(current, **{n: change.value for n, change in ours.items()})
-        except ConfigurationError as error:
+            changed = dataclasses.replace(
+                read_parameters(node, parameters_class),
+                **{name: change.value for name, change in ours.items()})
+            if on_change is not None:
+                on_change(changed, set(ours))
+        except GeoPerceptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:
+            node.get_logger().error(f'internal error in a change of parameters:\n'
+                                    f'{traceback.format_exc()}')
+            return SetParametersResult(successful=False, reason=f'internal error: {error!r}')
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(check)

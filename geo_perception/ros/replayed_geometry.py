@@ -13,8 +13,8 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, TimeReference
 
 from geo_perception.evaluation.depth_samples import score_depth
-from geo_perception.evaluation.flow_samples import keep_flow_sample
-from geo_perception.evaluation.flow_scores import FlowScores
+from geo_perception.evaluation.flow_samples import score_flow
+from geo_perception.evaluation.flow_scores import FlowScores, has_flow_truth
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.geometry import se3
 from geo_perception.image_codec import decode_array
@@ -45,6 +45,7 @@ class ReplayedGeometry(ReplayedNode):
         self._recording = self._rows = self._info = None
         self._odometry = {}   # stamp -> message
         self._flow = {}       # stamp -> topic -> message, until all are there
+        self._masks = {}      # row -> what moves, and the camera of its pixels
         self._scorer = ThreadPoolExecutor(1, 'depth scorer')
         self._scores = []
         self._resets = 0
@@ -60,12 +61,16 @@ class ReplayedGeometry(ReplayedNode):
                 (Odometry, f'odometry{suffix}', self._on_odometry),
                 (Image, f'depth{suffix}', self._on_depth)):
             peer.create_subscription(message_class, f'/{self.name}/{topic}', callback, QUEUE)
-        if has_flow(self.model) and _has_flow_truth(self.sequence):
+        if not has_flow(self.model):
+            return
+        if has_flow_truth(self.sequence):
             self._recording = replace(self._recording, flow=FlowScores())
             for topic in (*FLOW_IMAGES, REFERENCE):
                 peer.create_subscription(
                     TimeReference if topic == REFERENCE else Image, f'/{self.name}/{topic}',
                     partial(self._on_flow, topic), QUEUE)
+        else:   # for the pictures of the report
+            peer.create_subscription(Image, f'/{self.name}/motion_mask', self._on_mask, QUEUE)
 
     def parameters(self):
         """Ask for the odometry of the camera itself, which needs no TF in the bag."""
@@ -99,10 +104,13 @@ class ReplayedGeometry(ReplayedNode):
         recording.metres_per_unit[recording.processed] = float(
             self.values.get('scale [m/unit]', 'nan'))
         self._fill_in_odometry()
+        recording.moments.fill_in(self.sequence)
+        for i, (moving, camera) in self._masks.items():
+            recording.moments.add_moving(i, moving, camera, self.sequence[i].camera)
         return replace(recording, mode=mode, scale=self.values.get('scale', ''))
 
     def _fill_in_odometry(self):
-        """Write poses of the camera, and the covariance of each motion, into the recording."""
+        """Write poses of the camera and the covariances of poses and motions down."""
         recording, before = self._recording, min(self.answered, default=None)
         if before is None:
             return
@@ -115,6 +123,8 @@ class ReplayedGeometry(ReplayedNode):
             message, i = self._odometry[stamp], self._rows[stamp]
             T_start_body = T_start_odom @ matrix_from_pose(message.pose.pose)
             recording.T_odom_camera[i] = T_start_body @ T_body_camera
+            recording.pose_covariance[i] = se3.rotate_pose_covariance(
+                np.reshape(message.pose.covariance, (6, 6)), T_start_odom[:3, :3])
             # The twist is the motion over the time since the message before.
             covariance = np.reshape(message.twist.covariance, (6, 6)) * (
                 1e-9 * (stamp - before)) ** 2
@@ -144,8 +154,10 @@ class ReplayedGeometry(ReplayedNode):
         if info is not None:
             if info.header == message.header:   # else that of the image before, while one is late
                 self.validate('depth', depth_problems(message, info))
-            score_depth(self._recording, i, self.sequence[i], DepthEstimate(
-                decode_array(message), checked_camera(info), self._metric))
+            frame, estimate = self.sequence[i], DepthEstimate(
+                decode_array(message), checked_camera(info), self._metric)
+            score_depth(self._recording, i, frame, estimate)
+            self._recording.moments.take(i, frame, estimate)
 
     def _on_flow(self, topic, message):
         """Note what is known of an image, and score it once all has come."""
@@ -163,9 +175,18 @@ class ReplayedGeometry(ReplayedNode):
             return
         before, frame = self.sequence[i - 1], self.sequence[i]
         found, camera = _field_of(messages), checked_camera(messages['camera_info'])
-        flow = self._recording.flow.add_newest(found, camera, before, frame)
-        keep_flow_sample(self._recording.flow_samples, len(self.sequence), i, frame, found, camera,
-                         flow)
+        score_flow(self._recording, i, before, frame, found, camera)
+        self._keep_mask(i, found.moving, camera)
+
+    def _on_mask(self, message):
+        """Keep what moves for the pictures."""
+        stamp = stamp_to_ns(message.header.stamp)
+        if stamp in self._rows and self._info is not None:
+            self._keep_mask(self._rows[stamp], decode_array(message), checked_camera(self._info))
+
+    def _keep_mask(self, i, moving, camera):
+        if self._recording.moments.wants(i):
+            self._masks[i] = moving, camera
 
     def _on_status(self, status):
         """Note at which frame the node started anew, as nearly as diagnostics tell."""
@@ -182,12 +203,3 @@ def _field_of(messages):
     arrays = {name: decode_array(messages[name]) for name in FLOW_IMAGES}
     return FlowField(arrays['flow'], arrays['rigid_flow'], arrays['flow_valid'] != 0,
                      arrays['motion_score'], arrays['motion_mask'] != 0)
-
-
-def _has_flow_truth(sequence):
-    """Tell whether flow or what moves can be compared, by the first frames."""
-    first = [sequence[i] for i in range(min(3, len(sequence)))]
-    return any((frame.flow is not None or frame.motion_mask is not None)
-               # True flow is of the pixels as they were recorded, ours of undistorted ones.
-               and frame.camera is not None and not frame.camera.distortion.any()
-               for frame in first)

@@ -67,6 +67,7 @@ class ReplayedRelocalizer(ReplayedNode):
                         part.delay_ms[i] = 1e-6 * (self.answered[stamp] - published[stamp])
         if metadata.place:
             result = replace(result, coarse=coarse)
+        result.moments.fill_in(self.sequence)
         return with_baselines(result, self.sequence, Retrieval.from_model(self.model))
 
     def _on_pose(self, message):

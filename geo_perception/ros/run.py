@@ -5,6 +5,7 @@
 
 import signal
 import sys
+import threading
 import traceback
 
 import rclpy
@@ -12,6 +13,8 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from geo_perception.errors import ConfigurationError
+
+_STOP_TIMEOUT = 30.0   # s; a node may be loading its model
 
 
 def run_node(node_class, args=None):
@@ -31,32 +34,78 @@ def run_node(node_class, args=None):
         Exit code: 0 after a signal, 2 when parameters or ROS arguments are wrong.
 
     """
-    node = None
+    return run_nodes([node_class], args)
+
+
+def run_nodes(makers, args=None):
+    """
+    Run nodes in one process until SIGINT or SIGTERM.
+
+    Each is served by an executor in a thread of its own, so that one that loads its model or
+    waits for the image in work holds up no other. One with wrong parameters is left out, unless
+    there is no other.
+
+    Parameters
+    ----------
+    makers : list of callable
+        Each makes a `PerceptionNode`.
+    args : list of str, optional
+        Command line; ``sys.argv`` by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after a signal, 2 when parameters or ROS arguments are wrong.
+
+    """
+    nodes, threads = [], []
     try:
-        _init(args)
-        node = node_class()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if node.parameters.autostart:
-            node.start()
-        spin(executor, node.get_logger())
+        try:
+            _init(args)
+            for make in makers:
+                try:
+                    nodes.append(make())
+                except ConfigurationError as error:
+                    print(f'error: {error}', file=sys.stderr)
+            if not nodes:
+                return 2
+            threads = [threading.Thread(target=_serve, args=[node], name=node.get_name(),
+                                        daemon=True) for node in nodes[1:]]
+            for thread in threads:
+                thread.start()
+            _serve(nodes[0])   # in the main thread, where a signal is heard
+        except RCLError:
+            if rclpy.ok():
+                raise
+            # A signal came while a node was being made; Python's own word of it may follow.
     except KeyboardInterrupt:
         pass
     except ConfigurationError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    except RCLError:
-        if rclpy.ok():
-            raise
-        # A signal came while the node was being made.
     finally:
         # A second Ctrl-C must not break the clean-up.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        if node is not None:
+        rclpy.try_shutdown()   # which also ends the other threads
+        for thread in threads:
+            thread.join(_STOP_TIMEOUT)
+        for node in nodes:
             node.destroy_node()
-        rclpy.try_shutdown()
     return 0
+
+
+def _serve(node):
+    """Start a node and run its callbacks until the end."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.parameters.autostart:
+            node.start()
+        spin(executor, node.get_logger())
+    except RCLError:
+        if rclpy.ok():
+            raise
 
 
 def _init(args):

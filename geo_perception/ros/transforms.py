@@ -117,6 +117,28 @@ class TransformListener:
                     if not self._arrived.wait(deadline - time.monotonic()):
                         raise
 
+    def newest(self, target, source):
+        """
+        Return until when the transform between two frames is known; see `TransformTree.newest`.
+
+        Parameters
+        ----------
+        target, source : str
+            Frames.
+
+        Returns
+        -------
+        int or None
+            Nanoseconds.
+
+        Raises
+        ------
+        TransformError
+            Which link is missing.
+
+        """
+        return self._tree.newest(target, source)
+
     def _on_tf(self, message):
         self._add(message.transforms, static=False)
 

@@ -30,6 +30,7 @@ from geo_perception.losses.photometric import image_distance, masked_mean
 from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisOptions
 from geo_perception.networks.flow import build_flow_network
+from geo_perception.networks.layers import fast_layout
 from geo_perception.training.moving_pieces import miss_of_pieces, MovingPieces, paste_pieces
 from geo_perception.training.rigid_part import read_rigid_part
 from geo_perception.training.video_augmentation import VideoAugmentation
@@ -71,6 +72,9 @@ class FlowModule(ViewSynthesisModule):
         ``constant`` as published, or ``one_cycle``.
     seed : int
         Of everything random.
+    compile_loss : bool
+        Compile the loss of training (torch.compile): faster steps, once the first has taken a
+        minute; needs a C++ compiler, on a GPU Triton.
 
     Raises
     ------
@@ -88,7 +92,8 @@ class FlowModule(ViewSynthesisModule):
                  rigid_loss: ViewSynthesisOptions = ViewSynthesisOptions(),
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
-                 schedule: Literal['constant', 'one_cycle'] = 'constant', seed: int = 0):
+                 schedule: Literal['constant', 'one_cycle'] = 'constant', seed: int = 0,
+                 compile_loss: bool = False):
         self._rigid = rigid = read_rigid_part(init)
         arguments = rigid.metadata.arguments
         super().__init__(
@@ -98,11 +103,13 @@ class FlowModule(ViewSynthesisModule):
             tuple(rigid.metadata.preprocessing.crop), rigid.metadata.preprocessing.stretch,
             replace(rigid_loss,
                     normalise_disparity=arguments.get('normalise_disparity', False)),
-            augmentation, learning_rate, weight_decay, schedule, rigid.sources, seed)
+            augmentation, learning_rate, weight_decay, schedule, rigid.sources, seed,
+            compile_loss)
         self.preprocessing = rigid.metadata.preprocessing
         self._finetune, self._pieces = finetune, pieces
         self._flow_name, self._flow_arguments = flow, dict(flow_arguments or {})
         self.flow = build_flow_network(flow, self._flow_arguments)
+        fast_layout(self.flow)
         if rigid.flow == (flow, self._flow_arguments):
             # Learning goes on where there is such a flow network already.
             self.load_state_dict(rigid.flow_weights, strict=False)
@@ -157,6 +164,11 @@ class FlowModule(ViewSynthesisModule):
                                      f'{self._rigid.path} was trained on snippets of {trained} '
                                      f'frames; set data.length to {trained}')
 
+    def use_stereo(self):
+        """Refuse stereo pairs."""
+        raise ConfigurationError('data.stereo is for depth and ego-motion; train them with it, '
+                                 'and flow on top of them without')
+
     def rigid_flows(self, K, disparities, poses, source_disparities):
         """
         Return the flow of a scene that stands still, at all scales.
@@ -175,8 +187,13 @@ class FlowModule(ViewSynthesisModule):
             (2, B, n, 2, H / 2^s, W / 2^s), the finest first.
 
         """
+        # In 32 bits, also in mixed precision.
+        with torch.autocast(self.device.type, enabled=False):
+            return self._rigid_flows(K, disparities, poses.to(K), source_disparities)
+
+    def _rigid_flows(self, K, disparities, poses, source_disparities):
         n = poses.shape[1]
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1)
+        T = pose_vector_to_matrix(poses).flatten(0, 1)
         T = torch.cat([T, invert_rigid(T)])
         each = self.flow_loss.options.rigid == 'each_scale'
         flows: list = []
@@ -208,10 +225,11 @@ class FlowModule(ViewSynthesisModule):
             Pixels, shape (B, n, 2, H, W).
 
         """
-        T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
-        T[:, :3, 3] = 0
         ones = torch.ones_like(rigid[0][0, :, :, :1]).flatten(0, 1)
-        turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
+        with torch.autocast(self.device.type, enabled=False):
+            T = pose_vector_to_matrix(poses.to(K)).flatten(0, 1).clone()
+            T[:, :3, 3] = 0
+            turned, _ = rigid_flow(ones, T, K.repeat_interleave(poses.shape[1], 0))
         return rigid[0][0] - turned.unflatten(0, poses.shape[:2])
 
     def predict_flow(self, images, rigid):
@@ -240,12 +258,14 @@ class FlowModule(ViewSynthesisModule):
                        None if rigid is None else rigid[0].flatten(0, 2),
                        self.flow_loss.options.border)
         # In 32 bits in mixed precision, too: a pixel far out is a large number.
-        own_flows = [flow.float().unflatten(0, pairs[0].shape[:3]) for flow in self.flow(x)]
+        # The losses work along rows.
+        own_flows = [flow.float().contiguous().unflatten(0, pairs[0].shape[:3])
+                     for flow in self.flow(x.contiguous(memory_format=torch.channels_last))]
         if rigid is None:
             return own_flows, None
         return [a + b for a, b in zip(rigid, own_flows)], own_flows
 
-    def _terms(self, images, seen, K):
+    def terms(self, images, seen, K):
         """Return the loss of images, of which the networks see a copy in another light."""
         rigid = None
         residual = self.flow.variant == 'residual'
@@ -261,14 +281,14 @@ class FlowModule(ViewSynthesisModule):
                                                self._pieces)
             shown, looked_at = both.chunk(2, 2)
         flows, residuals = self.predict_flow(looked_at, rigid)
-        terms = self.flow_loss(*split_snippet(shown), flows, residuals)
+        terms = self.taken(self.flow_loss, *split_snippet(shown), flows, residuals)
         if self._pieces.count:
             terms['pieces'] = self._pieces.weight * miss_of_pieces(flows, known, inside)
             terms['total'] = terms['total'] + terms['pieces']
         if self._finetune:
             either = self.loss.options.both_directions
-            for name, value in self.loss(*split_snippet(images), K, own, poses, None,
-                                         theirs if either else None).items():
+            for name, value in self.taken(self.loss, *split_snippet(images), K, own, poses, None,
+                                          theirs if either else None).items():
                 terms[f'rigid_{name}'] = value
             terms['total'] = terms['total'] + terms['rigid_total']
         return terms

@@ -5,7 +5,7 @@
 
 from dataclasses import asdict
 import logging
-from typing import Dict, List
+from typing import Dict, Optional
 
 import lightning
 import torch
@@ -34,26 +34,54 @@ class GuardedModule(lightning.LightningModule):
         quarter after 80 % (monodepth.md section 10).
     seed : int
         Of everything random.
+    compile_loss : bool
+        Whether the loss is compiled in training, see `taken`.
 
     """
 
     # What a batch is made of, for messages.
     items = 'snippets'
 
-    def __init__(self, learning_rate, weight_decay, schedule, seed):
+    def __init__(self, learning_rate, weight_decay, schedule, seed, compile_loss=False):
         super().__init__()
         torch.manual_seed(seed)
         self.seed = seed
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
         self._schedule = schedule
+        self._compile_loss, self._compiled = compile_loss, {}
         self._not_finite, self._skipped = 0, 0
-        self._indices: List[int] = []
+        self._indices: Optional[torch.Tensor] = None
         self._metrics: Dict[str, float] = {}
 
     def seed_step(self, batch_index):
         """Let chance depend on seed, step and rank alone, so a resumed run goes on as it was."""
         torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
+
+    def taken(self, loss, *arguments):
+        """
+        Return what a loss says of a training batch.
+
+        Compiled where that was asked for: a loss is hundreds of small operations, each of which
+        goes through memory, or on a GPU waits for its launch.
+
+        Parameters
+        ----------
+        loss : callable
+            One of the module's.
+        *arguments
+            Its arguments.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+
+        """
+        if not self._compile_loss:
+            return loss(*arguments)
+        if loss not in self._compiled:
+            self._compiled[loss] = torch.compile(loss.__call__, dynamic=False)
+        return self._compiled[loss](*arguments)
 
     def checked(self, terms, indices):
         """
@@ -71,7 +99,7 @@ class GuardedModule(lightning.LightningModule):
         torch.Tensor or None
 
         """
-        self._indices = indices.tolist()
+        self._indices = indices   # fetched when they are asked for: a GPU would wait
         # Of several processes all exchange gradients or none: there the gradient tells, to all.
         finite = torch.isfinite(terms['total'].detach()) or self.trainer.world_size > 1
         if not finite:
@@ -90,7 +118,7 @@ class GuardedModule(lightning.LightningModule):
             return   # of a batch that was skipped
         # Half precision on a GPU: its scaler skips by itself, and now and then has to.
         scaled = getattr(self.trainer.precision_plugin, 'scaler', None) is not None
-        if scaled or torch.stack([g.norm() for g in gradients]).isfinite().all():
+        if scaled or torch.nn.utils.get_total_norm(gradients).isfinite():
             self._not_finite = 0
             return
         optimizer.zero_grad()
@@ -100,13 +128,14 @@ class GuardedModule(lightning.LightningModule):
         """Count a batch that is of no use, and end the training after several."""
         self._not_finite += 1
         self._skipped += 1
+        indices = self._indices.tolist()
         if self._not_finite >= LARGEST_NOT_FINITE:
             raise ConfigurationError(
                 f'the {what} of {LARGEST_NOT_FINITE} batches in a row was not finite, the last '
-                f'one of {self.items} {self._indices}; lower --model.learning_rate and go on from '
+                f'one of {self.items} {indices}; lower --model.learning_rate and go on from '
                 'the last checkpoint')
         log.warning('the %s at step %d is not finite; %s %s are skipped', what,
-                    self.global_step, self.items, self._indices)
+                    self.global_step, self.items, indices)
 
     def on_validation_epoch_end(self):
         """Log what was collected."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from geo_perception.geometry.constants import constant
+
 # Half lengths of a piece, in parts of the width of the image.
 SMALLEST, LARGEST = 0.04, 0.2
 # What is missed counts by this power, with an offset in pixels (as Sun et al. 2018 finish
@@ -81,7 +83,7 @@ def paste_pieces(images, rigid, options):
     everyone = torch.arange(batch, device=images.device)
     for _ in range(options.count):
         draw = torch.rand(batch, 8, **like)
-        middle = draw[:, :2] * draw.new_tensor([width - 1, height - 1])
+        middle = draw[:, :2] * constant(draw, width - 1, height - 1)
         half = width * (SMALLEST + (LARGEST - SMALLEST) * draw[:, 2:4])
         heading, turn = 2 * torch.pi * draw[:, 4], torch.pi * draw[:, 5]
         way = width * options.shortest * (options.longest / options.shortest) ** draw[:, 6]
@@ -104,7 +106,7 @@ def paste_pieces(images, rigid, options):
             round_ = (draw[:, 7] < 0.5)[:, None, None]
             covers = torch.where(round_, a.square() + b.square(), torch.maximum(a, b)) < 1
             covered[frame] = covers[:, None]
-            where = 2 * at / at.new_tensor([width - 1, height - 1])[:, None, None] - 1
+            where = 2 * at / constant(at, width - 1, height - 1)[:, None, None] - 1
             piece = F.grid_sample(texture, where.permute(0, 2, 3, 1), padding_mode='reflection',
                                   align_corners=True)
             images[:, frame] = torch.where(covered[frame], piece, images[:, frame])

@@ -299,9 +299,11 @@ class RelocalizationModule(lightning.LightningModule):
         inputs, poses = batch['input'], batch['pose']
         if inputs.dtype == torch.uint8:
             K = self._frames.K
-            inputs, R, offset = augment(inputs, poses[:, :3, :3].float(),
-                                        None if K is None else K.to(inputs.device),
-                                        self.preprocessing.crop, self.augmentation)
+            # Mixed precision would round what turns the camera to 8 bits.
+            with torch.autocast(self.device.type, enabled=False):
+                inputs, R, offset = augment(inputs, poses[:, :3, :3].float(),
+                                            None if K is None else K.to(inputs.device),
+                                            self.preprocessing.crop, self.augmentation)
             poses = poses.clone()
             poses[:, :3, :3] = R
             inputs = self.network.frozen(self.preprocessing.normalise(inputs, offset))

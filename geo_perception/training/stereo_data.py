@@ -20,11 +20,11 @@ from torch.utils.data.distributed import DistributedSampler
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.recording import open_stereo
-from geo_perception.datasets.rig_check import check_rig
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.block_matching import block_matching
 from geo_perception.inference.engine import resolve_device
 from geo_perception.progress import track
+from geo_perception.training.recorded_rig import check_recorded_rig
 from geo_perception.training.scratch import scratch_array
 from geo_perception.training.view_synthesis_data import (
     matching_depth, PARTS, recording_name, training_camera)
@@ -197,7 +197,7 @@ class StereoData(lightning.LightningDataModule):
         specs = [*self._train_specs, *([self._val_spec] if self._val_spec else [])]
         sequences = [open_stereo(spec, **self._options) for spec in specs]
         for spec, sequence in zip(specs, sequences):
-            self._check(spec, sequence, module.max_disparity)
+            check_recorded_rig(spec, sequence, module.max_disparity, self._accept_rig)
         val = sequences.pop() if self._val_spec else None
         if val is None:
             whole, n = sequences[-1], len(sequences[-1])
@@ -223,15 +223,6 @@ class StereoData(lightning.LightningDataModule):
             'train_pairs': len(self.train), 'val_pairs': len(self.val),
             'val': ('the end of the last' if self._val_spec is None
                     else recording_name(self._val_spec))}, training_camera(sequences[0]), reach)
-
-    def _check(self, spec, sequence, max_disparity):
-        """Look at a rig, and refuse one of which nothing can be learned."""
-        report = check_rig(sequence, max_disparity)
-        if report.hopeless and not self._accept_rig:
-            raise RecordingError(f'{spec}: {report.verdict()} Look closer with "geo_perception '
-                                 'prepare stereo"; --data.accept_rig true trains all the same')
-        if report.faults or report.warnings:
-            log.warning('%s: %s', spec, report.verdict())
 
     def _loader(self, dataset, shuffle):
         """Return a loader whose order depends on seed and epoch alone, so that runs resume."""

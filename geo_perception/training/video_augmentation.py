@@ -68,6 +68,8 @@ def crop_and_flip(images, K, augmentation):
         Same shape.
     K : torch.Tensor
         Of the new images.
+    mirrored : bool
+        Whether left is right now.
 
     """
     batch, length, _, height, width = images.shape
@@ -79,13 +81,15 @@ def crop_and_flip(images, K, augmentation):
         left = int(torch.randint(size[1] - width + 1, ()))
         larger = F.interpolate(images.flatten(0, 1), size, mode='bilinear', align_corners=False)
         images = larger[:, :, top:top + height, left:left + width].unflatten(0, (batch, length))
-        A = K.new_tensor([[size[1] / width, 0, 0.5 * size[1] / width - 0.5 - left],
-                          [0, size[0] / height, 0.5 * size[0] / height - 0.5 - top], [0, 0, 1]])
-        K = A @ K
-    if torch.rand(()) < augmentation.flip:
+        # Not as a product of matrices, which mixed precision would round to 8 bits.
+        for row, larger_by, cut in ((0, size[1] / width, left), (1, size[0] / height, top)):
+            K[:, row] *= larger_by
+            K[:, row, 2] += 0.5 * larger_by - 0.5 - cut
+    mirrored = bool(torch.rand(()) < augmentation.flip)
+    if mirrored:
         images = images.flip(-1)
         K[:, 0, 2] = width - 1 - K[:, 0, 2]
-    return images, K
+    return images, K, mirrored
 
 
 def recolour(images, augmentation):

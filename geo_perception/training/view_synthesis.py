@@ -8,6 +8,7 @@ SfMLearner and GeoNet's rigid stage differ in networks, loss and augmentation on
 configurations say how.
 """
 
+from dataclasses import replace
 from typing import Dict, List, Literal, Optional, Tuple, Union
 
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
@@ -31,6 +32,7 @@ from geo_perception.networks.layers import fast_layout
 from geo_perception.networks.registry import build_by_name
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.direct_egomotion import EGOMOTION
+from geo_perception.training.from_stereo import stereo_start
 from geo_perception.training.guarded import GuardedModule
 from geo_perception.training.pictures import trajectory_picture
 from geo_perception.training.start import begin_with
@@ -77,9 +79,13 @@ class ViewSynthesisModule(GuardedModule):
         Neighbours of the target in a snippet: ``data.length - 1``.
     seed : int
         Of everything random.
+    compile_loss : bool
+        Compile the loss of training (torch.compile): faster steps, once the first has taken a
+        minute; needs a C++ compiler, on a GPU Triton.
     start_from : str, optional
         Checkpoint or model file whose weights to begin with, to fine-tune a model, or what
-        "geo_perception import backbone" made.
+        "geo_perception import backbone" made. Of "train monodepth", too: depth then begins in
+        metres, see `geo_perception.training.from_stereo`.
 
     Raises
     ------
@@ -96,15 +102,22 @@ class ViewSynthesisModule(GuardedModule):
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle'] = 'constant',
-                 sources: int = 2, seed: int = 0, start_from: Optional[str] = None):
-        super().__init__(learning_rate, weight_decay, schedule, seed)
+                 sources: int = 2, seed: int = 0, compile_loss: bool = False,
+                 start_from: Optional[str] = None):
+        super().__init__(learning_rate, weight_decay, schedule, seed, compile_loss)
         self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
+        stereo = None if start_from is None else stereo_start(start_from, depth)
+        if stereo is not None:
+            self._depth_arguments.update(stereo.arguments)
         self._egomotion_name = egomotion
         self._egomotion_arguments = {**(egomotion_arguments or {}), 'sources': sources}
         self.depth = build_depth_network(depth, self._depth_arguments)
         self.egomotion = build_by_name('ego-motion', EGOMOTION, egomotion,
                                        self._egomotion_arguments)
-        self._initialise()
+        if stereo is None:
+            self._initialise()
+        else:
+            self.depth.load_state_dict(stereo.weights)
         fast_layout(self)
         multiple = self.depth.multiple
         if any(n < multiple or n % multiple for n in size):
@@ -126,7 +139,7 @@ class ViewSynthesisModule(GuardedModule):
                                      'model.loss.normalise_disparity to false')
         self.preprocessing = Preprocessing(min(size), size, mean=(127.5,) * 3,
                                            std=(127.5,) * 3, stretch=stretch)
-        if start_from is not None:
+        if start_from is not None and stereo is None:
             begin_with(self, start_from, depth)
         self.loss = ViewSynthesisLoss(loss)
         self.augmentation = augmentation
@@ -134,6 +147,7 @@ class ViewSynthesisModule(GuardedModule):
         self._outputs: List[Tuple] = []
         self._motion_calibration: Optional[MotionCalibration] = None
         self._training_camera: Optional[TrainingCamera] = None
+        self._stereo = False
 
     def _initialise(self):
         """Take weights from elsewhere, where there are any."""
@@ -175,6 +189,28 @@ class ViewSynthesisModule(GuardedModule):
             raise ConfigurationError(f'data.length is {length}, so model.sources must be '
                                      f'{length - 1}, not {sources}')
 
+    def use_stereo(self):
+        """
+        Prepare for stereo pairs, whose other eye is a source of known motion.
+
+        Raises
+        ------
+        ConfigurationError
+            When depth cannot be in metres, or a source have no mask.
+
+        """
+        if self.loss.options.normalise_disparity:
+            raise ConfigurationError('data.stereo gives depth in metres, and '
+                                     'model.loss.normalise_disparity takes its unit away; set '
+                                     'one of them to false')
+        if self.loss.options.explainability_weight:
+            raise ConfigurationError('data.stereo has no masks for what the other eye sees; set '
+                                     'model.loss.explainability_weight to 0 and '
+                                     'model.egomotion_arguments.explainability to false')
+        # The pairs hold the scale.
+        self.loss = ViewSynthesisLoss(replace(self.loss.options, scale_anchor_weight=0.0))
+        self._stereo = True
+
     def inputs(self, batch):
         """
         Return what the networks and the loss take.
@@ -197,7 +233,29 @@ class ViewSynthesisModule(GuardedModule):
         # The losses work along rows; the networks get a layout of their own.
         return images.unflatten(0, shape[:2]).contiguous(), batch['K']
 
-    def predict(self, images, K, all_frames):
+    def other_eye(self, batch):
+        """
+        Return what the right eye saw of the targets.
+
+        Parameters
+        ----------
+        batch : dict of str to torch.Tensor
+            From `geo_perception.training.view_synthesis_data`, of stereo pairs or not.
+
+        Returns
+        -------
+        images : torch.Tensor or None
+            In [-1, 1], shape (B, 1, 3, H, W).
+        baseline : torch.Tensor or None
+            Metres to it, shape (B,).
+
+        """
+        if 'right' not in batch:
+            return None, None
+        right = self.preprocessing.normalise(batch['right']).contiguous()
+        return right[:, None], batch['baseline']
+
+    def predict(self, images, K, all_frames, right=None):
         """
         Return what both networks say.
 
@@ -209,13 +267,15 @@ class ViewSynthesisModule(GuardedModule):
             Intrinsics, shape (B, 3, 3).
         all_frames : bool
             Whether depth is wanted of the sources, too.
+        right : torch.Tensor, optional
+            From `other_eye`: the last source then as far as depth goes, not for ego-motion.
 
         Returns
         -------
         disparities : list of torch.Tensor
             Of the target, shapes (B, 1, H / 2^s, W / 2^s).
         poses : torch.Tensor
-            Vectors of ``T_source_target``, shape (B, n, 6).
+            Vectors of ``T_source_target`` of the video, shape (B, n, 6).
         masks : list of torch.Tensor or None
             Explainability.
         source_disparities : list of torch.Tensor or None
@@ -223,8 +283,9 @@ class ViewSynthesisModule(GuardedModule):
 
         """
         target, sources = split_snippet(images)
-        batch, n = sources.shape[:2]
-        frames = torch.cat([target, sources.flatten(0, 1)]) if all_frames else target
+        others = sources if right is None else torch.cat([sources, right], 1)
+        batch, n = others.shape[:2]
+        frames = torch.cat([target, others.flatten(0, 1)]) if all_frames else target
         disparities = self.depth(frames.contiguous(memory_format=torch.channels_last))
         own = [d[:batch] for d in disparities]
         poses, masks = (self.egomotion(target, sources, own[0], K) if self.egomotion.uses_depth
@@ -235,18 +296,55 @@ class ViewSynthesisModule(GuardedModule):
     def training_step(self, batch, batch_index):
         """Return the loss of one batch, None where it is no number."""
         self.seed_step(batch_index)
-        images, K = crop_and_flip(*self.inputs(batch), self.augmentation)
+        images, K = self.inputs(batch)
+        right, baseline = self.other_eye(batch)
+        if right is not None:
+            images = torch.cat([images, right], 1)
+        images, K, mirrored = crop_and_flip(images, K, self.augmentation)
         seen = recolour(images, self.augmentation)
         if self.augmentation.legacy_colour_augmentation:
             images = seen
-        return self.checked(self._terms(images, seen, K), batch['index'])
+        if right is None:
+            terms = self.terms(images, seen, K)
+        else:
+            # In a mirror the right eye is on the left.
+            terms = self.terms(images, seen, K, -baseline if mirrored else baseline)
+        return self.checked(terms, batch['index'])
 
-    def _terms(self, images, seen, K):
-        """Return the loss of images, of which the networks see a copy in another light."""
+    def terms(self, images, seen, K, baseline=None):
+        """
+        Return the loss of images, of which the networks see a copy in another light.
+
+        Parameters
+        ----------
+        images, seen : torch.Tensor
+            Snippets in order of time, in [-1, 1], shape (B, L, 3, H, W).
+        K : torch.Tensor
+            Intrinsics, shape (B, 3, 3).
+        baseline : torch.Tensor, optional
+            Metres from the target to the right to what is then the last image of each snippet,
+            from the other eye at the same time, shape (B,).
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            ``total`` and its parts.
+
+        """
+        right = None
+        if baseline is not None:
+            images, right = images[:, :-1], images[:, -1:]
+            seen, seen_right = seen[:, :-1], seen[:, -1:]
         disparities, poses, masks, source_disparities = self.predict(
-            seen, K, self.loss.options.both_directions)
-        return self.loss(*split_snippet(images), K, disparities, poses, masks,
-                         source_disparities)
+            seen, K, self.loss.options.both_directions, None if right is None else seen_right)
+        target, sources = split_snippet(images)
+        if right is not None:
+            # A further source whose motion is known, in metres: so is depth then.
+            known = poses.new_zeros(len(poses), 1, 6)
+            known[:, 0, 0] = -baseline
+            poses, sources = torch.cat([poses, known], 1), torch.cat([sources, right], 1)
+        return self.taken(self.loss, target, sources, K, disparities, poses, masks,
+                          source_disparities)
 
     def validation_step(self, batch, batch_index):
         """Collect what is known about one batch."""
@@ -260,11 +358,12 @@ class ViewSynthesisModule(GuardedModule):
         if self.loss.options.normalise_disparity:
             disparity = mean_normalised(disparity)
         depth = 1.0 / disparity[:, 0]
-        motions = newest_motion(pose_vector_to_matrix(poses.float()))
         centre = images.shape[1] // 2
-        residuals = photometric_residual(
-            images[:, centre], images[:, centre + 1], depth[:, None],
-            pose_vector_to_matrix(poses[:, centre].float()), K)
+        with torch.autocast(self.device.type, enabled=False):
+            T = pose_vector_to_matrix(poses.float())
+            motions = newest_motion(T)
+            residuals = photometric_residual(images[:, centre], images[:, centre + 1],
+                                             depth[:, None], T[:, centre], K)
         if batch_index == 0:
             self._show('val/depth', np.concatenate([
                 preview(d, image) for d, image in zip(
@@ -320,9 +419,10 @@ class ViewSynthesisModule(GuardedModule):
         Metadata
 
         """
-        calibration = {name: self._metrics[name]
-                       for name in ('metres_per_unit', 'metres_per_unit_spread')
-                       if name in self._metrics}
+        calibration = {'metres_per_unit': 1.0} if self._stereo else {}
+        calibration.update({name: self._metrics[name]
+                            for name in ('metres_per_unit', 'metres_per_unit_spread')
+                            if name in self._metrics})
         if self._motion_calibration is not None:
             calibration.update(self._motion_calibration.entries())
         return Metadata(

@@ -20,13 +20,15 @@ from torch.utils.data.distributed import DistributedSampler
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
-from geo_perception.datasets.recording import open_images, open_recording
+from geo_perception.datasets.recording import open_images, open_recording, open_stereo
 from geo_perception.datasets.snippets import (
     consecutive_snippets, image_motion, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.inference.engine import resolve_device
 from geo_perception.model_file import TrainingCamera
+from geo_perception.networks.monodepth import LARGEST_DISPARITY
 from geo_perception.progress import track
+from geo_perception.training.recorded_rig import check_recorded_rig
 from geo_perception.training.scratch import scratch_array
 
 # Held out where no validation recording is given: the last of this many parts.
@@ -56,6 +58,10 @@ class Video:
         shape (H, W, 2); None where the recording has none with a frame.
     motion_masks : list of np.ndarray or None
         Not zero where the surface moves by itself, shape (H, W).
+    rights : np.ndarray or None
+        What the right eye saw, like ``images``; None where nobody asked.
+    baselines : np.ndarray
+        Metres to the right eye, float32, shape (N,), NaN where there is no image of it.
 
     """
 
@@ -66,9 +72,11 @@ class Video:
     poses: Optional[np.ndarray]
     flows: list
     motion_masks: list
+    rights: Optional[np.ndarray]
+    baselines: np.ndarray
 
 
-def load_video(sequence, preprocessing, length, step, name):
+def load_video(sequence, preprocessing, length, step, name, stereo=False):
     """
     Decode, undistort and resize a recording once.
 
@@ -82,6 +90,8 @@ def load_video(sequence, preprocessing, length, step, name):
         Of the snippets, see `geo_perception.datasets.snippets.consecutive_snippets`.
     name : str
         Of the recording, for messages.
+    stereo : bool
+        Whether the targets of snippets have to be stereo pairs.
 
     Returns
     -------
@@ -90,7 +100,7 @@ def load_video(sequence, preprocessing, length, step, name):
     Raises
     ------
     RecordingError
-        When frames lack intrinsics, or there are no snippets with motion.
+        When frames lack intrinsics, there are no snippets with motion, or no pairs.
     ConfigurationError
         When the images do not fit the disk.
 
@@ -98,6 +108,8 @@ def load_video(sequence, preprocessing, length, step, name):
     snippets = consecutive_snippets(sequence.stamps, length, step)
     height, width = preprocessing.crop
     images = scratch_array(np.uint8, (len(sequence), height, width, 3))
+    rights = scratch_array(np.uint8, images.shape) if stereo else None
+    baselines = np.full(len(sequence), np.nan, np.float32)
     K = np.zeros((len(sequence), 3, 3), np.float32)
     depths, flows, masks = [], [], []
     for i in track(range(len(sequence)), 'Reading frames'):
@@ -116,8 +128,30 @@ def load_video(sequence, preprocessing, length, step, name):
         straight = not frame.camera.distortion.any()
         flows.append(_matching_flow(frame, preprocessing) if straight and step == 1 else None)
         masks.append(_matching(frame.motion_mask, preprocessing) if straight else None)
+        if stereo and frame.right is not None:
+            _check_pair(frame, name)
+            rights[i] = preprocessing.centre_crop(preprocessing.resize(frame.right))
+            baselines[i] = frame.baseline
+    if stereo:
+        snippets = snippets[np.isfinite(baselines[snippets[:, length // 2]])]
+        if not len(snippets):
+            raise RecordingError(f'{name} has no snippet around a stereo pair; set data.stereo to '
+                                 'false, or data.right_topic')
     snippets = moving_snippets(snippets, image_motion(images))
-    return Video(images, K, snippets, depths, sequence.poses, flows, masks)
+    return Video(images, K, snippets, depths, sequence.poses, flows, masks, rights, baselines)
+
+
+def _check_pair(frame, name):
+    """Refuse a pair whose disparity is no depth."""
+    if frame.right.shape != frame.image.shape:
+        raise RecordingError(f'{name}: the eyes of pair {frame.name} differ in size, left '
+                             f'{frame.image.shape[1::-1]}, right {frame.right.shape[1::-1]}')
+    if not frame.baseline:
+        raise RecordingError(f'{name}: pair {frame.name} lacks a baseline, and disparity is no '
+                             'depth without; record camera_info of both eyes')
+    if frame.camera.distortion.any():
+        raise RecordingError(f'{name}: pair {frame.name} is not rectified; rectify both eyes '
+                             'first')
 
 
 def training_camera(sequence):
@@ -213,6 +247,9 @@ class Snippets(Dataset):
         # 0 or 1, and NaN where nobody says.
         item['moving'] = (np.full((height, width), np.nan, np.float32) if mask is None
                           else (mask != 0).astype(np.float32))
+        if video.rights is not None:
+            item['right'] = np.array(video.rights[centre])
+            item['baseline'] = video.baselines[centre]
         item['poses'] = (np.full((len(frames), 4, 4), np.nan) if video.poses is None
                          else video.poses[frames])
         return item
@@ -269,14 +306,26 @@ class ViewSynthesisData(lightning.LightningDataModule):
     pose_topic : str, optional
         Pose topic of a bag, where it has several; poses only measure, nothing is learned from
         them.
+    stereo : bool
+        Training recordings are of a rectified stereo camera: what its right eye sees of each
+        target is a further source view, whose motion is known. Depth and motion are in metres
+        then, and ``model.loss.scale_anchor_weight`` does not count.
+    right_topic : str, optional
+        Image topic of the right eye in a bag, where the choice is not clear.
+    accept_rig : bool
+        Train although the check of the stereo rig finds it hopeless.
 
     """
 
     def __init__(self, train: Union[str, List[str]], val: Optional[str] = None,
                  length: PositiveInt = 3, step: PositiveInt = 1, batch_size: PositiveInt = 4,
                  image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
-                 pose_topic: Optional[str] = None):
+                 pose_topic: Optional[str] = None, stereo: bool = False,
+                 right_topic: Optional[str] = None, accept_rig: bool = False):
         super().__init__()
+        if right_topic is not None and not stereo:
+            raise ConfigurationError(f"data.right_topic '{right_topic}' is of a stereo camera; "
+                                     'set data.stereo to true, or leave it out')
         if length < 3 or length % 2 == 0:
             raise ConfigurationError(f'data.length is {length}; snippets have 3 or 5 frames, an '
                                      'odd number with the target in the middle')
@@ -289,15 +338,20 @@ class ViewSynthesisData(lightning.LightningDataModule):
                          'pose_topic': pose_topic}
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self.length, self._step, self.batch_size = int(length), int(step), batch_size
+        self._stereo, self._right_topic, self._accept_rig = stereo, right_topic, accept_rig
         self.train, self.val = None, None
 
     def setup(self, stage):
         """Read all recordings."""
         if self.train is not None:
             return
+        module = self.trainer.lightning_module
         # Before minutes of reading.
-        self.trainer.lightning_module.check_length(self.length)
-        sequences = [self._open(spec) for spec in self._train_specs]
+        module.check_length(self.length)
+        if self._stereo:
+            module.use_stereo()
+        sequences = [self._open_pairs(spec) if self._stereo else self._open(spec)
+                     for spec in self._train_specs]
         if self._val_spec is not None:
             val = self._open(self._val_spec)
         else:
@@ -305,20 +359,22 @@ class ViewSynthesisData(lightning.LightningDataModule):
             cut = n - max(n // PARTS, self.length * self._step)
             sequences[-1] = SlicedSequence(whole, np.arange(cut))
             val = SlicedSequence(whole, np.arange(cut, n))
-        preprocessing = self.trainer.lightning_module.preprocessing
+        preprocessing = module.preprocessing
         self.train = Snippets([
-            load_video(sequence, preprocessing, self.length, self._step, spec)
+            load_video(sequence, preprocessing, self.length, self._step, spec, self._stereo)
             for sequence, spec in zip(sequences, self._train_specs)])
         self.val = Snippets([load_video(val, preprocessing, self.length, self._step,
                                         self._val_spec or self._train_specs[-1])])
-        self.trainer.lightning_module.describe_data({
+        module.describe_data({
             'train': [recording_name(spec) for spec in self._train_specs],
             'train_snippets': len(self.train), 'val_snippets': len(self.val),
             'val': ('the end of the last' if self._val_spec is None
                     else recording_name(self._val_spec)),
             'length': self.length, 'step': self._step,
             'interval': self._step * usual_interval(sequences[0].stamps),
-            'prepared': _origin(self._train_specs)}, training_camera(sequences[0]))
+            'prepared': _origin(self._train_specs), **({} if not self._stereo else {
+                'baseline': float(np.nanmedian(self.train.videos[0].baselines))})},
+            training_camera(sequences[0]))
 
     def _open(self, spec):
         """Return a recording with its poses where it has any, without where it has none."""
@@ -328,6 +384,13 @@ class ViewSynthesisData(lightning.LightningDataModule):
             topics = {name: topic for name, topic in self._options.items()
                       if name != 'pose_topic'}
             return open_images(spec, **topics)
+
+    def _open_pairs(self, spec):
+        """Return a recording of a stereo camera whose rig is no hopeless one."""
+        sequence = open_stereo(spec, self._options['image_topic'], self._right_topic,
+                               self._options['camera_info_topic'])
+        check_recorded_rig(spec, sequence, LARGEST_DISPARITY, self._accept_rig)
+        return sequence
 
     def _loader(self, dataset, shuffle):
         """Return a loader whose order depends on seed and epoch alone, so that runs resume."""

@@ -1,0 +1,78 @@
+# Copyright 2026 The geo_perception authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Work beside a pipeline: frames are read before it asks, and scored while it goes on."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+_AHEAD = 2
+_WAITING = 4
+
+
+def read_ahead(sequence):
+    """
+    Yield the frames of a recording, the next ones being read meanwhile.
+
+    Parameters
+    ----------
+    sequence : Sequence
+        The recording; nobody else reads it meanwhile.
+
+    Yields
+    ------
+    Frame
+        In order.
+
+    """
+    with ThreadPoolExecutor(1, 'reader') as reader:
+        frames = deque()
+        try:
+            for i in range(len(sequence)):
+                frames.append(reader.submit(sequence.__getitem__, i))
+                if len(frames) > _AHEAD:
+                    yield frames.popleft().result()
+            while frames:
+                yield frames.popleft().result()
+        finally:
+            for frame in frames:
+                frame.cancel()
+
+
+class Beside:
+    """
+    A thread that does one thing after the other, to be entered.
+
+    It falls behind by a few things at most, so that what waits needs little memory. What goes
+    wrong there is raised here, at the latest when it is left.
+    """
+
+    def __enter__(self):
+        """Begin."""
+        self._worker, self._waiting = ThreadPoolExecutor(1, 'beside'), deque()
+        return self
+
+    def __exit__(self, kind, *_):
+        """Finish, or leave everything when something has gone wrong outside."""
+        self._worker.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            while self._waiting:
+                self._waiting.popleft().result()
+
+    def do(self, function, *arguments):
+        """
+        Have a function called.
+
+        Parameters
+        ----------
+        function : callable
+            Called in the thread, in the order of the calls of this.
+        *arguments
+            For it; not to be changed afterwards.
+
+        """
+        self._waiting.append(self._worker.submit(function, *arguments))
+        while len(self._waiting) > _WAITING or self._waiting[0].done():
+            self._waiting.popleft().result()
+            if not self._waiting:
+                return
