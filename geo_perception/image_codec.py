@@ -193,7 +193,8 @@ def decode_flow(msg):
 
     """
     if getattr(msg, 'encoding', '') != '32FC2':
-        what = getattr(msg, 'encoding', None) or f'the format {msg.format}'
+        what = f'the format {msg.format!r}' if hasattr(msg, 'format') else \
+            f'the encoding {msg.encoding!r}'
         raise ImageError(f'an image with {what} is not optical flow; 32FC2 (pixels) is expected')
     flow = decode_array(msg)
     known = np.isfinite(flow).all(-1, keepdims=True)

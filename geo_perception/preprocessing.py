@@ -20,6 +20,8 @@ INTERPOLATIONS = ('area', 'linear', 'bilinear', 'lanczos')
 _OPENCV = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
 _PILLOW = ('bilinear', 'lanczos')
 CHANNEL_ORDERS = ('rgb', 'bgr')
+LARGEST_SIDE = 8192     # pixels
+SMALLEST_STD = 1e-3     # of levels from 0 to 255; less overflows in a network
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,19 @@ class Preprocessing:
         if self.channel_order not in CHANNEL_ORDERS:
             raise ConfigurationError(f'preprocessing.channel_order "{self.channel_order}" is '
                                      f'unknown; choose {" or ".join(CHANNEL_ORDERS)}')
-        if self.short_side < 1 or len(self.crop) != 2 or min(self.crop) < 1:
+        sides = self.short_side, *self.crop
+        if len(sides) != 3 or not all(1 <= side <= LARGEST_SIDE for side in sides):
             raise ConfigurationError(f'preprocessing.short_side {self.short_side} and crop '
-                                     f'{tuple(self.crop)} must be positive numbers of pixels')
+                                     f'{tuple(self.crop)} must be positive numbers of pixels, '
+                                     f'at most {LARGEST_SIDE}')
         if self.offset is not None and (len(self.offset) != 2 or min(self.offset) < 0):
             raise ConfigurationError(f'preprocessing.offset {tuple(self.offset)} must be the left '
                                      'and the top of the crop, pixels, not below 0')
         if (len(self.mean) != 3 or len(self.std) != 3 or not np.isfinite(self.mean).all()
-                or not all(value > 0 for value in self.std)):
+                or not all(value >= SMALLEST_STD for value in self.std)):
             raise ConfigurationError(f'preprocessing.mean {tuple(self.mean)} and std '
-                                     f'{tuple(self.std)} must be three numbers, std above zero')
+                                     f'{tuple(self.std)} must be three numbers, std above zero '
+                                     f'({SMALLEST_STD} or more)')
         object.__setattr__(self, '_uploaded', {})
         if self.mean_image is not None and (
                 self.mean_image.ndim != 3 or self.mean_image.shape[2] != 3

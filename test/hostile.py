@@ -4,6 +4,7 @@
 """Input as nobody means it: damaged files, numbers that are none, and what must come of them."""
 
 from contextlib import contextmanager
+import copy
 import json
 import math
 import re
@@ -153,7 +154,7 @@ def damage_document(document, changes):
         if remove:
             del container[key]
         else:
-            container[key] = value
+            container[key] = copy.deepcopy(value)
     return document
 
 

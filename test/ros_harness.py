@@ -10,6 +10,7 @@ out the test modules that import this one where rclpy is not installed.
 
 import os
 from pathlib import Path
+import socket
 import subprocess
 import sys
 import time
@@ -27,8 +28,24 @@ import geo_perception
 from geo_perception.ros.messages import image_message
 
 TIMEOUT = 20.0   # s; only ever used up by a test that fails
-# For tests of several processes or contexts; test runs side by side get different ones.
-DOMAIN = 1 + os.getpid() % 100
+RESERVATION_PORT = 32768   # that of the first domain, by ROS's own domain_coordinator
+
+
+def reserve_domain():
+    """Return a domain that no other test run and no replay uses, and what keeps it so."""
+    for i in range(100):
+        domain = 1 + (os.getpid() + i) % 100
+        reservation = socket.socket()
+        try:
+            reservation.bind(('', RESERVATION_PORT + domain))
+            return domain, reservation
+        except OSError:
+            reservation.close()
+    raise RuntimeError('all ROS domains from 1 to 100 are in use')
+
+
+# For tests of several processes or contexts.
+DOMAIN, _RESERVATION = reserve_domain()
 
 
 class Graph:

@@ -27,6 +27,7 @@ from geo_perception.ros.diagnostics import FrameStatistics, Outcome
 from geo_perception.ros.image_stream import ImageStream
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, transform_stamped)
+from geo_perception.ros.shared_images import ReceivedImage
 from geo_perception.ros.true_motion import WheelMotion
 
 pytestmark = pytest.mark.hostile
@@ -90,7 +91,7 @@ class Rig:
         statistics = self.node.statistics = FrameStatistics(5.0)
         done = statistics.count('processed')
         with refused_or_fine() as refusal:
-            self.node._on_image(message)
+            self.node._on_image(ReceivedImage(message))
             self.graph.spin_until(lambda: statistics.count('processed') > done, what='the frame')
         assert not refusal
         self.look()
@@ -222,6 +223,7 @@ def wheels():
 @given(data=st.data())
 def test_wheel_odometry(wheels, data):
     """Distances are finite, or missing with a reason."""
+    wheels._tree._links.clear()
     for i in range(3):
         message = odometry_message(i * SECOND, 'odom', 'base_link', np.eye(4), np.eye(6) * 2,
                                    np.zeros(6), np.eye(6) * 2)
@@ -229,7 +231,6 @@ def test_wheel_odometry(wheels, data):
         wheels._on_odometry(changed(data, message, ODOMETRY) if i else message)
         with refused_or_fine():
             assert np.isfinite(wheels.distance(0, i * SECOND))
-    wheels._tree._links.clear()
 
 
 PICTURE = image_message(0, 'camera', small_bag.picture(3), 'rgb8')

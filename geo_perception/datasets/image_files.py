@@ -4,6 +4,7 @@
 """Sequences of image files; the formats of public datasets build on them."""
 
 import logging
+from os.path import isfile
 from pathlib import Path
 import re
 
@@ -367,7 +368,7 @@ def refuse_missing(path, files, what):
         It names the first and says how many.
 
     """
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not isfile(file)]
     if missing:
         raise RecordingError(f'{len(missing)} of {len(files)} {what} are missing in {path}; the '
                              f'first is {missing[0]}')
@@ -398,7 +399,7 @@ def keep_usable(path, images, labels):
 
     """
     problems = list(labels.problems)
-    exists = np.array([image.is_file() for image in images], bool)
+    exists = np.array([isfile(image) for image in images], bool)
     if not exists.all():
         missing = images[int(np.argmin(exists))]
         problems.append(f'{np.sum(~exists)} of {len(images)} images are missing and left out '

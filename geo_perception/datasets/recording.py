@@ -3,6 +3,7 @@
 
 """Open a recording of any known format by its path, and part of it by a slice."""
 
+from os.path import exists
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False
         sequence = _open_posed(path, topics, None)
     except RecordingError as error:
         # A folder of images may look like a dataset of which the poses are missing.
-        sequence = _open_unposed(path) if path.exists() else None
+        sequence = _open_unposed(path) if exists(path) else None
         if sequence is None and isinstance(error, _NothingFits):
             raise RecordingError(f'{path} is neither an image, a folder of images or a video, nor '
                                  'a bag, a prepared folder, nor a TUM, 7-Scenes, Cambridge, KITTI '
@@ -158,7 +159,7 @@ class _NothingFits(RecordingError):
 
 
 def _open_posed(path, topics, quaternion):
-    if not path.exists():
+    if not exists(path):
         raise RecordingError(f'the recording {path} does not exist')
     if is_bag(path):
         _refuse({'quaternion': quaternion}, "a label list in PoseNet's text format", path)
@@ -211,7 +212,7 @@ def split_spec(spec):
     """
     text = str(spec)
     path, slices = text, []
-    while path.endswith(']') and not Path(path).expanduser().exists():
+    while path.endswith(']') and not exists(Path(path).expanduser()):
         head, bracket, inside = path[:-1].rpartition('[')
         if not bracket:
             break

@@ -14,6 +14,7 @@ above it. Cameras and baseline are found where KITTI and Cityscapes have them; a
 from dataclasses import replace
 import json
 import logging
+from os.path import isfile
 from pathlib import Path
 import re
 
@@ -209,11 +210,11 @@ def _located(path, lines):
     names = [first, *(first.with_suffix(suffix) for suffix in ('.png', '.jpg'))]
     folders = [path.absolute().parent, *path.absolute().parents]
     root = next((folder for folder in folders for name in names
-                 if (folder / name).is_file()), None)
+                 if isfile(folder / name)), None)
     if root is None:
         raise RecordingError(f'{path} names {first}, which is neither in its folder nor in one '
                              'above; put the list where its paths begin')
-    suffix = next(name.suffix for name in names if (root / name).is_file())
+    suffix = next(name.suffix for name in names if isfile(root / name))
     # Published lists say jpg; what one downloads is png.
     changed = suffix != first.suffix
     files = [[root / (Path(word).with_suffix(suffix) if changed and i < 2 else word)

@@ -4,6 +4,7 @@
 """TUM RGB-D (posenet.md section 12.3): colour, registered depth, motion-capture poses."""
 
 from decimal import Decimal, InvalidOperation
+from os.path import isfile
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def _depths(path, stamps):
         return None
     times, rows = _read_table(path / 'depth.txt', 1)
     files = [path / row[0] for row in rows]
-    return [files[j] if j >= 0 and files[j].is_file() else None
+    return [files[j] if j >= 0 and isfile(files[j]) else None
             for j in associate(stamps, times, _DEPTH_REACH_NS)]
 
 
@@ -134,7 +135,10 @@ def _read_table(path, columns):
             continue
         try:
             # Epoch seconds with decimals need more digits than a float has.
-            stamps.append(int(Decimal(words[0]) * 10**9))
+            stamp = int(Decimal(words[0]) * 10**9)
+            if not abs(stamp) < 2**62:
+                raise OverflowError
+            stamps.append(stamp)
         except (InvalidOperation, ValueError, OverflowError):
             raise RecordingError(f'line {number} of {path} does not begin with a time: '
                                  f"'{line.strip()}'") from None

@@ -113,7 +113,7 @@ class Place:
             camera = dict(header['camera'])
             place = cls(
                 features=header['features'],
-                camera=Camera(np.array(camera['K'], float), int(camera['width']),
+                camera=Camera(np.array(camera['K'], float).reshape(3, 3), int(camera['width']),
                               int(camera['height']), np.array(camera['distortion'], float),
                               camera['distortion_model']),
                 gate=Gate(**header['gate']), calibration=Calibration(**header['calibration']),

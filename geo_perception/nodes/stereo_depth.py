@@ -21,9 +21,10 @@ from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.disparity import disparity_message, right_camera_info
 from geo_perception.ros.image_input import ImageInput
 from geo_perception.ros.messages import camera_info_message, image_message
-from geo_perception.ros.node import PerceptionNode, PerceptionParameters
+from geo_perception.ros.node import broken_rule, PerceptionNode, PerceptionParameters
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
+from geo_perception.ros.validators import depth_problems
 
 _INFO_TIMEOUT = 0.5   # s; cameras publish it with each image, some a little later
 _CHECK_PERIOD_NS = 1_000_000_000   # between two looks at both eyes
@@ -173,8 +174,13 @@ class StereoDepthNode(PerceptionNode):
             depth = clean_depth(estimate, CleaningOptions(
                 chosen.min_depth, chosen.max_depth, chosen.edge_rel, chosen.min_confidence,
                 left_border=not chosen.post_process))
+            message = image_message(stamp, frame, depth, '32FC1')
+            broken = broken_rule(depth_problems(
+                message, camera_info_message(stamp, frame, estimate.camera)))
+            if broken:
+                raise broken
             self._publish_disparity(stamp, frame, depth, estimate.camera, baseline)
-            self._depth.publish(image_message(stamp, frame, depth, '32FC1'))
+            self._depth.publish(message)
         if self._confidence.get_subscription_count():
             self._confidence.publish(image_message(
                 stamp, frame, estimate.confidence.astype(np.float32), '32FC1'))

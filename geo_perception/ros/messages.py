@@ -24,6 +24,9 @@ from geo_perception.image_codec import image_fields
 
 _NS = 1_000_000_000
 
+# Beyond it, metres, a position is damage: distances between such places overflow.
+_FARTHEST = 1e9
+
 # What filters take for "not measured" (rtabmap's value for a lost pose), m^2 and rad^2.
 LOST_VARIANCE = 9999.0
 
@@ -379,7 +382,8 @@ def _matrix(position, rotation):
     q = np.array([rotation.w, rotation.x, rotation.y, rotation.z])
     t = np.array([position.x, position.y, position.z])
     norm = np.linalg.norm(q)
-    if not (np.all(np.isfinite(t)) and abs(norm - 1.0) < 0.01):
+    if not (np.all(np.abs(t) < _FARTHEST) and abs(norm - 1.0) < 0.01):
         raise PoseError(f'the pose with position {t.tolist()} and quaternion (w, x, y, z) '
-                        f'{q.tolist()} is not finite or its quaternion not of norm 1')
+                        f'{q.tolist()} is not finite, or beyond {_FARTHEST:g} m, or its '
+                        'quaternion not of norm 1')
     return se3.make_transform(se3.matrix_from_quaternion(q), t)
