@@ -190,6 +190,9 @@ def test_place_that_repeats_itself(model, recording):
     """Where all looks the same a metre further on, a coarse pose that cannot tell gets no fix."""
     place = Place.from_model(model)
     assert np.mean(place.repeats < 1.5) < 0.05
+    # A few key frames are enough, and soon compared with each other.
+    near = np.argsort(place.view_distances(recording.poses[10]))[:8]
+    place = place.without(~np.isin(np.arange(len(place.poses)), near))
     double = replace(place, poses=np.concatenate([place.poses, place.poses]),
                      depths=np.tile(place.depths, 2),
                      first=np.concatenate([place.first, place.first[1:] + place.first[-1]]),
