@@ -123,10 +123,10 @@ class Place:
                     len(model.tensors[PREFIX + 'points']), np.inf, np.float32)),
                 **{name: model.tensors[PREFIX + name] for name in (
                     'poses', 'depths', 'first', 'points', 'descriptors')})
+            problem = place.problem()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f'the place memory of {model.path} is incomplete ({error}); make '
                                  'it again with "geo_perception map"') from error
-        problem = place.problem()
         if problem:
             raise ModelFileError(f'the place memory of {model.path} is damaged: {problem}; make '
                                  'it again with "geo_perception map"')
