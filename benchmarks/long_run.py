@@ -105,7 +105,7 @@ def _geometry(rng, stamps, T, pictures):
     recording.T_odom_camera[:] = se3.inverse_transform(T[0]) @ T
     recording.T_odom_camera[:, :3, 3] += drift
     recording.motion_covariance[1:] = np.diag([4e-6] * 3 + [1e-6] * 3)
-    recording.position_covariance[:] = 4e-6 * np.arange(n)[:, None, None] * np.eye(3)
+    recording.pose_covariance[:] = 4e-6 * np.arange(n)[:, None, None] * np.eye(6)
     recording.processed[:] = rng.random(n) > 0.01
     recording.metric[:] = True
     recording.metres_per_unit[:] = 1.1

@@ -102,7 +102,8 @@ class PlainStep:
 def _shifted(image, offset):
     """Return an image sampled at ``x + offset W``."""
     height, width = image.shape[2:]
-    y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing='ij')
+    y, x = torch.meshgrid(torch.arange(float(height), device=offset.device),
+                          torch.arange(float(width), device=offset.device), indexing='ij')
     u = 2 * (x + offset[:, 0] * width) / (width - 1) - 1
     v = (2 * y / (height - 1) - 1).expand_as(u)
     return F.grid_sample(image, torch.stack([u, v], 3), padding_mode='zeros', align_corners=True)

@@ -9,14 +9,17 @@ one is installed. Bags of the sample world are evaluated one and two at a time, 
 one of them in this process beside the bare pipelines.
 """
 
+from functools import partial
 from pathlib import Path
 import subprocess
 import sys
 import tempfile
 import time
 
-from harness import argument_parser, interleave, ratio, Results
+from harness import argument_parser, ratio, Results
 import numpy as np
+
+from geo_perception.progress import track
 
 LARGEST_MB, LONGEST_S = 25.0, 3.0
 
@@ -113,10 +116,42 @@ def measure_evaluation(results, bag, rounds):
     for name, alone, evaluation in (
             ('relocalization', relocalize, lambda: evaluate_relocalizer(relocalizer, images)),
             ('geometry', look, evaluate_geometry)):
-        times = interleave({'pipeline alone': alone, 'evaluation': evaluation}, rounds, 1)
+        times = in_turns({'pipeline alone': alone, 'evaluation': evaluation}, rounds)
         results.times(f'{name}, {len(frames)} images', times)
         results.target(f'{name}: evaluation over pipeline alone',
                        ratio(times['evaluation'], times['pipeline alone']), 1.1)
+
+
+def in_turns(candidates, rounds, warm_up=True):
+    """
+    Time long things in turns; once to warm up is enough for them.
+
+    Parameters
+    ----------
+    candidates : dict of str to callable
+        Without arguments.
+    rounds : int
+        Number of turns of each.
+    warm_up : bool
+        Whether each is called once before.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+        Seconds, shape (rounds, 1).
+
+    """
+    if warm_up:
+        for function in candidates.values():
+            function()
+    times = {name: np.zeros((rounds, 1)) for name in candidates}
+    names = list(candidates)
+    for i in track(range(rounds), 'Measuring'):
+        for name in names[i % len(names):] + names[:i % len(names)]:
+            started = time.perf_counter()
+            candidates[name]()
+            times[name][i] = time.perf_counter() - started
+    return times
 
 
 def measure_jobs(results, folder, bag, count, rounds):
@@ -128,16 +163,15 @@ def measure_jobs(results, folder, bag, count, rounds):
         bags.append(folder / f'bag_{i}')
         bags[-1].symlink_to(bag)
     model = share_file('models/sample_world.place')
-    times = {}
-    for i in range(rounds):
-        for jobs in ((1, 2), (2, 1))[i % 2]:
-            started = time.perf_counter()
-            subprocess.run(
-                [sys.executable, '-m', 'geo_perception.cli', 'evaluate', 'relocalization',
-                 str(model), *map(str, bags), '--jobs', str(jobs), '--report',
-                 str(folder / f'runs_{jobs}')], check=True, stdout=subprocess.DEVNULL)
-            times.setdefault(f'--jobs {jobs}', []).append([time.perf_counter() - started])
-    times = {name: np.array(seconds) for name, seconds in sorted(times.items())}
+
+    def evaluate(jobs):
+        subprocess.run(
+            [sys.executable, '-m', 'geo_perception.cli', 'evaluate', 'relocalization', str(model),
+             *map(str, bags), '--jobs', str(jobs), '--report', str(folder / f'runs_{jobs}')],
+            check=True, stdout=subprocess.DEVNULL)
+
+    times = in_turns({f'--jobs {jobs}': partial(evaluate, jobs) for jobs in (1, 2)}, rounds,
+                     warm_up=False)
     results.times(f'{count} bags, processes and reports counted in', times)
     results.target('one at a time over two at a time',
                    ratio(times['--jobs 1'], times['--jobs 2']), 1.7, at_least=True)

@@ -12,6 +12,7 @@ optical flow, see plain_flow.py, and for depth from stereo pairs, see plain_mono
 turns within one training run, each network in a process of its own.
 """
 
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 import logging
 import multiprocessing
@@ -70,8 +71,8 @@ def _measure(architecture, folder, arguments, results):
     measure = (_relocalization if architecture in RECIPES else
                _stereo if architecture in STEREO_RECIPES else _video)
     # In a process of its own the memory is that of this training.
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        outcome = pool.apply(measure, (architecture, folder, arguments))
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        outcome = pool.submit(measure, architecture, folder, arguments).result()
     where = f"{architecture}, {outcome['size']}, {outcome['device']}"
     bare = architecture in RECIPES
     if not bare:

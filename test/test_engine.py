@@ -356,3 +356,28 @@ def test_a_processor_without_bf16_gets_fp32(monkeypatch):
             engine_module, '_openvino_core', lambda capabilities=capabilities: SimpleNamespace(
                 get_property=lambda *_: capabilities, compile_model=core.compile_model))
         assert Engine(Small(), pictures()[0], 'cpu').precision == precision
+
+
+@OPENVINO
+def test_engines_that_are_made_at_the_same_time_are_traced_one_after_the_other(monkeypatch):
+    """Nodes of one process load in threads of their own; torch.jit.trace knows one at a time."""
+    trace, active, most = torch.jit.trace, [], []
+
+    def watched(*arguments, **options):
+        active.append(1)
+        threading.Event().wait(0.05)
+        most.append(len(active))
+        try:
+            return trace(*arguments, **options)
+        finally:
+            active.pop()
+
+    monkeypatch.setattr(torch.jit, 'trace', watched)
+    example, engines = np.zeros((1, 8, 8, 3), np.uint8), []
+    threads = [threading.Thread(target=lambda: engines.append(
+        Engine(Small().eval(), example, 'cpu', 'fp32'))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1] and all('OpenVINO' in engine.backend for engine in engines)

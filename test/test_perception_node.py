@@ -14,12 +14,13 @@ from geometry_scene import CAMERA, SECOND
 import numpy as np
 import pytest
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from ros_harness import picture, picture_message, start_process, TIMEOUT
 from sensor_msgs.msg import CompressedImage, Image
 import stand_in_relocalizer
 
-from geo_perception.errors import ConfigurationError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.nodes.perception import split_arguments
 from geo_perception.ros import shared_images
 from geo_perception.ros.shared_images import ReceivedImage, SharedImages
@@ -154,6 +155,26 @@ def test_both_transports_are_known(graph):
     camera.publish(picture_message(SECOND))
     graph.spin_until(lambda: heard, what='the image')
     assert heard[0].stamp == SECOND and heard[0].frame_id == 'camera'
+
+
+def test_a_model_that_is_swapped_holds_no_images_back(graph, monkeypatch):
+    """While one node loads, the other holds the subscription; if that fails, both go on."""
+    pair, holders = Pair(graph), []
+
+    def load():
+        holders.append([node.get_name() for node in (pair.relocalizer, pair.geometry)
+                        if any(sub.topic_name == '/image' for sub in node.subscriptions)])
+        if len(holders) == 1:
+            raise ModelFileError('it is a cake')
+        return stand_in_relocalizer.StandInRelocalizer()
+
+    monkeypatch.setattr(pair.relocalizer, 'load_pipeline', load)
+    for successful in (False, True):
+        result, = pair.relocalizer.set_parameters([Parameter('model', value='other')])
+        assert result.successful == successful
+        graph.spin_until(lambda: pair.listening == 1, what='the match')
+        pair.process((pair.relocalizer, pair.geometry))
+    assert holders == [['geometry'], ['geometry']]
 
 
 def test_at_the_end_of_the_process_nothing_is_handed_over(graph):

@@ -153,7 +153,7 @@ def test_changed_light_is_looked_through(model, recording, change):
 
 
 def test_moved_furniture_does_not_move_the_pose(model, recording):
-    """A fifth of the image shows something else, or the same elsewhere; of nearly all: refused."""
+    """A third of the image shows something else, or the same elsewhere; what is left tells."""
     def moved(image, T):
         """Return an image with a part 40 pixels further right and 20 higher."""
         image = image.copy()
@@ -168,13 +168,13 @@ def test_moved_furniture_does_not_move_the_pose(model, recording):
             return image
         return change
 
-    for change, fewest, most in ((moved, 5, 5), (redecorated(slice(0, 64)), 4, 5),
-                                 (redecorated(slice(0, 300)), 0, 0)):
+    for change, fewest in ((moved, 5), (redecorated(slice(0, 110)), 4),
+                           (redecorated(slice(0, 300)), 0)):
         frames = Altered(recording, range(3, 48, 9), change)
         pipeline = VerifiedRelocalizer(Coarse(model, frames), Place.from_model(model))
         errors = errors_of(pipeline, frames)
-        assert fewest <= np.isfinite(errors).sum() <= most
-        assert not fewest or np.nanmax(errors) < 0.03
+        assert np.isfinite(errors).sum() >= fewest
+        assert not (errors > 0.03).any()
 
 
 def test_kidnapped_robot_is_found_by_what_it_sees(model, recording):
@@ -190,6 +190,9 @@ def test_place_that_repeats_itself(model, recording):
     """Where all looks the same a metre further on, a coarse pose that cannot tell gets no fix."""
     place = Place.from_model(model)
     assert np.mean(place.repeats < 1.5) < 0.05
+    # A few key frames are enough, and soon compared with each other.
+    near = np.argsort(place.view_distances(recording.poses[10]))[:8]
+    place = place.without(~np.isin(np.arange(len(place.poses)), near))
     double = replace(place, poses=np.concatenate([place.poses, place.poses]),
                      depths=np.tile(place.depths, 2),
                      first=np.concatenate([place.first, place.first[1:] + place.first[-1]]),

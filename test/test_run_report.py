@@ -321,10 +321,15 @@ def test_a_person_goes_through_it(run, page):
             assert tab.run(shown) == [name]
             assert tab.run('document.documentElement.scrollWidth') <= 390, name
             # No picture is empty, no panel without content.
-            assert tab.run('[...document.querySelectorAll(".page.shown img")].every('
-                           'i => i.naturalWidth > 1)'), name
+            assert tab.run('Promise.all([...document.querySelectorAll(".page.shown img")].map('
+                           'i => i.decode().then(() => i.naturalWidth > 1))).then('
+                           'all => all.every(x => x))'), name
         tab.visit(page, '#way')
         check(tab, 0)
+        # Also the pictures of the other pages are there soon, for printing.
+        assert tab.run('new Promise(done => { const ask = () => [...document.images].filter('
+                       'i => i.hasAttribute("loading") && !i.naturalWidth).length'
+                       ' ? setTimeout(ask, 50) : done(true); ask(); })')
         for key, code, shift, index in (
                 ('ArrowRight', 39, False, 1), ('ArrowRight', 39, True, 11),
                 ('ArrowLeft', 37, False, 10), ('End', 35, False, 44),

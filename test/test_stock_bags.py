@@ -11,8 +11,9 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from small_bag import check_frames, IMAGE, INFO, write_everything
 import yaml
 
+from geo_perception.datasets import bag_file
 from geo_perception.datasets.bag import BagSequence
-from geo_perception.datasets.bag_file import BagFile, ros2_types
+from geo_perception.datasets.bag_file import ros2_types
 from geo_perception.ros.player import BagPlayer
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
@@ -108,9 +109,8 @@ def test_a_chunk_is_unpacked_once(tmp_path, recorded, monkeypatch):
     """Reading in order asks the bag for each second once, whatever lies beside the images."""
     record(tmp_path / 'bag', recorded, MCAP, CompressionMode.STORAGE, 1)
     asked = []
-    window = BagFile._window
-    monkeypatch.setattr(BagFile, '_window', lambda self, *span: asked.append(span) or window(
-        self, *span))
+    window = bag_file._window
+    monkeypatch.setattr(bag_file, '_window', lambda *span: asked.append(span) or window(*span))
     sequence = BagSequence(tmp_path / 'bag', with_poses=False)
     topics = {topic for topic, *_ in recorded if topic.startswith('/camera')}
     for frame in sequence:

@@ -271,6 +271,23 @@ def test_frozen_parts_are_evaluated(place):
     assert flow_module(place, finetune=True).train().depth.training
 
 
+def test_rigid_products_are_made_once_without_gradient(place, snippet):
+    """Both directions share them; fine-tuning has them with one."""
+    for finetune in (False, True):
+        module = flow_module(place, finetune=finetune)
+        made = []
+        for network in (module.depth, module.egomotion):
+            network.register_forward_hook(lambda *call: made.append(call[2][0]))
+        module.terms(snippet['images'], snippet['images'], snippet['K'])
+        assert [part.requires_grad for part in made] == [finetune] * 2
+
+
+def test_stereo_pairs_are_for_depth(place):
+    """Flow on top of it takes video."""
+    with pytest.raises(ConfigurationError, match='data.stereo is for depth and ego-motion'):
+        flow_module(place).use_stereo()
+
+
 def test_direct_flow_needs_no_rigid_part(place, snippet, monkeypatch):
     """Nothing of it is computed in a step."""
     module = flow_module(place, flow_arguments={'variant': 'direct'})

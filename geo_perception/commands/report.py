@@ -11,9 +11,10 @@ def report(runs: str, *, compare: Optional[str] = None, output: Optional[str] = 
     """
     Make the pages of stored runs again, an overview of many, and compare two measurements.
 
-    Nothing is measured. Of a run its report.html is made of its run.npz; of a folder of runs
-    there is an index.html with a row for each as well. With --compare the numbers are set beside
-    those of earlier runs, and comparison.html and comparison.json say what got better or worse.
+    Nothing is measured. Of a run its report.html is made of its run.npz, unless another version
+    wrote that; of a folder of runs there is an index.html with a row for each as well. With
+    --compare the numbers are set beside those of earlier runs, and comparison.html and
+    comparison.json say what got better or worse.
     The exit status is 0; with --fail_if_worse it is 1 if any number got worse.
 
     Parameters
@@ -109,6 +110,7 @@ def write_index(console, folder, title, metrics, folders, failures):
 
 def _render(console, folders):
     """Make the pages of runs again where they are stored."""
+    from geo_perception.errors import RunError
     from geo_perception.evaluation.run_folders import PAGE, STORED
     from geo_perception.progress import track
 
@@ -118,7 +120,13 @@ def _render(console, folders):
         from geo_perception.evaluation.run_report import write_run_report
 
         for folder in track(stored.values(), 'Writing', total=len(stored)):
-            write_run_report(folder / PAGE, load_run(folder / STORED))
+            try:
+                run = load_run(folder / STORED)
+            except RunError as error:   # of another version: its numbers are good all the same
+                console.print(f'{error}; the page is left as it is', highlight=False,
+                              soft_wrap=True)
+                continue
+            write_run_report(folder / PAGE, run)
             console.print(f'wrote {folder / PAGE}', highlight=False, soft_wrap=True)
     missing = [name for name in folders if name not in stored]
     if missing:

@@ -173,7 +173,8 @@ def _command_line(system, arguments, callbacks):
                                          'flow on top of them (flow).')
             parser.add_argument('--init', default='', type=str, help=(
                 'Checkpoint or model file with depth and ego-motion.' if stage == 'flow' else
-                'Checkpoint, model file or imported backbone whose weights to begin with.'))
+                'Checkpoint, model file or imported backbone whose weights to begin with; for '
+                'depth and ego-motion also one of "train monodepth".'))
             if stage == 'flow':
                 parser.link_arguments('init', 'model.init')
 

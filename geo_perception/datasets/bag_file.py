@@ -4,7 +4,7 @@
 """Messages of ROS 1 and ROS 2 bags, in order and one at a time, without a ROS installation."""
 
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 import os
 from pathlib import Path
 import threading
@@ -205,18 +205,12 @@ class BagFile:
         with self._lock, self._explained():
             self._open()
             if self._ahead is None:
-                self._ahead = ReadAhead(self._window)
+                self._ahead = ReadAhead(partial(_window, self._reader))
             found = self._ahead.get(topic, time, repeat)
             if found is None:
                 raise RecordingError(f'the bag {self.path} has no message of {topic} at {time} '
                                      'any more; was it changed meanwhile?')
             return self._decode(*found)
-
-    def _window(self, topics, start, stop):
-        """Yield topic, time and what is to be decoded of some messages."""
-        for connection, time, raw in self._reader.messages(self._connections(topics), start,
-                                                           stop):
-            yield connection.topic, time, (connection, raw)
 
     def _open(self):
         # A forked process would move the file offset of its parent.
@@ -258,6 +252,13 @@ class BagFile:
             reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
             raise RecordingError(f'the bag {self.path} is damaged or truncated ({reason}); try '
                                  f'{_remedy(self.path)}') from error
+
+
+def _window(reader, topics, start, stop):
+    """Yield topic, time and what is to be decoded of some messages."""
+    connections = [c for c in reader.connections if c.topic in topics]
+    for connection, time, raw in reader.messages(connections, start, stop):
+        yield connection.topic, time, (connection, raw)
 
 
 def _storage_files(path):

@@ -31,6 +31,9 @@ _DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # TensorFloat-32. Wide for 16 bits, which only who asks for them gets: there rounding is large.
 WRONG = {'fp32': 1e-4, 'bf16': 0.2, 'fp16': 0.1}
 WRONG_ON_CUDA = {**WRONG, 'fp32': 1e-2}
+# torch.jit.trace keeps what it is at in a global variable, and there must be one core of OpenVINO:
+# nodes that load at the same time do so one after the other.
+_TRACING = threading.Lock()
 # What ``auto`` lets rounding cost. 5.7 % in the features of the sample world's model move its
 # poses by 1.3 cm (median; its error is 8.9 cm), too much for a choice that nobody made.
 ACCURATE = 0.03
@@ -151,7 +154,8 @@ class Engine:
             return
         if precision != 'fp16':   # processors without instructions for it are the rule
             try:
-                build, self.backend, fast = _openvino(module, example, threads)
+                with _TRACING:
+                    build, self.backend, fast = _openvino(module, example, threads)
                 if build:
                     self._choose(build, WRONG, precision, (*fast, 'fp32'), example, expected)
             except Exception as error:   # of a dozen kinds; PyTorch always works

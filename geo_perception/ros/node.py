@@ -217,10 +217,14 @@ class PerceptionNode(GuardedLifecycleNode):
             return
         before, active = self.parameters, self.phase == 'active'
         self.parameters = replace(before, model=parameters.model)
+        if active:
+            self._input.close()   # another node of the process gets images meanwhile
         try:
             pipeline = self._worker.call(self.load_pipeline)
         except BaseException:
             self.parameters = before
+            if active:
+                self._input.listen()
             raise
         # Another model may have other outputs, frames and units; inputs and state start anew.
         if active:

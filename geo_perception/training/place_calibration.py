@@ -33,9 +33,11 @@ FARTHEST_VIEW = 0.7
 LONGEST_STRETCH = 0.15
 # Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
 COARSE_FACTORS = (0.5, 16.0)
-# A pose is right within this part of the depth of the scene and this angle, wrong beyond twice
-# that; what lies in between teaches nothing.
+# A pose is right within this part of the depth of the scene and this angle, wrong beyond three
+# times that (half a metre or 15 degrees in a room); what lies in between teaches the gate nothing:
+# the covariance says that it is inexact, and a few of these would decide where the gate is.
 RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
+WRONG = 3.0
 # A wrong place looks different by this at least, radians.
 WRONG_VIEW = 0.8
 FALSE_ACCEPT_RATE = 3e-4
@@ -70,6 +72,8 @@ class Trial:
         Whether the frame was looked for where it was taken.
     stretch : int
         Which part of the recording it is of.
+    again : bool
+        Whether the frame was looked for before: the gate weighs each once.
 
     """
 
@@ -77,6 +81,7 @@ class Trial:
     error: np.ndarray
     fair: bool
     stretch: int
+    again: bool = False
 
     @property
     def misplaced(self):
@@ -121,7 +126,7 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
         stated = tuple(np.sqrt(np.diag(covariance).reshape(2, 3).sum(1)))
         query = verifier.look(frame.image, frame.camera)
         # Without a frame, its image is searched several times: looking at it costs the most.
-        for _ in range(SEARCHES):
+        for search in range(SEARCHES):
             sigmas = np.sqrt(np.diag(covariance)) * np.exp(
                 random.uniform(*np.log(COARSE_FACTORS)))
             coarse = _moved(T, random.normal(size=6) * sigmas)
@@ -129,8 +134,8 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
             forgotten = (view < random.uniform(0.0, FARTHEST_VIEW)) | (
                 (frame_indices >= 0) & (np.abs(frame_indices - i) < stretch))
             if not forgotten.all():
-                trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True,
-                                     part))
+                trials.append(replace(_trial(verifier(query, coarse, coarse, stated, forgotten),
+                                             T, True, part), again=search > 0))
         if forgotten.all():
             continue
         far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
@@ -193,8 +198,9 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
     """
     from scipy.optimize import minimize
 
+    trials = [t for t in trials if not t.again]
     right = np.array([t.found.evidence.numbers() for t in trials if t.misplaced <= 1.0])
-    attempts = [t for t in trials if t.misplaced > 2.0]
+    attempts = [t for t in trials if t.misplaced > WRONG]
     wrong = np.array([t.found.evidence.numbers() for t in attempts if t.found is not None])
     if len(right) < SMALLEST_TRIALS:
         raise RecordingError(

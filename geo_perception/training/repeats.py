@@ -36,7 +36,8 @@ def find_repeats(place):
     found = np.full(len(points), np.inf, np.float32)
     for start in range(0, len(points), BLOCK):
         part = slice(start, start + BLOCK)
-        i, j = np.nonzero(distances(rows[part], rows) < ALIKE[place.features])
+        alike = distances(rows[part], rows) < ALIKE[place.features]
+        i, j = np.divmod(np.flatnonzero(alike), len(rows))   # faster than of both axes
         apart = np.linalg.norm(points[start + i] - points[j], axis=1)
         other = apart > same[start + i]
         np.minimum.at(found, start + i[other], apart[other].astype(np.float32))

@@ -12,7 +12,13 @@
     pages.forEach(p => p.classList.toggle('shown', p === page));
     tabs.forEach(t => t.hash === '#' + page.id ? t.setAttribute('aria-current', 'page')
                                                : t.removeAttribute('aria-current'));
+    load(page);
     if (scrubber && page.contains(scrubber)) begin(); else pause();
+  }
+
+  // Pictures of other pages wait, so that a long report opens at once.
+  function load(part) {
+    part.querySelectorAll('img').forEach(image => { image.loading = 'eager'; });
   }
 
   let moments = null, current = 0, timer = null;
@@ -122,6 +128,8 @@
       act();
     });
   }
+  // Printing would not wait for them: they follow once the page is there.
+  addEventListener('load', () => setTimeout(() => load(document), 300));
   addEventListener('hashchange', () => { show(); scrollTo(0, 0); });
   show();
 })();
