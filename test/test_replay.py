@@ -92,7 +92,7 @@ def write_model(path, images, poses, architecture='none', arguments=None, weight
     """Write a model file; without weights it is good for the baseline only."""
     metadata = Metadata('relocalization', architecture, arguments or {}, Preprocessing(),
                         'quaternion', 'map', tuple(map(tuple, T_MAP_WORLD.tolist())),
-                        calibration={'usual_spread': 1e9, 'usual_similarity': 0.9})
+                        calibration={'usual_spread': 1e3, 'usual_similarity': 0.9})
     save_model_file(path, metadata, {
         'retrieval.thumbnails': np.stack([thumbnail(image) for image in images]),
         'retrieval.poses': np.asarray(poses), **dict(weights)})
