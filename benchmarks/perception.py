@@ -245,7 +245,7 @@ def _measure(bare, setups, arguments, transport, results):
 
 def _memory(setup):
     """Return the resident memory of all processes, MiB."""
-    return sum(process.resident_bytes() for process in setup.processes) / 2 ** 20
+    return sum(process.resources()[0] for process in setup.processes) / 2 ** 20
 
 
 if __name__ == '__main__':
