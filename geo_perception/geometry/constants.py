@@ -27,6 +27,8 @@ def constant(like, *values):
         Shared: not to be written to.
 
     """
+    if torch.compiler.is_compiling():   # the compiler keeps constants itself, and no cache
+        return torch.tensor(values, dtype=like.dtype, device=like.device)
     return _uploaded(values, like.dtype, like.device)
 
 
