@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import re
 import signal
+import sys
 import tempfile
 
 from hypothesis import HealthCheck, settings
@@ -86,6 +87,17 @@ def tf(graph):
 
     publish.message_class = TFMessage
     return publish
+
+
+@pytest.fixture(scope='module')
+def without_openvino(tmp_path_factory):
+    """Let this process and its children compute in PyTorch: converting a network takes seconds."""
+    folder = tmp_path_factory.mktemp('without_openvino')
+    (folder / 'openvino.py').write_text("raise ImportError('left out in this test')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, 'openvino', None)
+        patch.setenv('PYTHONPATH', str(folder), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ A day in the field: whatever goes wrong around a node, it says so and goes on af
 import os
 from pathlib import Path
 import signal
-import sys
 import threading
 import time
 
@@ -35,6 +34,8 @@ from geo_perception.ros.diagnostics import ERROR, OK, WARN
 from geo_perception.ros.messages import (
     camera_info_message, image_message, matrix_from_pose, stamp_to_ns)
 
+pytestmark = pytest.mark.usefixtures('without_openvino')
+
 HERE = Path(__file__).parent
 WELL = '{verb} at … Hz from images at … Hz.'
 
@@ -55,12 +56,6 @@ def models(tmp_path_factory):
         'geometry': write_geometry_model(folder / 'drive.safetensors', calibration=calibration),
         'other geometry': write_flow_model(folder / 'flow.safetensors', calibration=calibration),
         'text': folder / 'text.safetensors'}.items()}
-
-
-@pytest.fixture(autouse=True)
-def without_openvino(monkeypatch):
-    """Do not convert models for it, which takes seconds."""
-    monkeypatch.setitem(sys.modules, 'openvino', None)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion import View
 from geo_perception.model_file import load_model_file
 
+pytestmark = pytest.mark.usefixtures('without_openvino')
+
 CAMERA = Camera(np.array([[66.0, 0, 47.9], [0, 66.0, 31.6], [0, 0, 1]]), 96, 64,
                 frame_id='camera')
 

@@ -22,6 +22,8 @@ from geo_perception.inference.rectification import LARGEST_DETAIL, Rectifier
 from geo_perception.model_file import load_model_file
 from geo_perception.preprocessing import Preprocessing
 
+pytestmark = pytest.mark.usefixtures('without_openvino')
+
 LARGE = Camera(np.array([[220.0, 0, 159.5], [0, 220.0, 119.5], [0, 0, 1]]), 320, 240,
                frame_id='camera')
 

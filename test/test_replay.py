@@ -36,6 +36,8 @@ from geo_perception.ros.replay import replay as play_into
 from geo_perception.ros.replayed_geometry import ReplayedGeometry
 from geo_perception.ros.replayed_relocalizer import ReplayedRelocalizer
 
+pytestmark = pytest.mark.usefixtures('without_openvino')
+
 HERE = Path(__file__).parent
 STAND_IN = 'stand_in_replay_node'
 T_MAP_WORLD = se3.make_transform(se3.matrix_from_rotation_vector([0.0, 0.0, 1.0]),

@@ -24,6 +24,8 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.inference.geometry import load_geometry_model
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 
+pytestmark = pytest.mark.usefixtures('without_openvino')
+
 HERE = Path(__file__).parent
 FRAMES = 6
 # With such a residual expected no motion of the untrained network passes for a cut.
