@@ -271,10 +271,15 @@ def test_file_keeps_everything_and_stays_a_relocalizer(model, place_path, record
     (lambda header, tensors: tensors['place.points'].__setitem__((0, 0), np.nan), 'not finite'),
     (lambda header, tensors: tensors['place.repeats'].__setitem__(0, np.nan), 'not finite'),
     (lambda header, tensors: header.update(features='surf'), "features are 'surf'"),
-    (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate')])
+    (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate'),
+    (lambda header, tensors: header['calibration'].update(floor_position=float('nan')),
+     'covariance of its poses'),
+    (lambda header, tensors: header['calibration'].pop('floor_position'), 'incomplete'),
+    (lambda header, tensors: tensors.pop('place.repeats'), 'incomplete')])
 def test_damaged_place_is_refused(model, damage, words):
     """Each damage is one sentence that says how to mend it."""
-    header = {**model.metadata.place, 'gate': dict(model.metadata.place['gate'])}
+    header = {**model.metadata.place, **{
+        name: dict(model.metadata.place[name]) for name in ('gate', 'calibration')}}
     tensors = {name: value.copy() for name, value in model.tensors.items()}
     damage(header, tensors)
     damaged = replace(model, metadata=replace(model.metadata, place=header), tensors=tensors)

@@ -9,7 +9,7 @@ nothing of, poses of the map that drifted against each other, does not shrink wi
 points, and grows with the distance between the view and the map.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -43,6 +43,21 @@ class FixCalibration:
     floor_rotation: float
     power_position: float
     power_rotation: float
+
+    def problem(self):
+        """
+        Say what is wrong with these numbers.
+
+        Returns
+        -------
+        str
+            Half a sentence, empty if nothing is.
+
+        """
+        numbers = astuple(self)
+        if not np.isfinite(numbers).all() or min(numbers) < 0:
+            return f'the covariance of its poses has the numbers {list(numbers)}'
+        return ''
 
     def covariance(self, raw, view):
         """

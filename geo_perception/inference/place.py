@@ -202,7 +202,7 @@ class Place:
             return 'a pose or point is not finite'
         if not self.depths.min() > 0:
             return f'a key frame has its points {self.depths.min():g} m before it'
-        return self.camera.problem() or self.gate.problem()
+        return self.camera.problem() or self.gate.problem() or self.calibration.problem()
 
     def header(self):
         """
