@@ -15,7 +15,6 @@ import numpy as np
 
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.camera import Camera
-from geo_perception.geometry.se3 import quaternion_from_matrix
 from geo_perception.inference.fix_covariance import FixCalibration
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.local_features import FeatureDetector, KINDS
@@ -309,6 +308,5 @@ def view_distance(T_a, T_b, depth):
 
     """
     step = np.linalg.norm(T_a[..., :3, 3] - T_b[..., :3, 3], axis=-1)
-    dots = np.sum(quaternion_from_matrix(T_a[..., :3, :3])
-                  * quaternion_from_matrix(T_b[..., :3, :3]), axis=-1)
-    return 2.0 * np.arccos(np.minimum(np.abs(dots), 1.0)) + step / depth
+    trace = np.einsum('...ij,...ij->...', T_a[..., :3, :3], T_b[..., :3, :3])
+    return np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0)) + step / depth
