@@ -6,7 +6,7 @@
 from pathlib import Path
 import signal
 
-from field_day import ALL
+from field_day import ALL, BOTH
 from field_page import cases, check_row, ROWS
 from field_processes import Crew
 import pytest
@@ -14,7 +14,6 @@ import pytest
 pytestmark = pytest.mark.usefixtures('without_openvino')
 
 HERE = Path(__file__).parent
-SIGNALS = ('SIGTERM', 'SIGINT', 'SIGKILL')
 
 
 @pytest.fixture(scope='module')
@@ -30,8 +29,10 @@ def crew(without_openvino, field_models):
     crew.close()
 
 
-@cases('Processes', [f'{name} ends it while the others live; it is started again.'
-                     for name in SIGNALS], ALL)
+@cases('Processes', [
+    *((f'{name} ends it while the others live; it is started again.', node)
+      for name in ('SIGTERM', 'SIGINT') for node in ALL),
+    *(('SIGKILL ends it while the others live; it is started again.', node) for node in BOTH)])
 def test_a_signal_to_one_of_the_nodes(crew, request, text, node):
     """The others go on without a word; the one is back as soon as it is started."""
     number = getattr(signal, text.split()[0])
