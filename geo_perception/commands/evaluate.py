@@ -3,7 +3,7 @@
 
 """``geo_perception evaluate``: measure a model on a recording with known poses."""
 
-from typing import List, Optional, Union
+from typing import List, Literal, Optional, Union
 
 
 def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
@@ -82,8 +82,9 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
 
 def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
           split: Optional[str] = None, crop: Optional[str] = None, cap: float = 80.0,
-          post_process: bool = False, matching: bool = True, right_topic: Optional[str] = None,
-          **options):
+          post_process: bool = False,
+          camera_policy: Literal['resize', 'canonical_crop'] = 'resize', matching: bool = True,
+          right_topic: Optional[str] = None, **options):
     """
     Compare the depth of every image of a recording with its true depth.
 
@@ -119,6 +120,9 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         it.
     post_process : bool
         Trained on stereo pairs: look at the mirror image as well.
+    camera_policy : str
+        Trained on stereo pairs: ``resize`` shows the network the whole image and rescales depth
+        for the focal length; ``canonical_crop`` what the camera of training would have seen.
     matching : bool
         Trained on stereo pairs: whether to measure OpenCV's matching.
     right_topic : str, optional
@@ -151,9 +155,11 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         _refuse_others(options, _present, f'{model} was trained on stereo pairs, is in metres by '
                        'itself and asks for no poses')
         return evaluate_stereo_depth(loaded, recording, split, crop, cap, matching, topics,
-                                     post_process=post_process, **pipeline)
-    _refuse_others({'post_process': post_process, 'matching': matching,
-                    'right_topic': right_topic}, depth, f'{model} was not trained on stereo pairs')
+                                     post_process=post_process, camera_policy=camera_policy,
+                                     **pipeline)
+    _refuse_others({'post_process': post_process, 'camera_policy': camera_policy,
+                    'matching': matching, 'right_topic': right_topic}, depth,
+                   f'{model} was not trained on stereo pairs')
 
     def measure(pipeline, topics):
         from dataclasses import replace

@@ -25,12 +25,19 @@ FRAME = 7
 # Standard deviations: of the logarithm of the network's depth of a point, and of the factor that
 # it errs by in a whole frame. Both are wide on purpose: neighbouring pixels err alike.
 DEPTH_SIGMA, FRAME_SIGMA = 0.2, 0.1
-# Of the tails: Cauchy, 95 % as good as least squares on normal errors; depth is told less.
-CAUCHY, DEPTH_CAUCHY = 2.385, 2.0
+# Of the tails: Geman-McClure, what is far off hardly pulls, for it may move; at first, and for the
+# network's depths, Cauchy.
+TAIL, DEPTH_CAUCHY = 2.385, 2.0
+# How large errors are is judged by that part of them, the smallest: a large thing that moves makes
+# the others large. They are not said to be smaller than this many standard deviations, of one
+# camera, and of a window, where systematic ones of many frames meet.
+BEST, SMALLEST_SCALE, SMALLEST_WINDOW_SCALE = 0.3, 0.3, 1.5
 # A step changes an inverse depth by this factor at most.
 LARGEST_STEP = 2.0
 # Metres and radians: a smaller step of locating a camera is the last.
 SMALLEST_STEP = 1e-5
+# The first steps listen to what is far off, too.
+WIDE = 3
 # In parts of the depth: points nearer to a camera than this are behind it.
 NEAREST = 1e-3
 # Information about the first frame, which is the origin.
@@ -277,7 +284,7 @@ def without_oldest(window):
         prior=Prior(0.5 * (H + H.T), b, window.T[1:], window.factors[1:])), kept
 
 
-def locate(window, variances, seen, T, iterations=15):
+def locate(window, variances, seen, T, trusted, iterations=15):
     """
     Find a camera among points whose depths are not sure, either.
 
@@ -291,6 +298,8 @@ def locate(window, variances, seen, T, iterations=15):
         (x, y) at depth 1 in the camera, shape (N, 2).
     T : np.ndarray
         Pose ``T_map_camera`` to begin with, 4x4.
+    trusted : np.ndarray
+        Bool, shape (N,): points that the pose shall be found by. The others have errors, too.
     iterations : int
         Steps of Gauss-Newton, at most.
 
@@ -311,11 +320,15 @@ def locate(window, variances, seen, T, iterations=15):
     rotated = _rotated_rays(window)
     expected = rho = window.inverse_depths
     information = 1.0 / variances
-    for _ in range(iterations):
+    for k in range(iterations):
         v, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
         error, D = _error(seen, q, front, window.roots)
         squares = (error ** 2).sum(1) + (rho - expected) ** 2 * information
-        weight = front * _cauchy(squares, CAUCHY)
+        weight = np.zeros(len(squares))
+        use = front & trusted
+        if use.any():
+            weight[use] = (_wide_weights(squares[use]) if k < WIDE
+                           else _weights(squares[use], SMALLEST_SCALE))
         by_point = D @ T[:3, :3].T
         by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
         J = np.concatenate([-rho[:, None, None] * by_point, by_point @ skew(v)], 2)
@@ -329,7 +342,7 @@ def locate(window, variances, seen, T, iterations=15):
         step = np.linalg.solve(A, b)
         rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
         T = moved(T, step)
-        if np.abs(step).max() < SMALLEST_STEP:
+        if k >= WIDE and np.abs(step).max() < SMALLEST_STEP:
             break
     _, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
     error, _ = _error(seen, q, front, window.roots)
@@ -376,7 +389,7 @@ class _System:
         weight = np.zeros(len(i))
         use = front & other
         if use.any():
-            weight[use] = _cauchy(self.squares[use], CAUCHY)
+            weight[use] = _weights(self.squares[use], SMALLEST_WINDOW_SCALE)
         by_point = D @ np.swapaxes(T[j, :3, :3], 1, 2)
         by_depth = (by_point @ (T[hosts, :3, 3] - T[j, :3, 3])[:, :, None])[..., 0]
         by_way = rho[i, None, None] * by_point
@@ -444,8 +457,23 @@ def _error(seen, q, front, roots):
     return (roots @ error[:, :, None])[..., 0], roots @ D
 
 
-def _cauchy(squares, width):
-    """Return weights; far from the solution all errors are large, so that width follows them."""
-    # The median of a two-dimensional normal error is 1.177 standard deviations.
-    scale = max(1.0, float(np.sqrt(np.median(squares))) / 1.177)
-    return 1.0 / (1.0 + squares / (width * scale) ** 2)
+def _weights(squares, smallest):
+    """
+    Return weights; far from the solution all errors are large, so that width follows them.
+
+    What is wrong with a part of the observations in common, as on a large thing that moves by
+    itself, does not pull once the others agree.
+    """
+    scale = max(smallest, _scale(squares, BEST))
+    return 1.0 / (1.0 + squares / (TAIL * scale) ** 2) ** 2
+
+
+def _wide_weights(squares):
+    """Return weights for a start that may be far off: even what is far pulls (Cauchy)."""
+    return 1.0 / (1.0 + squares / (TAIL * max(1.0, _scale(squares, 0.5))) ** 2)
+
+
+def _scale(squares, part):
+    """Return the standard deviation of two-dimensional normal errors from the smallest ones."""
+    k = int(part * len(squares))
+    return float(np.sqrt(np.partition(squares, k)[k] / (-2.0 * np.log(1.0 - part))))

@@ -26,12 +26,16 @@ KEY_FRAMES = 7
 # A key frame is made once so large a part of the width has passed by (half of the corners), or
 # of the corners only that part is left.
 LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
+# The second one sooner: until then nothing but the network says how deep points are.
+FIRST_FLOW = 0.06
 # Fewer corners that agree do not tell a pose.
 FEWEST = 20
 # Of those that are followed, that part has to agree.
 SMALLEST_AGREEMENT = 0.4
 # Where fewer agree a pose is looked for without a guess, too, among corners this near (pixels).
 USUAL_AGREEMENT, SEARCH_RADIUS = 0.8, 2.0
+# A pose is found by points that several key frames have seen, where there are that many.
+FEWEST_PLACED = 25
 # Standard deviations within which a point agrees; a corner that does not twice in a row is left.
 AGREEMENT, LARGEST_FAULTS = 4.0, 2
 # Depths of two frames are compared where that many points have one.
@@ -123,8 +127,10 @@ class LocalMap:
             return 'the corners do not span a pose'
         if not np.isfinite(T).all():
             return 'the corners do not span a pose'
-        if agreeing.sum() < max(FEWEST, SMALLEST_AGREEMENT * len(found)):
-            return f'only {int(agreeing.sum())} of {len(found)} corners agree on a motion'
+        # Of the others all may lie on one thing that moves.
+        agree = agreeing[self._trusted(found)]
+        if agree.sum() < max(FEWEST, SMALLEST_AGREEMENT * len(agree)):
+            return f'only {int(agree.sum())} of {len(agree)} corners agree on a motion'
         self._faults[chosen[~good]] = LARGEST_FAULTS
         self._pixels[found] = pixels[good]
         self._faults[found] = np.where(agreeing, 0, self._faults[found] + 1)
@@ -146,7 +152,8 @@ class LocalMap:
             return True
         seen = self._window.seen[newest, -1] * self.image.K[[0, 1], [0, 1]] + self.image.K[:2, 2]
         flow = np.linalg.norm(self._pixels[newest] - seen, axis=1)
-        return bool(np.median(flow) > LARGEST_FLOW * self.image.even.shape[1])
+        largest = LARGEST_FLOW if len(self._window.T) > 1 else FIRST_FLOW
+        return bool(np.median(flow) > largest * self.image.even.shape[1])
 
     def add_key_frame(self, depth, K):
         """
@@ -221,21 +228,32 @@ class LocalMap:
 
     def _locate(self, image, found, pixels, expected):
         """Return the pose of an image, and which of the corners found agree with it."""
-        window = self._window.points(found)
+        window, trusted = self._window.points(found), self._trusted(found)
 
         def locate_from(start):
-            T, errors = locate(window, self._variances[found], image.rays(pixels), start)
+            T, errors = locate(window, self._variances[found], image.rays(pixels), start, trusted)
             return T, errors < AGREEMENT
 
         T, agreeing = locate_from(expected)
-        if agreeing.mean() < USUAL_AGREEMENT:
+        if agreeing[trusted].mean() < USUAL_AGREEMENT:
             # What moves by itself may have won: a few corners at a time tell the others from it.
-            other = solve_pose(self._points(found), pixels, image.K, SEARCH_RADIUS)
+            other = solve_pose(self._points(found[trusted]), pixels[trusted], image.K,
+                               SEARCH_RADIUS)
             if other is not None:
                 found_so = locate_from(other.T_world_camera)
-                if found_so[1].sum() > agreeing.sum():
+                if found_so[1][trusted].sum() > agreeing[trusted].sum():
                     return found_so
         return T, agreeing
+
+    def _trusted(self, found):
+        """
+        Return which points tell where the camera is, bool, shape (n,).
+
+        Those whose depth parallax has told, where there are enough: a depth of the network alone
+        is free enough to agree with any motion, and so is what moves by itself.
+        """
+        placed = np.isfinite(self._window.seen[found, :, 0]).sum(1) > 1
+        return placed if placed.sum() >= FEWEST_PLACED else np.ones(len(found), bool)
 
     def _followed(self):
         return self._faults < LARGEST_FAULTS

@@ -44,6 +44,11 @@ class StereoDepthParameters(PerceptionParameters):
     post_process: bool = parameter(
         True, 'Look at the mirror image as well, in the same batch: mends the left border and '
         'what is left of near things, and costs less than twice the time.')
+    camera_policy: str = parameter(
+        'resize', 'Of a camera unlike that of training: resize shows the network the whole image '
+        'and rescales depth for the focal length; canonical_crop shows it what the camera of '
+        'training would have seen, and ~/depth is of that part.',
+        choices=('resize', 'canonical_crop'))
     scale_correction: float = parameter(
         1.0, 'Factor on depth, from a measured distance.', minimum=1e-3, maximum=1e3)
     min_depth: float = parameter(
@@ -104,7 +109,7 @@ class StereoDepthNode(PerceptionNode):
         pipeline = StereoDepthPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
             threads=self.threads, post_process=chosen.post_process,
-            scale=chosen.scale_correction)
+            scale=chosen.scale_correction, camera_policy=chosen.camera_policy)
         self.get_logger().info(
             f'trained with a baseline of {pipeline.baseline:.4f} m; nearest depth with that '
             f'camera {pipeline.nearest():.2f} m')
@@ -239,7 +244,8 @@ class StereoDepthNode(PerceptionNode):
                                    'compared: depth is not checked.')
         else:
             height, width = estimate.depth.shape
-            left, right = (_middle(eye, height, width) for eye in (image, right))
+            left, right = (_middle(self.pipeline.view(eye, camera)[0], height, width)
+                           for eye in (image, right))
             reach = estimate.camera.K[0, 0] / width * self._live_baseline()
             self._check = check_eyes(left, right, reach / estimate.depth)
 
