@@ -23,7 +23,8 @@ def crew(without_openvino, field_models):
         'relocalize': [str(HERE / 'stand_in_relocalizer.py')],
         'geometry': [str(HERE / 'stand_in_geometry.py'), '--ros-args', '-p', "base_frame:=''"],
         'stereo_depth': ['-m', 'geo_perception.nodes.stereo_depth', '--ros-args',
-                         '-p', f"model:={field_models['stereo_depth']}"]}, ALL)
+                         '-p', f"model:={field_models['stereo_depth']}", '-p', 'threads:=1',
+                         '-p', 'post_process:=false']}, ALL)
     crew.wait_for(*ALL)
     yield crew
     crew.close()
