@@ -42,21 +42,19 @@ make reliability
 """
 
 
-def cases(section, texts, nodes):
+def cases(section, found):
     """
-    Return the decorator of a test that is run for each text and node; they become rows.
+    Return the decorator of a test that is run for each fault and node; they become rows.
 
     Parameters
     ----------
     section : str
         Of `SECTIONS`.
-    texts : list of str
-        What happens, a sentence each.
-    nodes : iterable of str
-        To whom.
+    found : list of (str, str)
+        What happens, a sentence, and to whom.
 
     """
-    found = [(text, node) for text in texts for node in nodes]
+    found = list(found)
     CASES.extend((section, *case) for case in found)
     return pytest.mark.parametrize('text, node', found)
 

@@ -6,7 +6,7 @@
 from pathlib import Path
 import signal
 
-from field_day import ALL
+from field_day import ALL, BOTH
 from field_page import cases, check_row, ROWS
 from field_processes import Crew
 import pytest
@@ -14,7 +14,6 @@ import pytest
 pytestmark = pytest.mark.usefixtures('without_openvino')
 
 HERE = Path(__file__).parent
-SIGNALS = ('SIGTERM', 'SIGINT', 'SIGKILL')
 
 
 @pytest.fixture(scope='module')
@@ -24,14 +23,17 @@ def crew(without_openvino, field_models):
         'relocalize': [str(HERE / 'stand_in_relocalizer.py')],
         'geometry': [str(HERE / 'stand_in_geometry.py'), '--ros-args', '-p', "base_frame:=''"],
         'stereo_depth': ['-m', 'geo_perception.nodes.stereo_depth', '--ros-args',
-                         '-p', f"model:={field_models['stereo_depth']}"]}, ALL)
+                         '-p', f"model:={field_models['stereo_depth']}", '-p', 'threads:=1',
+                         '-p', 'post_process:=false']}, ALL)
     crew.wait_for(*ALL)
     yield crew
     crew.close()
 
 
-@cases('Processes', [f'{name} ends it while the others live; it is started again.'
-                     for name in SIGNALS], ALL)
+@cases('Processes', [
+    *((f'{name} ends it while the others live; it is started again.', node)
+      for name in ('SIGTERM', 'SIGINT') for node in ALL),
+    *(('SIGKILL ends it while the others live; it is started again.', node) for node in BOTH)])
 def test_a_signal_to_one_of_the_nodes(crew, request, text, node):
     """The others go on without a word; the one is back as soon as it is started."""
     number = getattr(signal, text.split()[0])
