@@ -90,7 +90,7 @@ def test_one_by_one_of_stride_two():
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('channels', [4, 200])   # fewer and more weights than pixels
+@pytest.mark.parametrize('channels', [4, 400])   # fewer and more weights than pixels
 def test_up_convolution_is_nearest_neighbour_and_a_convolution(channels, layout):
     """Values and both gradients, to the border, as the published two steps have them."""
     up = up_convolution(3, channels, None).double().to(memory_format=layout)

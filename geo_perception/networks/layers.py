@@ -19,6 +19,8 @@ from geo_perception.geometry.constants import constant
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 1e-3
 
+# Of more weights for each number of a map, enlarging the map costs less than adding up weights.
+MOST_WEIGHTS = 16
 
 # Of more weights than this, turning them over costs more than the map gains.
 LARGEST_CHANNELS_LAST = 2 ** 20
@@ -196,7 +198,8 @@ class UpConv2d(EvenConv2d):
 
     def forward(self, x):
         """Return the map, size ``2 n``."""
-        if self.weight.numel() > 4 * x.numel():
+        # Of any batch: its size is a variable in exported graphs.
+        if self.weight.numel() > MOST_WEIGHTS * x[0].numel():
             return super().forward(F.interpolate(x, scale_factor=2))
         summed = (self.weight.flatten(2) @ constant(self.weight, *_TAPS)).unflatten(2, (4, 4))
         return F.conv_transpose2d(_laid_out(x, self.weight), summed.transpose(0, 1), self.bias,
