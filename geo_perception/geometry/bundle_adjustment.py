@@ -36,8 +36,6 @@ BEST, SMALLEST_SCALE, SMALLEST_WINDOW_SCALE = 0.3, 0.3, 1.5
 LARGEST_STEP = 2.0
 # Metres and radians: a smaller step of locating a camera is the last.
 SMALLEST_STEP = 1e-5
-# The first steps listen to what is far off, too.
-WIDE = 3
 # In parts of the depth: points nearer to a camera than this are behind it.
 NEAREST = 1e-3
 # Information about the first frame, which is the origin.
@@ -284,7 +282,7 @@ def without_oldest(window):
         prior=Prior(0.5 * (H + H.T), b, window.T[1:], window.factors[1:])), kept
 
 
-def locate(window, variances, seen, T, trusted, iterations=15):
+def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
     """
     Find a camera among points whose depths are not sure, either.
 
@@ -300,6 +298,8 @@ def locate(window, variances, seen, T, trusted, iterations=15):
         Pose ``T_map_camera`` to begin with, 4x4.
     trusted : np.ndarray
         Bool, shape (N,): points that the pose shall be found by. The others have errors, too.
+    wide : int
+        So many of the first steps listen to what is far off, too, for the start may be.
     iterations : int
         Steps of Gauss-Newton, at most.
 
@@ -327,7 +327,7 @@ def locate(window, variances, seen, T, trusted, iterations=15):
         weight = np.zeros(len(squares))
         use = front & trusted
         if use.any():
-            weight[use] = (_wide_weights(squares[use]) if k < WIDE
+            weight[use] = (_wide_weights(squares[use]) if k < wide
                            else _weights(squares[use], SMALLEST_SCALE))
         by_point = D @ T[:3, :3].T
         by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
@@ -342,7 +342,7 @@ def locate(window, variances, seen, T, trusted, iterations=15):
         step = np.linalg.solve(A, b)
         rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
         T = moved(T, step)
-        if k >= WIDE and np.abs(step).max() < SMALLEST_STEP:
+        if k >= wide and np.abs(step).max() < SMALLEST_STEP:
             break
     _, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
     error, _ = _error(seen, q, front, window.roots)
