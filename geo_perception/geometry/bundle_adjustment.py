@@ -308,7 +308,7 @@ def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
     T : np.ndarray
         4x4.
     errors : np.ndarray
-        Of each point, standard deviations, shape (N,); infinite behind the camera.
+        Of all points, standard deviations, shape (N,); infinite behind the camera.
 
     Raises
     ------

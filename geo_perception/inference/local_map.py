@@ -40,6 +40,12 @@ CLOSE = 1.0
 FEWEST_PLACED = 25
 # Standard deviations within which a point agrees; a corner that does not twice in a row is left.
 AGREEMENT, LARGEST_FAULTS = 4.0, 2
+# All corners that a key frame is made with agree with its pose. Where the window, once adjusted,
+# has lost that part of them it was drawn to something that moves.
+LARGEST_LOSS = 0.5
+# The other points help to find a pose where half of them fit it within that many standard
+# deviations: the network is right there, and nothing large moves.
+CONFIRMED = 1.3
 # Depths of two frames are compared where that many points have one.
 FEWEST_DEPTHS = 10
 
@@ -189,6 +195,8 @@ class LocalMap:
             network=np.concatenate([window.network, network], 1),
             prior=window.prior.with_frame(self.T))
         adjusted = adjust(window, threshold=AGREEMENT)
+        if adjusted.wrong[trusted, -1].mean() > LARGEST_LOSS:
+            raise np.linalg.LinAlgError('the window was drawn to something else')
         self._window = adjusted.window
         self._window.seen[adjusted.wrong] = np.nan
         self._variances = np.minimum(adjusted.variances,
@@ -232,7 +240,7 @@ class LocalMap:
         """Return the pose of an image, and which of the corners found agree with it."""
         window, trusted = self._window.points(found), self._trusted(found)
 
-        def locate_from(start, **options):
+        def locate_from(start, trusted=trusted, **options):
             return locate(window, self._variances[found], image.rays(pixels), start, trusted,
                           **options)
 
@@ -247,6 +255,8 @@ class LocalMap:
                 closely, before = ((e[trusted] < CLOSE).sum() for e in (found_so[1], errors))
                 if closely > before:
                     T, errors = found_so
+        if not trusted.all() and np.median(errors[~trusted]) < CONFIRMED:
+            T, errors = locate_from(T, trusted | True, wide=0)
         return T, errors < AGREEMENT
 
     def _trusted(self, found):
