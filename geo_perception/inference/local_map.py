@@ -27,7 +27,7 @@ KEY_FRAMES = 7
 # of the corners only that part is left.
 LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
 # The second one sooner: until then nothing but the network says how deep points are.
-FIRST_FLOW = 0.06
+FIRST_FLOW = 0.1
 # Fewer corners that agree do not tell a pose.
 FEWEST = 20
 # Of those that are followed, that part has to agree.
@@ -40,9 +40,6 @@ CLOSE = 1.0
 FEWEST_PLACED = 25
 # Standard deviations within which a point agrees; a corner that does not twice in a row is left.
 AGREEMENT, LARGEST_FAULTS = 4.0, 2
-# All corners that a key frame is made with agree with its pose. Where the window, once adjusted,
-# has lost that part of them it was drawn to something that moves.
-LARGEST_LOSS = 0.5
 # The other points help to find a pose where half of them fit it within that many standard
 # deviations: the network is right there, and nothing large moves.
 CONFIRMED = 1.3
@@ -195,8 +192,6 @@ class LocalMap:
             network=np.concatenate([window.network, network], 1),
             prior=window.prior.with_frame(self.T))
         adjusted = adjust(window, threshold=AGREEMENT)
-        if adjusted.wrong[trusted, -1].mean() > LARGEST_LOSS:
-            raise np.linalg.LinAlgError('the window was drawn to something else')
         self._window = adjusted.window
         self._window.seen[adjusted.wrong] = np.nan
         self._variances = np.minimum(adjusted.variances,
@@ -256,7 +251,7 @@ class LocalMap:
                 if closely > before:
                     T, errors = found_so
         if not trusted.all() and np.median(errors[~trusted]) < CONFIRMED:
-            T, errors = locate_from(T, trusted | True, wide=0)
+            T, errors = locate_from(T, np.ones(len(found), bool), wide=0, iterations=4)
         return T, errors < AGREEMENT
 
     def _trusted(self, found):
