@@ -28,8 +28,8 @@ test: venv  ## Run the whole test suite.
 nightly: venv  ## Feed more than 10,000 damaged files and messages to everything that reads them.
 	@$(BIN)/python -m pytest -q -m hostile --hypothesis-profile=nightly test $(ARGS)
 
-reliability: venv  ## Let both nodes have a bad day and write docs/reliability.md.
-	@$(BIN)/python -m pytest -q --reliability test/test_field_day.py $(ARGS)
+reliability: venv  ## Let all nodes have a bad day and write docs/reliability.md.
+	@$(BIN)/python -m pytest -q --reliability test/test_field_*.py $(ARGS)
 
 lint: venv  ## Check style and types.
 	@$(BIN)/python -m ruff check

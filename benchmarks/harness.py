@@ -9,12 +9,15 @@ that took turns in one run (speed.md section 1).
 """
 
 import argparse
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 import json
+import multiprocessing
 import os
 from pathlib import Path
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -54,6 +57,35 @@ def argument_parser(description, rounds):
                         help='rounds in which all candidates take turns')
     parser.add_argument('--json', metavar='FILE', help='also write the results to this file')
     return parser
+
+
+def in_a_process_of_its_own(function, *arguments):
+    """
+    Call a function where nothing else is in memory; the process ends with this one at the latest.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module; what it returns can be pickled, as can the arguments.
+    *arguments
+        For it.
+
+    Returns
+    -------
+    object
+        What the function returned.
+
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), _end_with_parent) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _end_with_parent():
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

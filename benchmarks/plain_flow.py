@@ -9,13 +9,14 @@ of memory. Depth and ego-motion are frozen, as published, and no gradient is kep
 graph, and so the loss, is that of ``geo_perception train``.
 """
 
+from plain_training import PlainTraining
 from plain_view_synthesis import (
     edge_aware, grid, image_distance, motion_matrix, plain_twin, projected, sampled)
 import torch
 from torch.nn import functional as F
 
 
-class PlainFlowStep:
+class PlainFlowStep(PlainTraining):
     """
     Training of a twin of a module's flow network on one batch in memory.
 
@@ -37,14 +38,7 @@ class PlainFlowStep:
         self._target = images[:, centre].contiguous()
         self._sources = [images[:, i].contiguous() for i in range(images.shape[1]) if i != centre]
         self._K, self._options = K, module.flow_loss.options
-        self._optimizer = torch.optim.Adam(self._flow.parameters(), 2e-4)
-
-    def __call__(self):
-        """Train for one step."""
-        loss = self.loss()
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
+        super().__init__(2e-4, self._flow)
 
     def loss(self):
         """Return the loss."""

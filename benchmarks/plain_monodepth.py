@@ -10,6 +10,7 @@ and its default layout of memory. The graph, and so the loss, is that of ``geo_p
 
 from copy import deepcopy
 
+from plain_training import PlainTraining
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -56,7 +57,7 @@ def plain_network(network):
     return twin
 
 
-class PlainStep:
+class PlainStep(PlainTraining):
     """
     Training of a twin of a module's network on one batch in memory.
 
@@ -73,14 +74,7 @@ class PlainStep:
         self._network = plain_network(module.network)
         self._left, self._right = left.contiguous(), right.contiguous()
         self._options = module.loss.options
-        self._optimizer = torch.optim.Adam(self._network.parameters(), 1e-4)
-
-    def __call__(self):
-        """Train for one step."""
-        loss = self.loss()
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
+        super().__init__(1e-4, self._network)
 
     def loss(self):
         """Return the loss, as published."""

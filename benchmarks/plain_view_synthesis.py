@@ -10,6 +10,7 @@ and so the loss, is that of ``geo_perception train``.
 
 from copy import deepcopy
 
+from plain_training import PlainTraining
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -66,7 +67,7 @@ def plain_twin(network):
     return twin
 
 
-class PlainStep:
+class PlainStep(PlainTraining):
     """
     Training of twins of a module's networks on one batch in memory.
 
@@ -87,15 +88,7 @@ class PlainStep:
         self._target = images[:, centre].contiguous()
         self._sources = [images[:, i].contiguous() for i in range(images.shape[1]) if i != centre]
         self._K, self._options = K, module.loss.options
-        self._optimizer = torch.optim.Adam(
-            [*self._depth.parameters(), *self._egomotion.parameters()], 2e-4)
-
-    def __call__(self):
-        """Train for one step."""
-        loss = self.loss()
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
+        super().__init__(2e-4, self._depth, self._egomotion)
 
     def loss(self):
         """Return the loss."""

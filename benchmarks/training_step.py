@@ -12,15 +12,13 @@ optical flow, see plain_flow.py, and for depth from stereo pairs, see plain_mono
 turns within one training run, each network in a process of its own.
 """
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 import logging
-import multiprocessing
 from pathlib import Path
 import tempfile
 import time
 
-from harness import argument_parser, ratio, Results
+from harness import argument_parser, in_a_process_of_its_own, ratio, Results
 import numpy as np
 
 from geo_perception.preprocessing import Preprocessing
@@ -70,9 +68,8 @@ def _measure(architecture, folder, arguments, results):
     """Measure one network, and show what came out."""
     measure = (_relocalization if architecture in RECIPES else
                _stereo if architecture in STEREO_RECIPES else _video)
-    # In a process of its own the memory is that of this training.
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-        outcome = pool.submit(measure, architecture, folder, arguments).result()
+    # So that the memory is that of this training.
+    outcome = in_a_process_of_its_own(measure, architecture, folder, arguments)
     where = f"{architecture}, {outcome['size']}, {outcome['device']}"
     bare = architecture in RECIPES
     if not bare:

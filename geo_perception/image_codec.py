@@ -197,8 +197,10 @@ def decode_flow(msg):
             f'the encoding {msg.encoding!r}'
         raise ImageError(f'an image with {what} is not optical flow; 32FC2 (pixels) is expected')
     flow = decode_array(msg)
-    known = np.isfinite(flow).all(-1, keepdims=True)
-    return np.where(known, flow, np.float32(np.nan))
+    # Of two numbers one of which is not finite neither the sum is; flow this long is none.
+    with np.errstate(over='ignore', invalid='ignore'):
+        known = np.isfinite(flow[..., 0] + flow[..., 1])
+    return flow if known.all() else np.where(known[..., None], flow, np.float32(np.nan))
 
 
 def image_fields(array, encoding):

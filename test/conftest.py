@@ -34,22 +34,22 @@ settings.load_profile('test')
 
 if importlib.util.find_spec('rclpy') is None:
     collect_ignore = [path.name for path in Path(__file__).parent.glob('test_*.py')
-                      if re.search(r'ros_harness|_scene import|geo_perception\.(ros|nodes)',
-                                   path.read_text())]
+                      if re.search(r'ros_harness|field_(day|page)|_scene import|'
+                                   r'geo_perception\.(ros|nodes)', path.read_text())]
 
 
 def pytest_addoption(parser):
     """Add the option that writes a page of the documentation."""
     parser.addoption('--reliability', action='store_true',
-                     help='write docs/reliability.md from the tests of test_field_day.py')
+                     help='write docs/reliability.md from the tests test_field_*.py')
 
 
 def pytest_sessionfinish(session, exitstatus):
     """Write the page, where it was asked for and all of it has been seen."""
     if session.config.getoption('reliability') and exitstatus == 0:
-        from field_day import CASES, PAGE, page, ROWS
+        from field_page import CASES, PAGE, page, ROWS
 
-        assert {case[1:] for case in CASES} == set(ROWS), 'run all tests of test_field_day.py'
+        assert {case[1:] for case in CASES} == set(ROWS), 'run all tests test_field_*.py'
         PAGE.write_text(page())
 
 
@@ -111,3 +111,24 @@ def two_graphs(monkeypatch):
     yield graphs
     for graph in graphs:
         graph.close()
+
+
+@pytest.fixture(scope='session')
+def field_models(tmp_path_factory):
+    """Return small model files for all nodes, see `field_day.write_models`."""
+    from field_day import write_models
+
+    return write_models(tmp_path_factory.mktemp('models'))
+
+
+@pytest.fixture
+def day(request, field_models):
+    """Yield the day of one node, not started; its row must be that of docs/reliability.md."""
+    from field_day import Day
+    from field_page import check_row
+
+    graph = request.getfixturevalue('two_graphs')[0] \
+        if 'two_graphs' in request.fixturenames else request.getfixturevalue('graph')
+    day = Day(graph, request.function.fault, request.param, field_models[request.param])
+    yield day
+    check_row(request, day.fault, day.name)

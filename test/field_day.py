@@ -4,16 +4,16 @@
 """
 A bad day in the field: real nodes with small real models, and the record of how they took it.
 
-Each test names its fault by `fault`; what it records becomes a row of ``docs/reliability.md``.
+Each test names its fault by `fault`; what it records becomes a row of the page, `field_page`.
 """
 
 from functools import lru_cache
-from pathlib import Path
 import re
 import time
 from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
+from field_page import CASES, ROWS
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 import numpy as np
@@ -21,58 +21,92 @@ import pytest
 from ros_harness import TIMEOUT
 from sensor_msgs.msg import CameraInfo, Image
 import small_world
+from tiny_geometry_model import CALIBRATION, write_flow_model, write_geometry_model
 import tiny_model
+import tiny_stereo_model
 
-from geo_perception.environment import describe_machine
 from geo_perception.geometry import se3
-from geo_perception.geometry.camera import Camera
+from geo_perception.inference.motion_uncertainty import MotionCalibration
+from geo_perception.inference.retrieval import thumbnail
+from geo_perception.model_file import save_model_file, TrainingCamera
 from geo_perception.nodes.geometry import GeometryNode
 from geo_perception.nodes.relocalize import RelocalizeNode
+from geo_perception.nodes.stereo_depth import StereoDepthNode
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
 from geo_perception.ros.messages import camera_info_message, image_message, stamp_to_ns
 from geo_perception.ros.validators import fix_problems, odometry_problems
 
-PAGE = Path(__file__).parents[1] / 'docs' / 'reliability.md'
 SECOND = 1_000_000_000
 STEP = 0.1      # s, between stamps of images
 PACE = 0.025    # s, between images; a day need not take its time
 LEVELS = {OK: 'OK', WARN: 'WARN', ERROR: 'ERROR'}
 BOTH = ('relocalize', 'geometry')
+ALL = (*BOTH, 'stereo_depth')
+WELL = '{verb} at … Hz from images at … Hz.'
+CAMERA = small_world.CAMERA
+BASELINE = 0.12   # m, of the stereo camera; the wall is 3 m away
 T_BASE_CAMERA = se3.make_transform(se3.R_BODY_OPTICAL, [0.3, 0.1, 0.5])
-
-CASES = []     # (section, fault, node) of every row, in order
-ROWS = {}      # the same: cells that were recorded in this run
 
 
 class Kind(NamedTuple):
     """What one node is given and what it gives."""
 
     node_class: type
-    frame: str
-    camera: Camera
     outputs: dict     # topic: message class and validator
     verb: str
 
 
 KINDS = {
     'relocalize': Kind(
-        RelocalizeNode, 'camera',
-        Camera(np.array([[150.0, 0, 89.5], [0, 150, 59.5], [0, 0, 1]]), 180, 120,
-               frame_id='camera'),
+        RelocalizeNode,
         {'/relocalize/pose_with_covariance': (PoseWithCovarianceStamped, fix_problems)},
         'Relocalizing the camera'),
     'geometry': Kind(
-        GeometryNode, 'camera', small_world.CAMERA,
+        GeometryNode,
         {'/geometry/depth': (Image, lambda message: []),
-         '/geometry/odometry': (Odometry, odometry_problems)}, 'Depth and odometry')}
+         '/geometry/odometry': (Odometry, odometry_problems)}, 'Depth and odometry'),
+    'stereo_depth': Kind(
+        StereoDepthNode,
+        {'/stereo_depth/depth': (Image, lambda message: []),
+         '/stereo_depth/confidence': (Image, lambda message: [])}, 'Depth')}
 
 
 @lru_cache
-def scenery(node):
+def scenery():
     """Return the pictures that a camera sees on its way, over and over."""
-    if node == 'relocalize':
-        return list(tiny_model.images())
     return [small_world.view(T)[0] for T in small_world.poses(40)]
+
+
+@lru_cache
+def other_eye():
+    """Return what the right eye of a stereo camera sees on that way."""
+    shift = se3.make_transform(np.eye(3), [BASELINE, 0, 0])
+    return [small_world.view(T @ shift)[0] for T in small_world.poses(40)]
+
+
+def write_models(folder):
+    """Write model files, of each node one and another to swap it for; return paths by name."""
+    # With such a residual expected no motion of the untrained network passes for a cut.
+    calibration = {**CALIBRATION, **{
+        f'motion_{name}': value
+        for name, value in vars(MotionCalibration(usual_residual=1.0)).items()}}
+    paths = {name: folder / f'{name}.safetensors' for kind in ALL for name in (
+        kind, f'other {kind}')}
+    place = {'retrieval.thumbnails': np.stack([
+                 thumbnail(image) for image in scenery()]).astype(np.float16),
+             'retrieval.poses': small_world.poses(len(scenery()))}
+    tiny_model.write_model(paths['relocalize'], place)
+    tiny_model.write_model(paths['other relocalize'], place, world_frame='cellar')
+    write_geometry_model(paths['geometry'], calibration=calibration)
+    write_flow_model(paths['other geometry'], calibration=calibration)
+    reach = CAMERA.K[0, 0] / CAMERA.width * BASELINE
+    for name, depth in (('stereo_depth', 3.0), ('other stereo_depth', 1.5)):
+        save_model_file(paths[name], tiny_stereo_model.metadata(
+            training_camera=TrainingCamera(96, 64, 80.0, 80.0, 47.5, 31.5),
+            calibration={'reach': reach}), tiny_stereo_model.weights(reach / depth))
+    paths['text'] = folder / 'text.safetensors'
+    paths['text'].write_text('no model')
+    return {name: str(path) for name, path in paths.items()}
 
 
 def fault(section, text, *nodes):
@@ -106,7 +140,7 @@ class Day:
     graph : ros_harness.Graph
         All but the processes of others.
     fault, node : str
-        Of `CASES`.
+        Of `field_page.CASES`.
     model : str
         File for the node.
 
@@ -126,8 +160,9 @@ class Day:
         self.kind = KINDS[node]
         self.now, self.sent = 100 * SECOND, []
         self.count = 0
-        self.info = self.kind.camera        # None where nobody publishes it any more
+        self.info = CAMERA        # None where nobody publishes it any more
         self.clock = None                   # publisher of /clock
+        self.beside = None                  # called with the stamp of each image, before it
         self._known = {}
         self.cells = {}
 
@@ -166,16 +201,17 @@ class Day:
         """Publish one image, and wait until the node is done with it; return its stamp."""
         self.now += round(step * SECOND) if stamp is None else 0
         stamp = self.now if stamp is None else stamp
-        pictures = scenery(self.name)
-        picture = pictures[self.count % len(pictures)] if picture is None else picture
+        picture = scenery()[self.count % len(scenery())] if picture is None else picture
+        if self.beside is not None:
+            self.beside(stamp)
         self.count += 1
         if self.clock is not None:
             self.tick(stamp)
         if self.info is not None:
-            self.infos.publish(info or camera_info_message(stamp, self.kind.frame, self.info))
+            self.infos.publish(info or camera_info_message(stamp, CAMERA.frame_id, self.info))
         statistics = self.node.statistics
         done = [statistics.count(name) for name in ('received', 'processed', 'skipped')]
-        self.camera.publish(message or image_message(stamp, self.kind.frame, picture, 'rgb8'))
+        self.camera.publish(message or image_message(stamp, CAMERA.frame_id, picture, 'rgb8'))
         self.sent.append(stamp)
         self.graph.spin_until(lambda: statistics.count('received') > done[0], what='the image')
         self.graph.spin_until(lambda: statistics.count('processed')
@@ -296,77 +332,3 @@ class Day:
     def _on_status(self, message):
         name = f'{self.node.get_fully_qualified_name()}:'
         self.statuses += [status for status in message.status if status.name.startswith(name)]
-
-
-# The page
-
-_HEAD = """# Reliability
-
-What the nodes do on a bad day. The tests of `test/test_field_day.py` make it happen on a real ROS
-graph, with small models that were never trained, and write this page:
-
-```
-make reliability
-```
-
-- *Published*: what comes out while the fault lasts. Nothing ever has a stamp that its image did
-  not have, none is published twice, and what breaks a rule of filters or Nav2
-  (`geo_perception/ros/validators.py`) is withheld, with the rule in the diagnostics.
-- *Diagnostics*: level and sentence on `/diagnostics`; … is a number or a name.
-- *Normal after*: seconds from the end of the fault until each output has a new result, and until
-  the diagnostics say OK. Images come 40 times a second there. Diagnostics look back
-  `watchdog_s`, 0.4 s in these tests and 5 s by default: with the default they are OK again up to
-  that much later.
-
-"""
-
-
-def page():
-    """
-    Return the page, of the rows recorded in this run.
-
-    Returns
-    -------
-    str
-
-    """
-    machine = describe_machine()
-    lines = [_HEAD, ', '.join(machine[name] for name in ('cpu', 'cores', 'ros') if name in machine)
-             .replace(f", {machine['cores']},", f", {machine['cores']} cores,") + '.\n']
-    section = None
-    for case in CASES:
-        if case[1:] not in ROWS:
-            continue
-        if case[0] != section:
-            section = case[0]
-            lines.append(f'\n## {section}\n\n| fault | node | published | diagnostics | normal '
-                         'after, s |\n| --- | --- | --- | --- | --- |\n')
-        lines.append(_line(case[1:], ROWS[case[1:]]))
-    return ''.join(lines)
-
-
-def rows_of(text):
-    """
-    Return the rows of a page.
-
-    Parameters
-    ----------
-    text : str
-        The page.
-
-    Returns
-    -------
-    dict
-        (fault, node): what is published, and the diagnostics.
-
-    """
-    cells = [[cell.strip() for cell in line.strip('|').split('|')]
-             for line in text.splitlines() if line.startswith('|')]
-    return {(row[0], row[1].strip('`')): row[2:4] for row in cells
-            if row[0] not in ('fault', '---')}
-
-
-def _line(case, row):
-    after = row['results'] if row['words'] == row['results'] else \
-        f"{row['results']}; diagnostics {row['words']}"
-    return (f"| {case[0]} | `{case[1]}` | {row['published']} | {row['diagnostics']} | {after} |\n")

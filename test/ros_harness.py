@@ -16,6 +16,7 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import rclpy
@@ -125,15 +126,18 @@ class Graph:
 
     def change_state(self, node, transition):
         """Ask a node for a transition by service, as a manager does; return its success."""
-        client = self.peer.create_client(
-            ChangeState, f'{node.get_fully_qualified_name()}/change_state')
-        request = ChangeState.Request()
-        request.transition.id = transition
-        self.spin_until(client.service_is_ready, what='the lifecycle service')
-        future = client.call_async(request)
-        self.spin_until(future.done, what='the answer to a transition')
+        name = node if isinstance(node, str) else node.get_fully_qualified_name()
+        return self.call(ChangeState, f'{name}/change_state',
+                         transition=Transition(id=transition)).success
+
+    def call(self, kind, service, **request):
+        """Return what a service answers."""
+        client = self.peer.create_client(kind, service)
+        self.spin_until(client.service_is_ready, what='the service')
+        future = client.call_async(kind.Request(**request))
+        self.spin_until(future.done, what='the answer')
         self.peer.destroy_client(client)
-        return future.result().success
+        return future.result()
 
     def close(self):
         """Destroy everything."""

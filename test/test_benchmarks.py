@@ -94,6 +94,21 @@ def test_busy_processes_end(harness):
     assert not _children() & children
 
 
+def test_a_process_that_measures_ends_with_the_benchmark(harness):
+    assert harness.in_a_process_of_its_own(divmod, 7, 4) == (1, 3)
+    code = ('import harness, time\nif __name__ == "__main__":\n'
+            '    harness.in_a_process_of_its_own(time.sleep, 60)\n')
+    benchmark = subprocess.Popen([sys.executable, '-c', code], cwd=FOLDER)
+    try:
+        # Beside the one that sleeps there is one that looks after shared memory.
+        children = _wait_for(lambda: {
+            child for child in _children(benchmark.pid) if b'spawn_main' in _words(child)})
+    finally:
+        benchmark.terminate()
+        benchmark.wait()
+    _wait_for(lambda: not any(_words(child) for child in children))
+
+
 def test_results_are_written(harness, tmp_path, capsys):
     path = tmp_path / 'results' / 'some.json'
     parser = harness.argument_parser('text', rounds=3)
@@ -109,9 +124,24 @@ def test_results_are_written(harness, tmp_path, capsys):
     assert 'missed' in capsys.readouterr().out
 
 
-def _children():
+def _wait_for(condition):
+    deadline = time.monotonic() + 20.0
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def _words(process):
+    try:
+        return Path(f'/proc/{process}/cmdline').read_bytes()
+    except OSError:
+        return b''
+
+
+def _children(of=None):
     return {int(stat.parent.name) for stat in Path('/proc').glob('[0-9]*/stat')
-            if _parent(stat) == os.getpid()}
+            if _parent(stat) == (of or os.getpid())}
 
 
 def _parent(stat):

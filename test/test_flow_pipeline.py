@@ -11,17 +11,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from report_page import Page
 from tiny_geometry_model import write_flow_model, write_geometry_model
 import torch
 
 from geo_perception.cli import main
 from geo_perception.datasets.bag_writer import BagWriter
-from geo_perception.datasets.flow_files import read_flow
+from geo_perception.datasets.flow_files import flo_bytes, read_flow
 from geo_perception.datasets.sample_world.render import flow_to, render_view
 from geo_perception.datasets.sample_world.world import SampleWorld
 from geo_perception.errors import ModelFileError
 from geo_perception.evaluation.classical_flow import METHODS
 from geo_perception.evaluation.flow import compare_flow
+from geo_perception.evaluation.run_record import load_run
 from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import inverse_transform, make_transform
 from geo_perception.inference.flow import FlowNetwork
@@ -165,7 +167,7 @@ def test_pipeline_gives_flow_only_when_asked(tmp_path, drive):
     pipeline = GeometryPipeline.load(write_flow_model(tmp_path / 'm.safetensors'),
                                      precision='fp32')
     results = [pipeline(drive[i].image, CAMERA, drive[i].stamp, flow=i != 1) for i in range(4)]
-    assert [r.flow is not None for r in results] == [False, False, True, True]
+    assert [r.flow is not None for r in results] == [False, True, True, True]
     flow = results[3].flow
     assert (flow.earlier_stamp, flow.later_stamp) == (drive[2].stamp, drive[3].stamp)
     pair = pipeline.flow_of_pair(drive[2].image, drive[3].image, CAMERA, 0.1)
@@ -242,19 +244,36 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert set(np.unique(cv2.imread('out/motion_mask/000000.png', -1))) <= {0, 255}
     assert cv2.imread('out/flow_preview/000000.jpg').shape == (3 * 64, 96, 3)
 
-    assert main(['evaluate', 'flow', 'm.safetensors', 'bag', '--json', 'flow.json']) == 0
+    assert main(['evaluate', 'flow', 'm.safetensors', 'bag', '--json', 'flow.json', '--report',
+                 'flow']) == 0
     found = json.loads(Path('flow.json').read_text())['flow']
     assert found['epe_px'] > 0 and found['rigid']['epe_px'] > 0 and found['dis']['epe_px'] > 0
     assert 0 <= found['fl_percent'] <= 100 and found['pairs'] == 3
     assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--json', 'motion.json',
-                 '--output', 'pairs.csv']) == 0
+                 '--output', 'pairs.csv', '--report', 'motion']) == 0
+    for job, words in (('flow', 'flow if nothing moved'), ('motion', 'of the image moves')):
+        assert words in Page(Path(f'{job}/report.html')).raw
+        figures, told = (json.loads(Path(name).read_text())[job] for name in (
+            f'{job}/metrics.json', f'{job}.json'))
+        newest = told.pop('newest')
+        assert figures['pairs'] == told and newest.items() <= figures.items()
+        assert figures['frames_processed'] == 4
+        assert load_run(f'{job}/run.npz').jobs == [job]
+        rows = list(csv.DictReader(Path(f'{job}/frames.csv').read_text().splitlines()))
+        assert [row['flow_epe_px'] != '' for row in rows] == [False, True, True, True]
     found = json.loads(Path('motion.json').read_text())['motion']
     assert 0 <= found['false_alarm_rate'] <= 1
     rows = list(csv.DictReader(Path('pairs.csv').read_text().splitlines()))
     assert [row['name'] != '' for row in rows] == [True] * 3
     assert all(float(row['motion_false_alarm_rate']) <= 1 for row in rows if row['flow_epe_px'])
     assert sum(row['newest_flow_epe_px'] != '' for row in rows) == found['pairs_processed'] > 0
+    Path('chairs').mkdir()
+    for name in ('img0', 'img1'):
+        cv2.imwrite(f'chairs/1-{name}.ppm', drive[0].image)
+    Path('chairs/1-gt.flo').write_bytes(flo_bytes(drive[0].flow))
     capsys.readouterr()
+    assert main(['evaluate', 'flow', 'm.safetensors', 'chairs', '--report', 'no']) == 1
+    assert 'the pairs of chairs do not follow each other' in capsys.readouterr().err
     write_geometry_model('n.safetensors')
     assert main(['infer', 'n.safetensors', 'bag', '--output', 'o', '--flow', 'true']) == 1
     assert 'has no flow network' in capsys.readouterr().err

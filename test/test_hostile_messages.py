@@ -9,7 +9,7 @@ A few cases of each field here, thousands in ``make nightly``.
 
 import sys
 
-from field_day import KINDS, scenery, SECOND, T_BASE_CAMERA
+from field_day import BOTH, CAMERA, KINDS, scenery, SECOND, T_BASE_CAMERA
 from hostile import is_sentence, NUMBERS, refused_or_fine, WORDS
 from hypothesis import given, strategies as st
 from nav_msgs.msg import Odometry
@@ -19,8 +19,6 @@ from rclpy.parameter import Parameter
 from ros_harness import Graph
 from sensor_msgs.msg import CompressedImage
 import small_bag
-from tiny_geometry_model import write_geometry_model
-import tiny_model
 
 from geo_perception.image_codec import decode_depth, decode_flow, decode_rgb
 from geo_perception.ros.diagnostics import FrameStatistics, Outcome
@@ -53,7 +51,7 @@ class Rig:
         self.kind, self.name = KINDS[name], name
         self.graph = Graph()
         self.node = self.graph.make(
-            self.kind.node_class, model=str(model), precision='fp32', threads=1,
+            self.kind.node_class, model=model, precision='fp32', threads=1,
             base_frame='base_link', publish_tf=True, tf_timeout_s=0.0)
         self.heard = {topic: self.graph.listen(message_class, topic)
                       for topic, (message_class, _) in self.kind.outputs.items()}
@@ -71,8 +69,8 @@ class Rig:
         """Let the camera be known, and time be where it was."""
         self.node._listener.reset()
         self.node._listener._on_tf_static(tf2_msgs.TFMessage(transforms=[
-            transform_stamped(0, 'base_link', self.kind.frame, T_BASE_CAMERA)]))
-        self.inform(camera_info_message(self.now, self.kind.frame, self.kind.camera))
+            transform_stamped(0, 'base_link', CAMERA.frame_id, T_BASE_CAMERA)]))
+        self.inform(camera_info_message(self.now, CAMERA.frame_id, CAMERA))
 
     def inform(self, message):
         """Give the node a calibration."""
@@ -82,8 +80,8 @@ class Rig:
     def good(self):
         """Return the next image of a good camera."""
         self.now += SECOND // 10
-        pictures = scenery(self.name)
-        return image_message(self.now, self.kind.frame,
+        pictures = scenery()
+        return image_message(self.now, CAMERA.frame_id,
                              pictures[self.now // 10**8 % len(pictures)], 'rgb8')
 
     def feed(self, message):
@@ -116,14 +114,12 @@ class Rig:
         assert self.node.statistics.count('published') == 1
 
 
-@pytest.fixture(scope='module', params=KINDS)
-def rig(request, tmp_path_factory):
+@pytest.fixture(scope='module', params=BOTH)
+def rig(request, field_models):
     """Return a node at work."""
-    path = tmp_path_factory.mktemp('model') / 'm.safetensors'
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, 'openvino', None)
-        write = {'relocalize': tiny_model.write_model, 'geometry': write_geometry_model}
-        rig = Rig(request.param, write[request.param](path))
+        rig = Rig(request.param, field_models[request.param])
         yield rig
         rig.graph.close()
 
@@ -170,7 +166,7 @@ INFO = {'header.frame_id': FRAMES, 'height': UINT32, 'width': UINT32, 'k': numbe
 @given(data=st.data())
 def test_calibrations(rig, data):
     """Every field, then one number of a good matrix."""
-    info = camera_info_message(rig.now, rig.kind.frame, rig.kind.camera)
+    info = camera_info_message(rig.now, CAMERA.frame_id, CAMERA)
     if data.draw(st.booleans(), label='one number'):
         name = data.draw(st.sampled_from(['k', 'p']))
         matrix = np.array(getattr(info, name))

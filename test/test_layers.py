@@ -90,9 +90,10 @@ def test_one_by_one_of_stride_two():
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
-def test_up_convolution_is_nearest_neighbour_and_a_convolution(layout):
+@pytest.mark.parametrize('channels', [4, 200])   # fewer and more weights than pixels
+def test_up_convolution_is_nearest_neighbour_and_a_convolution(channels, layout):
     """Values and both gradients, to the border, as the published two steps have them."""
-    up = up_convolution(3, 4, None).double().to(memory_format=layout)
+    up = up_convolution(3, channels, None).double().to(memory_format=layout)
     conv = up[0]
     nn.init.normal_(conv.bias)
     found, expected = (torch.randn(2, 3, 4, 5, dtype=torch.double,
@@ -105,7 +106,7 @@ def test_up_convolution_is_nearest_neighbour_and_a_convolution(layout):
         conv.zero_grad()
         (y * torch.arange(y.numel()).reshape(y.shape)).sum().backward()
         results.append((y, x.grad, conv.weight.grad, conv.bias.grad))
-    assert results[0][0].shape == (2, 4, 8, 10)
+    assert results[0][0].shape == (2, channels, 8, 10)
     for value, reference in zip(*results):
         torch.testing.assert_close(value, reference)
 

@@ -3,8 +3,11 @@
 
 """Both nodes in one process: images are shared, and nothing else."""
 
+import ast
+import inspect
 import os
 import signal
+import textwrap
 import threading
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -21,7 +24,10 @@ from sensor_msgs.msg import CompressedImage, Image
 import stand_in_relocalizer
 
 from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.nodes.geometry import GeometryNode
 from geo_perception.nodes.perception import split_arguments
+from geo_perception.nodes.relocalize import RelocalizeNode
+from geo_perception.nodes.stereo_depth import StereoDepthNode
 from geo_perception.ros import shared_images
 from geo_perception.ros.shared_images import ReceivedImage, SharedImages
 
@@ -260,3 +266,22 @@ def test_one_with_a_wrong_parameter_is_left_out():
     assert process.returncode == 2 and 'Traceback' not in errors
     assert "error: relocalize: there is no parameter 'modle'" in errors
     assert 'error: wrong ROS arguments of geometry' in errors
+
+
+# The classes
+
+
+def assigned(node_class, package):
+    """Return the attributes of itself that a class assigns in the code of one package."""
+    trees = [ast.parse(textwrap.dedent(inspect.getsource(base))) for base in node_class.__mro__
+             if base.__module__.partition('.')[0] == package]
+    return {node.attr for tree in trees for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name) and node.value.id == 'self'}
+
+
+@pytest.mark.parametrize('node_class', [RelocalizeNode, GeometryNode, StereoDepthNode])
+def test_no_attribute_is_one_of_rclpy(node_class):
+    """A list of services of our own once replaced that of the node, which then heard none."""
+    ours, theirs = (assigned(node_class, package) for package in ('geo_perception', 'rclpy'))
+    assert '_services' in theirs and not ours & theirs

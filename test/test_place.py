@@ -4,6 +4,7 @@
 """Place memories: made, kept in a file, asked, and what happens when something is wrong."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from geo_perception.inference.verification import focal_error, Verifier
 from geo_perception.inference.verified import make_relocalizer, VerifiedRelocalizer
 from geo_perception.model_file import load_model_file, save_model_file
 from geo_perception.training import place_calibration
+from geo_perception.training.place_calibration import fit_covariance, STRETCHES, Trial
 from geo_perception.training.place_file import make_place_file
 from geo_perception.training.place_memory import choose_key_frames, clean_depth
 from geo_perception.training.repeats import find_repeats
@@ -87,6 +89,7 @@ def few_trials():
     """Leave out a few frames only: half a minute for each place otherwise."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place_calibration, 'FRAMES', 24)
+        patch.setattr(place_calibration, 'SEARCHES', 3)
         yield
 
 
@@ -268,10 +271,15 @@ def test_file_keeps_everything_and_stays_a_relocalizer(model, place_path, record
     (lambda header, tensors: tensors['place.points'].__setitem__((0, 0), np.nan), 'not finite'),
     (lambda header, tensors: tensors['place.repeats'].__setitem__(0, np.nan), 'not finite'),
     (lambda header, tensors: header.update(features='surf'), "features are 'surf'"),
-    (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate')])
+    (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate'),
+    (lambda header, tensors: header['calibration'].update(floor_position=float('nan')),
+     'covariance of its poses'),
+    (lambda header, tensors: header['calibration'].pop('floor_position'), 'incomplete'),
+    (lambda header, tensors: tensors.pop('place.repeats'), 'incomplete')])
 def test_damaged_place_is_refused(model, damage, words):
     """Each damage is one sentence that says how to mend it."""
-    header = {**model.metadata.place, 'gate': dict(model.metadata.place['gate'])}
+    header = {**model.metadata.place, **{
+        name: dict(model.metadata.place[name]) for name in ('gate', 'calibration')}}
     tensors = {name: value.copy() for name, value in model.tensors.items()}
     damage(header, tensors)
     damaged = replace(model, metadata=replace(model.metadata, place=header), tensors=tensors)
@@ -354,3 +362,32 @@ def test_empty_image_finds_nothing(model):
     query = verifier.look(np.zeros((240, 320, 3), np.uint8), CAMERA)
     assert verifier.recognise(query) is None
     assert verifier(query, np.eye(4), np.eye(4), SIGMAS) is None
+
+
+def drive(rng, hard=1.0):
+    """Return searches whose errors are thrice what the solver says; stretch 4 is harder."""
+    trials = []
+    for i in range(1200):
+        # A step aside looks like a turn: the solver knows both only together.
+        mixing = np.eye(6) + 0.8 * np.eye(6, k=-3)
+        raw = mixing @ np.diag(np.square(rng.uniform(0.5, 2.0, 6)) * 1e-6) @ mixing.T
+        stretch, view = i * STRETCHES // 1200, rng.uniform(0.0, 0.5)
+        floor = 0.01 * (1.0 + view / 0.25)
+        covariance = 9.0 * raw + floor ** 2 * np.eye(6)
+        error = np.linalg.cholesky(covariance) @ rng.normal(size=6)
+        found = SimpleNamespace(covariance=raw, view=view, depth=3.0)
+        trials.append(Trial(found, (hard if stretch == 4 else 1.0) * error, True, stretch))
+    return trials
+
+
+@pytest.mark.parametrize('hard', [1.0, 2.0])
+def test_truth_lies_in_the_ellipsoids(hard):
+    """Position and orientation together, near the map and far, whatever one stretch says."""
+    rng = np.random.default_rng(5)
+    fitted, driven = fit_covariance(drive(rng, hard)), drive(rng)
+    squared = np.array([t.error @ np.linalg.solve(
+        fitted.covariance(t.found.covariance, t.found.view), t.error) for t in driven])
+    for near in (False, True):
+        here = squared[[(t.found.view < 0.2) == near for t in driven]]
+        assert 0.63 < np.mean(here < 7.04) < 0.78
+        assert 0.92 < np.mean(here < 12.59) < 0.98

@@ -151,12 +151,7 @@ def test_what_cannot_work_is_refused(parameters, named):
 
 def ask(graph, node='/relocalize'):
     """Call the service; return its answer."""
-    client = graph.peer.create_client(Trigger, f'{node}/seed')
-    graph.spin_until(client.service_is_ready, what='the service')
-    future = client.call_async(Trigger.Request())
-    graph.spin_until(future.done, what='the answer')
-    graph.peer.destroy_client(client)
-    return future.result()
+    return graph.call(Trigger, f'{node}/seed')
 
 
 def test_the_first_fix_is_sent_to_amcl_once(graph, tf):

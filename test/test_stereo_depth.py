@@ -14,7 +14,7 @@ from tiny_stereo_model import metadata, PREPROCESSING, weights
 import torch
 
 from geo_perception.cli import main
-from geo_perception.errors import ModelFileError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.evaluation.stereo_run import d1_wrong, DisparityScores
 from geo_perception.geometry.block_matching import block_matching
 from geo_perception.inference.depth_cleaning import clean_depth, CleaningOptions
@@ -76,8 +76,48 @@ def test_another_camera_is_rescaled_and_doubted(place, picture):
     estimate = pipeline(picture, replace(CAMERA, K=K))
     np.testing.assert_allclose(estimate.depth, 1.5 * 2 * 88 * 0.12 / (0.05 * 128), rtol=1e-4)
     assert '2.00 (across) and 2.00 (down) times' in estimate.warning
+    with pytest.raises(ConfigurationError, match='"squint" is unknown; choose resize or'):
+        StereoDepthPipeline.load(place / 'flat.safetensors', camera_policy='squint')
     larger = cv2.resize(picture, (256, 192))
     assert pipeline(larger, CAMERA.resized(256, 192)).warning == ''
+
+
+def camera_like_training(zoom, width=128, height=96, shift=(0, 0)):
+    """Return a camera that shows things so many times larger than the one of training."""
+    K = CAMERA.K * [[zoom], [zoom], [1.0]]
+    K[:2, 2] = zoom * (CAMERA.K[:2, 2] + 0.5) - 0.5 + shift
+    return replace(CAMERA, K=K, width=width, height=height)
+
+
+def test_canonical_crop_sees_what_the_training_camera_saw(place):
+    """Of a wide camera: the depth of the window by itself, wherever the window is."""
+    image = np.random.default_rng(1).integers(0, 256, (120, 200, 3), np.uint8)
+    crops, resizes = (StereoDepthPipeline.load(
+        place / 'random.safetensors', device='cpu', precision='fp32', camera_policy=policy)
+        for policy in ('canonical_crop', 'resize'))
+    found = crops(image, camera_like_training(0.75, 200, 120, (60, 20)))
+    expected = resizes(np.ascontiguousarray(image[20:92, 60:156]),
+                       camera_like_training(0.75, 96, 72))
+    np.testing.assert_array_equal(found.depth, expected.depth)
+    np.testing.assert_allclose(found.camera.K, expected.camera.K, atol=1e-9)
+    assert found.warning == expected.warning and found.depth.shape == (72, 96)
+    assert not crops(image, None).metric
+
+
+def test_canonical_crop_beyond_the_image(place, picture):
+    """A little of it is unknown; of a camera that sees half as much the whole image is taken."""
+    pipeline = StereoDepthPipeline.load(place / 'flat.safetensors', device='cpu',
+                                        precision='fp32', camera_policy='canonical_crop')
+    found = pipeline(picture, camera_like_training(1.125, shift=(-8, -6)))
+    assert found.depth.shape == (108, 144) and found.warning == ''
+    known = np.zeros((108, 144), bool)
+    known[6:102, 8:136] = True
+    np.testing.assert_array_equal(np.isfinite(found.depth), known)
+    np.testing.assert_allclose(found.depth[known], 88 * 0.12 / (0.05 * 128), rtol=1e-4)
+    assert not found.confidence[~known].any() and np.isnan(found.disparity[~known]).all()
+    whole = pipeline(picture, camera_like_training(2.0, shift=(-64, -48)))
+    np.testing.assert_allclose(whole.depth, 2 * 88 * 0.12 / (0.05 * 128), rtol=1e-4)
+    assert 'so that it could not be cut out' in whole.warning
 
 
 def test_post_processing_is_both_passes(place, picture):

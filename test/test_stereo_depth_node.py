@@ -132,31 +132,21 @@ def test_disparity_as_a_stereo_camera_says_it(graph, model):
     assert (points[:, :6, 2] == 10000).all()
 
 
-def call(graph, node, name):
-    """Return what a service of the node answers."""
-    client = graph.peer.create_client(Trigger, f'/stereo_depth/{name}')
-    graph.spin_until(client.service_is_ready, what='the service')
-    future = client.call_async(Trigger.Request())
-    graph.spin_until(future.done, what='the answer')
-    graph.peer.destroy_client(client)
-    return future.result()
-
-
 def test_calibration_by_a_tape_measure(graph, model, tmp_path):
     """At once, kept for the next start, and forgotten on demand."""
     own = str(shutil.copy(model, tmp_path / 'own.safetensors'))
     node, images, depths, _, _ = start(graph, own)
-    answer = call(graph, node, 'calibrate_scale')
+    answer = graph.call(Trigger, '/stereo_depth/calibrate_scale')
     assert not answer.success and 'there is no depth yet' in answer.message
     images.publish(picture_message(100 * SECOND, height=96, width=128))
     graph.spin_until(lambda: depths, what='the depth')
-    answer = call(graph, node, 'calibrate_scale')
+    answer = graph.call(Trigger, '/stereo_depth/calibrate_scale')
     assert not answer.success and 'has to be above 0' in answer.message
     result = node.set_parameters([Parameter('measured_distance', value=2 * EXPECTED),
                                   Parameter('measured_region', value='60,40,10,10')])
     assert all(each.successful for each in result)
     assert not node.set_parameters([Parameter('max_depth', value=9.0)])[0].successful
-    answer = call(graph, node, 'calibrate_scale')
+    answer = graph.call(Trigger, '/stereo_depth/calibrate_scale')
     assert answer.success and 'multiplied by 2.0000' in answer.message
     for name in ('after', 'restarted'):
         if name == 'restarted':
@@ -167,7 +157,7 @@ def test_calibration_by_a_tape_measure(graph, model, tmp_path):
         graph.spin_until(lambda: depths, what='the depth')
         depth = np.frombuffer(depths[-1].data, np.float32)
         assert depth[5000] == pytest.approx(2 * EXPECTED, rel=1e-3)
-    assert call(graph, node, 'reset_scale').success
+    assert graph.call(Trigger, '/stereo_depth/reset_scale').success
     assert node.pipeline.scale == 1.0 and not (tmp_path / 'own.scale.json').exists()
 
 

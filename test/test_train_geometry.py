@@ -298,6 +298,21 @@ def test_what_is_no_number_is_skipped_and_then_ends_the_run(world, monkeypatch, 
     assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
 
 
+@pytest.mark.parametrize('precision', ['32-true', 'bf16-mixed'])
+def test_gradients_are_clipped(world, precision):
+    """To next to nothing, and the weights stay as they are; so in mixed precision."""
+    changes = []
+    for clip in ('1e-12', '5.0'):
+        assert train(world, *SMALL, '--trainer.precision', precision,
+                     '--trainer.gradient_clip_val', clip, '--trainer.max_steps', '2',
+                     '--trainer.logger.name', clip) == 0
+        weights = read_checkpoint(next(Path('runs', clip).glob('**/last.ckpt')))['state_dict']
+        changes.append(weights['depth.predict.0.weight'])
+    start = ViewSynthesisModule('dispnet_vgg', {'width': 0.1}).depth.predict[0].weight.detach()
+    assert torch.allclose(changes[0], start, atol=1e-6)
+    assert not torch.allclose(changes[1], start, atol=1e-6)
+
+
 def test_intrinsics_follow_crop_and_flip():
     """A pattern drawn where a point projects to is found where it projects to after."""
     torch.manual_seed(0)

@@ -92,8 +92,7 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
     return summary
 
 
-def motion(model: str, recording: str, *, output: str, json: Optional[str] = None,
-           device: str = 'auto', precision: str = 'auto', threads: int = 0):
+def motion(model: str, recording: str, **options):
     """
     Fit when a geometry model says that something moves, on a recording it did not learn from.
 
@@ -107,16 +106,8 @@ def motion(model: str, recording: str, *, output: str, json: Optional[str] = Non
         Model file (.safetensors) for geometry, with a flow network.
     recording : str
         A recording with intrinsics, with an optional slice: ``drive[0:100]``.
-    output : str
-        Model file to write; it may be the same.
-    json : str, optional
-        Write the new entries to this file.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
+    **options
+        See `_fitted`.
 
     Returns
     -------
@@ -127,14 +118,13 @@ def motion(model: str, recording: str, *, output: str, json: Optional[str] = Non
     from geo_perception.datasets.recording import open_images
     from geo_perception.evaluation.motion_calibration import calibrate_motion_score
 
-    return _fitted(model, recording, open_images(recording, with_depth=True), output, json,
-                   (device, precision, threads), calibrate_motion_score)
+    return _fitted(model, recording, open_images(recording, with_depth=True),
+                   calibrate_motion_score, **options)
 
 
-def odometry(model: str, recording: str, *, output: str, image_topic: Optional[str] = None,
+def odometry(model: str, recording: str, *, image_topic: Optional[str] = None,
              camera_info_topic: Optional[str] = None, pose_topic: Optional[str] = None,
-             pose_frame: Optional[str] = None, json: Optional[str] = None, device: str = 'auto',
-             precision: str = 'auto', threads: int = 0):
+             pose_frame: Optional[str] = None, **options):
     """
     Fit the covariance of hybrid odometry, on a recording that the model did not learn from.
 
@@ -147,20 +137,12 @@ def odometry(model: str, recording: str, *, output: str, image_topic: Optional[s
         Model file (.safetensors) for geometry, or for depth from stereo pairs.
     recording : str
         A recording with poses and intrinsics, with an optional slice: ``drive[0:100]``.
-    output : str
-        Model file to write; it may be the same.
     image_topic, camera_info_topic, pose_topic : str, optional
         Topics of a bag; by default the only ones that fit.
     pose_frame : str, optional
         Frame whose pose the pose topic gives, where it is not the camera.
-    json : str, optional
-        Write the new entries to this file.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
+    **options
+        See `_fitted`.
 
     Returns
     -------
@@ -173,12 +155,39 @@ def odometry(model: str, recording: str, *, output: str, image_topic: Optional[s
 
     sequence = open_recording(recording, image_topic, pose_topic, camera_info_topic,
                               pose_frame=pose_frame)
-    return _fitted(model, recording, sequence, output, json, (device, precision, threads),
-                   calibrate_hybrid_motion)
+    return _fitted(model, recording, sequence, calibrate_hybrid_motion, **options)
 
 
-def _fitted(model, recording, sequence, output, json, engine, fit):
-    """Write a model file with the entries of the calibration that a function finds."""
+def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str] = None,
+            device: str = 'auto', precision: str = 'auto', threads: int = 0):
+    """
+    Write a model file with what a function finds; its options are those of both verbs.
+
+    Parameters
+    ----------
+    model, recording : str
+        As the user named them.
+    sequence : Sequence
+        The latter.
+    fit : callable
+        Takes the pipeline and the sequence, returns entries of the calibration.
+    output : str
+        Model file to write; it may be the same.
+    json : str, optional
+        Write the new entries to this file.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    threads : int
+        CPU threads of the networks; 0 leaves it to the engine.
+
+    Returns
+    -------
+    dict
+        The new entries.
+
+    """
     from dataclasses import replace
 
     from geo_perception.commands.outcome import write_outcome
@@ -188,7 +197,7 @@ def _fitted(model, recording, sequence, output, json, engine, fit):
     from geo_perception.model_file import load_model_file, save_model_file
 
     loaded = load_model_file(model, (JOB, STEREO_DEPTH))
-    pipeline = GeometryPipeline(geometry_of(loaded), *engine)
+    pipeline = GeometryPipeline(geometry_of(loaded), device, precision, threads)
     refuse_training_data(loaded, recording, sequence)
     entries = fit(pipeline, sequence)
     metadata = replace(loaded.metadata, calibration={**loaded.metadata.calibration, **entries})

@@ -3,7 +3,7 @@
 
 """``geo_perception evaluate``: measure a model on a recording with known poses."""
 
-from typing import List, Optional, Union
+from typing import List, Literal, Optional, Union
 
 
 def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
@@ -82,8 +82,9 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
 
 def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
           split: Optional[str] = None, crop: Optional[str] = None, cap: float = 80.0,
-          post_process: bool = False, matching: bool = True, right_topic: Optional[str] = None,
-          **options):
+          post_process: bool = False,
+          camera_policy: Literal['resize', 'canonical_crop'] = 'resize', matching: bool = True,
+          right_topic: Optional[str] = None, **options):
     """
     Compare the depth of every image of a recording with its true depth.
 
@@ -119,6 +120,9 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         it.
     post_process : bool
         Trained on stereo pairs: look at the mirror image as well.
+    camera_policy : str
+        Trained on stereo pairs: ``resize`` shows the network the whole image and rescales depth
+        for the focal length; ``canonical_crop`` what the camera of training would have seen.
     matching : bool
         Trained on stereo pairs: whether to measure OpenCV's matching.
     right_topic : str, optional
@@ -151,9 +155,11 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         _refuse_others(options, _present, f'{model} was trained on stereo pairs, is in metres by '
                        'itself and asks for no poses')
         return evaluate_stereo_depth(loaded, recording, split, crop, cap, matching, topics,
-                                     post_process=post_process, **pipeline)
-    _refuse_others({'post_process': post_process, 'matching': matching,
-                    'right_topic': right_topic}, depth, f'{model} was not trained on stereo pairs')
+                                     post_process=post_process, camera_policy=camera_policy,
+                                     **pipeline)
+    _refuse_others({'post_process': post_process, 'camera_policy': camera_policy,
+                    'matching': matching, 'right_topic': right_topic}, depth,
+                   f'{model} was not trained on stereo pairs')
 
     def measure(pipeline, topics):
         from dataclasses import replace
@@ -339,10 +345,8 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
                             output=output)[job]
 
 
-def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
-         json: Optional[str] = None, output: Optional[str] = None, baselines: bool = True,
-         enlargement: str = 'bilinear', quantise: bool = False, refine: bool = True,
-         device: str = 'auto', precision: str = 'auto', threads: int = 0):
+def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, baselines: bool = True,
+         enlargement: str = 'bilinear', quantise: bool = False, **options):
     """
     Compare optical flow with true flow, by the protocol of KITTI 2015.
 
@@ -361,24 +365,14 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         are measured each by itself, and are told of side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
-    json : str, optional
-        Write the metrics to this file.
-    output : str, optional
-        Write one row per pair to this CSV file.
     baselines : bool
         Whether to measure OpenCV's methods.
     enlargement : str
         From the size of the network to that of the truth: ``bilinear`` or ``nearest``.
     quantise : bool
         Cut flow down to 1/64 pixels before.
-    refine : bool
-        Whether flow is made sharp in the image of the camera.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
+    **options
+        See `_present_flow`.
 
     Returns
     -------
@@ -388,33 +382,34 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
     """
     given = dict(locals())
     from geo_perception.commands.many import evaluate_many, one_recording
-    from geo_perception.commands.outcome import write_outcome
-    from geo_perception.errors import RecordingError
 
     if (pairs := one_recording(recordings, jobs)) is None:
         return evaluate_many('flow', model, recordings, jobs, _options(given))
-    run = _run_flow(model, pairs, baselines, refine, device, precision, threads,
-                    enlargement=enlargement, quantise=quantise)
-    summary = run.flow_summary()
-    if not summary['images']:
-        raise RecordingError(f'no pixel of {pairs} was scored: none of its {len(run.names)} pairs '
-                             f'has both true and predicted flow ({"; ".join(run.reasons) or "-"})')
-    names = ['flow', *(name for name, value in summary.items()
-                       if isinstance(value, dict) and 'epe_px' in value)]
-    print(f"{summary['images']} of {len(run.names)} pairs, {summary['delay_p50_ms']:.0f} ms each")
-    for name in names:
-        values = summary if name == 'flow' else summary[name]
-        hidden = f", visible {values['epe_px_noc']:.2f}" if 'epe_px_noc' in values else ''
-        print(f"{name:>14}: end points off by {values['epe_px']:.2f} pixels{hidden}, "
-              f"{values['fl_percent']:.1f} % outliers")
-    write_outcome(json, {'flow': summary})
-    _write_table(run, output)
-    return summary
+
+    def tell(run):
+        from geo_perception.errors import RecordingError
+
+        summary = run.flow_summary()
+        if not summary['images']:
+            raise RecordingError(
+                f'no pixel of {pairs} was scored: none of its {len(run.names)} pairs has both '
+                f'true and predicted flow ({"; ".join(run.reasons) or "-"})')
+        names = ['flow', *(name for name, value in summary.items()
+                           if isinstance(value, dict) and 'epe_px' in value)]
+        print(f"{summary['images']} of {len(run.names)} pairs, {summary['delay_p50_ms']:.0f} ms "
+              'each')
+        for name in names:
+            values = summary if name == 'flow' else summary[name]
+            hidden = f", visible {values['epe_px_noc']:.2f}" if 'epe_px_noc' in values else ''
+            print(f"{name:>14}: end points off by {values['epe_px']:.2f} pixels{hidden}, "
+                  f"{values['fl_percent']:.1f} % outliers")
+        return summary
+
+    return _present_flow('flow', tell, model, pairs, baselines,
+                         {'enlargement': enlargement, 'quantise': quantise}, **options)
 
 
-def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
-           json: Optional[str] = None, output: Optional[str] = None, refine: bool = True,
-           device: str = 'auto', precision: str = 'auto', threads: int = 0):
+def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **options):
     """
     Compare what is said to move by itself with what does.
 
@@ -431,8 +426,66 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         are measured each by itself, and are told of side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
+    **options
+        See `_present_flow`.
+
+    Returns
+    -------
+    dict
+        The metrics: shares 0..1, milliseconds. Of several recordings name to all of them.
+
+    """
+    given = dict(locals())
+    from geo_perception.commands.many import evaluate_many, one_recording
+
+    if (recording := one_recording(recordings, jobs)) is None:
+        return evaluate_many('motion', model, recordings, jobs, _options(given))
+
+    def tell(run):
+        from geo_perception.errors import RecordingError
+
+        summary = run.motion_summary()
+        if summary['false_alarm_rate'] is None and summary['recall'] is None:
+            raise RecordingError(
+                f'nobody says what moves in {recording}: a bag needs a topic with motion and mask '
+                'in its name (mono8) in the frame of the camera')
+        print(f"{summary['pairs_processed']} of {len(run.names)} pairs, "
+              f"{summary['delay_p50_ms']:.0f} ms each")
+        for title, values in (('', summary), ('newest image: ', summary['newest'])):
+            print(title + ', '.join(
+                f'{name.replace("_", " ")} {values[name]:.3f}' for name in (
+                    'iou', 'precision', 'recall', 'f', 'false_alarm_rate')
+                if values[name] is not None))
+        return summary
+
+    return _present_flow('motion', tell, model, recording, False, {}, **options)
+
+
+def _present_flow(job, tell, model, recording, baselines, enlargement, *,
+                  json: Optional[str] = None, report: Optional[str] = None,
+                  output: Optional[str] = None, refine: bool = True, device: str = 'auto',
+                  precision: str = 'auto', threads: int = 0):
+    """
+    Run a model over pairs of images and present the result; its options are those of both verbs.
+
+    Parameters
+    ----------
+    job : str
+        ``flow`` or ``motion``.
+    tell : callable
+        Takes the run, prints what came out and returns the metrics.
+    model, recording : str
+        As the user named them.
+    baselines : bool
+        Whether to measure OpenCV's methods.
+    enlargement : dict
+        Of `geo_perception.evaluation.flow.enlarge_flow`.
     json : str, optional
         Write the metrics to this file.
+    report : str, optional
+        Write report.html, metrics.json, frames.csv, and run.npz, of which "geo_perception report"
+        makes the page again, into this folder: of recordings, and of the newest image, as the
+        node publishes it; of several into a folder for each in it, with an index.html.
     output : str, optional
         Write one row per pair to this CSV file.
     refine : bool
@@ -447,48 +500,34 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
     Returns
     -------
     dict
-        The metrics: shares 0..1, milliseconds. Of several recordings name to all of them.
+        The metrics.
 
     """
-    given = dict(locals())
-    from geo_perception.commands.many import evaluate_many, one_recording
     from geo_perception.commands.outcome import write_outcome
-    from geo_perception.errors import RecordingError
-
-    if (recording := one_recording(recordings, jobs)) is None:
-        return evaluate_many('motion', model, recordings, jobs, _options(given))
-    run = _run_flow(model, recording, False, refine, device, precision, threads)
-    summary = run.motion_summary()
-    if summary['false_alarm_rate'] is None and summary['recall'] is None:
-        raise RecordingError(f'nobody says what moves in {recording}: a bag needs a topic with '
-                             'motion and mask in its name (mono8) in the frame of the camera')
-    print(f"{summary['pairs_processed']} of {len(run.names)} pairs, "
-          f"{summary['delay_p50_ms']:.0f} ms each")
-    for title, values in (('', summary), ('newest image: ', summary['newest'])):
-        print(title + ', '.join(f'{name.replace("_", " ")} {values[name]:.3f}' for name in (
-            'iou', 'precision', 'recall', 'f', 'false_alarm_rate') if values[name] is not None))
-    write_outcome(json, {'motion': summary})
-    _write_table(run, output)
-    return summary
-
-
-def _write_table(run, output):
-    """Write the table of all pairs, where it is asked for."""
-    if output:
-        run.to_csv(output)
-        print(f'wrote {output}')
-
-
-def _run_flow(model, pairs, baselines, refine, device, precision, threads, **enlargement):
-    """Run a model over pairs of images."""
     from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
+    from geo_perception.errors import ConfigurationError
     from geo_perception.evaluation.flow_run import evaluate_flow
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import GeometryPipeline
 
     pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads,
                                      refine_flow=refine)
-    opened = open_flow_pairs(pairs)
-    if isinstance(opened, RecordedPairs):
-        refuse_training_data(pipeline.model, pairs, opened.sequence)
-    return evaluate_flow(pipeline, opened, baselines, **enlargement)
+    pairs = open_flow_pairs(recording)
+    if isinstance(pairs, RecordedPairs):
+        refuse_training_data(pipeline.model, recording, pairs.sequence)
+    elif report:
+        raise ConfigurationError(f'--report is of recordings, and the pairs of {recording} do not '
+                                 'follow each other; --json and --output hold all of them')
+    run = evaluate_flow(pipeline, pairs, baselines, **enlargement)
+    summary = tell(run)
+    write_outcome(json, {job: summary})
+    if output:
+        run.to_csv(output)
+        print(f'wrote {output}')
+    if report:
+        from geo_perception.commands.geometry_evaluation import report_geometry
+
+        # The page is about the newest images, and so are its figures for machines.
+        others = {'pairs': {key: value for key, value in summary.items() if key != 'newest'}}
+        report_geometry(run.recording, pipeline.model, recording, job, others, report)
+    return summary

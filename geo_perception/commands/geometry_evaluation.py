@@ -63,10 +63,35 @@ def present_geometry(recording, model, name, jobs, json=None, report=None, outpu
     """
     console = Console()
     metrics = {**print_geometry(console, recording, jobs), **(others or {})}
+    _write(console, recording, model, name, jobs, metrics, json, report, output)
+    return metrics
+
+
+def report_geometry(recording, model, name, job, others, report):
+    """
+    Write the report of a run whose result was told otherwise.
+
+    Parameters
+    ----------
+    recording, model, name
+        See `present_geometry`.
+    job : str
+        One of its ``jobs``.
+    others : dict
+        Further metrics of the job, for the file.
+    report : str
+        Folder for the page and all that belongs to it.
+
+    """
+    score = _WORDS[job][0]
+    _write(Console(), recording, model, name, (job,), {job: {**score(recording), **others}},
+           report=report)
+
+
+def _write(console, recording, model, name, jobs, metrics, json=None, report=None, output=None):
     write_run(console, with_geometry(Run(str(name)), recording, model, jobs), metrics,
               {'model': model.path, 'model_sha256': model.sha256, 'run': recording.mode,
                'scale': recording.scale}, json, report, output)
-    return metrics
 
 
 def scored_jobs(recording):

@@ -9,10 +9,9 @@ from typing import List, Literal, Optional, Tuple
 MOST_NAMES = 8
 
 
-def posenet(source: str, *, output: str,
-            mean: Optional[Tuple[float, float, float]] = None, mean_image: Optional[str] = None,
-            padding: Literal['auto', 'caffe', 'tf'] = 'auto', world_frame: str = 'map',
-            corrected: bool = False, json: Optional[str] = None):
+def posenet(source: str, *, mean: Optional[Tuple[float, float, float]] = None,
+            mean_image: Optional[str] = None, padding: Literal['auto', 'caffe', 'tf'] = 'auto',
+            world_frame: str = 'map', corrected: bool = False, **options):
     """
     Make a model file of Kendall's PoseNet.
 
@@ -25,8 +24,6 @@ def posenet(source: str, *, output: str,
     source : str
         posenet.npy (a dictionary of layers), .npz with names such as conv1/weights, or
         TensorFlow checkpoint.
-    output : str
-        Model file to write (.safetensors).
     mean : list of float, optional
         Mean of the training images: blue, green, red, 0..255; by default that of ImageNet.
     mean_image : str, optional
@@ -38,8 +35,8 @@ def posenet(source: str, *, output: str,
         Name of the frame that poses are in.
     corrected : bool
         Leave known bugs of the published behaviour out, and say which.
-    json : str, optional
-        Write a summary to this file, with the names of all variables.
+    **options
+        See `_import`.
 
     Returns
     -------
@@ -51,12 +48,12 @@ def posenet(source: str, *, output: str,
     from geo_perception.importers.posenet import import_posenet
 
     image = None if mean_image is None else read_mean_image(mean_image)
-    return _import(import_posenet, [source], output, json, mean=mean, mean_image=image,
-                   padding=padding, world_frame=world_frame, corrected=corrected)
+    return _import(import_posenet, [source], {
+        'mean': mean, 'mean_image': image, 'padding': padding, 'world_frame': world_frame,
+        'corrected': corrected}, **options)
 
 
-def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
-               json: Optional[str] = None):
+def sfmlearner(sources: List[str], *, corrected: bool = False, **options):
     """
     Make a model file of SfMLearner's depth and ego-motion networks.
 
@@ -69,12 +66,10 @@ def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
         TensorFlow checkpoints (what their .index and .data files have in common, such as
         model-190532), or .npz files of arrays by the names of the variables; each network is
         taken from the first that has it.
-    output : str
-        Model file to write (.safetensors).
     corrected : bool
         Leave known bugs of the published behaviour out, and say which.
-    json : str, optional
-        Write a summary to this file, with the names of all variables.
+    **options
+        See `_import`.
 
     Returns
     -------
@@ -84,10 +79,10 @@ def sfmlearner(sources: List[str], *, output: str, corrected: bool = False,
     """
     from geo_perception.importers.sfmlearner import import_sfmlearner
 
-    return _import(import_sfmlearner, sources, output, json, corrected=corrected)
+    return _import(import_sfmlearner, sources, {'corrected': corrected}, **options)
 
 
-def sfmlearner_pytorch(sources: List[str], *, output: str, json: Optional[str] = None):
+def sfmlearner_pytorch(sources: List[str], **options):
     """
     Make a model file of the well-known port of SfMLearner to PyTorch.
 
@@ -98,10 +93,8 @@ def sfmlearner_pytorch(sources: List[str], *, output: str, json: Optional[str] =
     sources : list of str
         Files of the depth and of the ego-motion network, in any order: dispnet.pth.tar
         exp_pose.pth.tar.
-    output : str
-        Model file to write (.safetensors).
-    json : str, optional
-        Write a summary to this file, with the names of all variables.
+    **options
+        See `_import`.
 
     Returns
     -------
@@ -111,11 +104,11 @@ def sfmlearner_pytorch(sources: List[str], *, output: str, json: Optional[str] =
     """
     from geo_perception.importers.sfmlearner_pytorch import import_sfmlearner_pytorch
 
-    return _import(import_sfmlearner_pytorch, sources, output, json)
+    return _import(import_sfmlearner_pytorch, sources, {}, **options)
 
 
-def geonet(sources: List[str], *, output: str, corrected: bool = False,
-           scale_normalize: bool = False, json: Optional[str] = None):
+def geonet(sources: List[str], *, corrected: bool = False, scale_normalize: bool = False,
+           **options):
     """
     Make a model file of GeoNet's networks: depth, ego-motion and, where it is there, flow.
 
@@ -128,15 +121,13 @@ def geonet(sources: List[str], *, output: str, corrected: bool = False,
         TensorFlow checkpoints (what their .index and .data files have in common), or .npz files
         of arrays by the names of the variables; each network is taken from the first that has
         it.
-    output : str
-        Model file to write (.safetensors).
     corrected : bool
         Leave known bugs of the published behaviour out, and say which.
     scale_normalize : bool
         Set it for networks trained with the flag of this name (the file model_sn), which the
         variables do not tell.
-    json : str, optional
-        Write a summary to this file, with the names of all variables.
+    **options
+        See `_import`.
 
     Returns
     -------
@@ -146,14 +137,13 @@ def geonet(sources: List[str], *, output: str, corrected: bool = False,
     """
     from geo_perception.importers.geonet import import_geonet
 
-    return _import(import_geonet, sources, output, json, corrected=corrected,
-                   scale_normalize=scale_normalize)
+    return _import(import_geonet, sources, {
+        'corrected': corrected, 'scale_normalize': scale_normalize}, **options)
 
 
-def monodepth(source: str, *, output: str, rig: Literal['kitti', 'cityscapes'] = 'kitti',
+def monodepth(source: str, *, rig: Literal['kitti', 'cityscapes'] = 'kitti',
               camera: Optional[Tuple[int, int, float, float, float, float]] = None,
-              baseline: Optional[float] = None, corrected: bool = False,
-              json: Optional[str] = None):
+              baseline: Optional[float] = None, corrected: bool = False, **options):
     """
     Make a model file of Monodepth's network, for metric depth from one image.
 
@@ -166,8 +156,6 @@ def monodepth(source: str, *, output: str, rig: Literal['kitti', 'cityscapes'] =
     source : str
         TensorFlow checkpoint (what its .index and .data files have in common, such as
         model_kitti), or .npz of arrays by the names of the variables.
-    output : str
-        Model file to write (.safetensors).
     rig : str
         Stereo camera of the training, of the last one where there were several: model_city2kitti
         has ``kitti``.
@@ -177,8 +165,8 @@ def monodepth(source: str, *, output: str, rig: Literal['kitti', 'cityscapes'] =
         Distance of the cameras of that rig, metres.
     corrected : bool
         Leave known bugs of the published behaviour out, and say which.
-    json : str, optional
-        Write a summary to this file, with the names of all variables.
+    **options
+        See `_import`.
 
     Returns
     -------
@@ -188,14 +176,13 @@ def monodepth(source: str, *, output: str, rig: Literal['kitti', 'cityscapes'] =
     """
     from geo_perception.importers.monodepth import import_monodepth
 
-    return _import(import_monodepth, [source], output, json, rig=rig, camera=camera,
-                   baseline=baseline, corrected=corrected)
+    return _import(import_monodepth, [source], {
+        'rig': rig, 'camera': camera, 'baseline': baseline, 'corrected': corrected}, **options)
 
 
-def backbone(source: str, *, output: str,
+def backbone(source: str, *,
              network: Optional[Literal['posenet', 'dispnet_resnet50',
-                                       'monodepth_resnet50']] = None,
-             json: Optional[str] = None):
+                                       'monodepth_resnet50']] = None, **options):
     """
     Take the trunk of a pretrained classifier, for ``train ... --init`` to begin with.
 
@@ -207,12 +194,10 @@ def backbone(source: str, *, output: str,
     ----------
     source : str
         State dict (.pth), .npz or .safetensors with torchvision's names, or posenet.npy.
-    output : str
-        File to write (.safetensors).
     network : str, optional
         Whose trunk it becomes; a GoogLeNet is always posenet's.
-    json : str, optional
-        Write a summary to this file, with the names of all variables.
+    **options
+        See `_import`.
 
     Returns
     -------
@@ -222,11 +207,32 @@ def backbone(source: str, *, output: str,
     """
     from geo_perception.importers.backbone import import_backbone
 
-    return _import(import_backbone, [source], output, json, network=network)
+    return _import(import_backbone, [source], {'network': network}, **options)
 
 
-def _import(build, paths, output, json, **options):
-    """Read files, make the model, write it and tell of it."""
+def _import(build, paths, arguments, *, output: str, json: Optional[str] = None):
+    """
+    Read files, make the model, write it and tell of it; its options are those of all verbs.
+
+    Parameters
+    ----------
+    build : callable
+        Makes it of the sources.
+    paths : list of str
+        Of them.
+    arguments : dict
+        Further ones, for ``build``.
+    output : str
+        File to write (.safetensors).
+    json : str, optional
+        Write a summary to this file, with the names of all variables.
+
+    Returns
+    -------
+    dict
+        What was taken, what was ignored, and the size of the file.
+
+    """
     from dataclasses import replace
     from pathlib import Path
 
@@ -235,7 +241,7 @@ def _import(build, paths, output, json, **options):
     from geo_perception.importers.sources import read_source
     from geo_perception.model_file import save_model_file
 
-    imported = build([read_source(path) for path in paths], **options)
+    imported = build([read_source(path) for path in paths], **arguments)
     save_model_file(output, replace(imported.metadata, versions=describe_machine()),
                     imported.tensors)
     for sentence in imported.account:

@@ -3,7 +3,7 @@
 
 """``geo_perception infer``: run a model over images and keep the answers."""
 
-from typing import Optional
+from typing import Literal, Optional
 
 
 def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
@@ -11,7 +11,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
           dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
           camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
-          motion: bool = False, post_process: bool = False, depth_scale: float = 1.0,
+          motion: bool = False, post_process: bool = False,
+          camera_policy: Literal['resize', 'canonical_crop'] = 'resize', depth_scale: float = 1.0,
           odometry: str = 'hybrid', verify: bool = True):
     """
     Run a model over images and keep its answers.
@@ -63,6 +64,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Geometry: what moves by itself as well: motion_mask (255 where it does), motion_score.
     post_process : bool
         Trained on stereo pairs: look at the mirror image as well, which mends the left border.
+    camera_policy : str
+        Trained on stereo pairs: ``resize`` shows the network the whole image and rescales depth
+        for the focal length; ``canonical_crop`` what the camera of training would have seen.
     depth_scale : float
         Trained on stereo pairs: factor on depth, measured for this camera.
     odometry : str
@@ -87,9 +91,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic)
     loaded = load_model_file(model)
     job = loaded.metadata.job
-    if post_process and job != 'stereo_depth':
-        raise ConfigurationError(f'--post_process is for models trained on stereo pairs, and '
-                                 f'{model} is for {job}')
+    if (post_process or camera_policy != 'resize') and job != 'stereo_depth':
+        raise ConfigurationError('--post_process and --camera_policy are for models trained on '
+                                 f'stereo pairs, and {model} is for {job}')
     if (flow or motion) and job != 'geometry':
         raise ConfigurationError(f'--flow and --motion are for models of geometry, and {model} is '
                                  f'for {job}')
@@ -104,7 +108,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
             scale, metres_per_unit, camera_height, camera_pitch), odometry=odometry, **options)
     elif job == 'stereo_depth':
         summary = _see_stereo(loaded, sequence, output, post_process=post_process,
-                              scale=depth_scale, **options)
+                              camera_policy=camera_policy, scale=depth_scale, **options)
     else:
         raise ModelFileError(f'model file {model} is for {job}, which infer does not know')
     write_outcome(json, summary)

@@ -14,8 +14,9 @@ TF = 'tf2_msgs/msg/TFMessage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
 _DEPTH_ENCODINGS = ('32FC1', '16UC1', '32FC', '16UC')
-_NOT_A_PICTURE = {'depth', 'disparity', 'mask', 'flow', 'label', 'labels', 'segmentation',
-                  'confidence', 'right', 'infra2', 'thermal', 'overlay', 'debug', 'theora'}
+_COMPUTED = {'depth', 'disparity', 'mask', 'flow', 'label', 'labels', 'segmentation', 'confidence',
+             'score', 'overlay', 'debug'}
+_NOT_A_PICTURE = _COMPUTED | {'right', 'infra2', 'thermal', 'theora'}
 _RIGHT = {'right', 'infra2'}
 _MAIN = {'left', 'color', 'colour', 'rgb', 'infra1'}
 # Poses that somebody wished for, not ones that were measured.
@@ -38,6 +39,23 @@ def words(topic):
 
     """
     return set(re.split(r'[/_]', topic.lower())) - {''}
+
+
+def is_computed(topic):
+    """
+    Tell by its name whether an image topic holds what was made of the images of a camera.
+
+    Parameters
+    ----------
+    topic : str
+        Such as ``/geometry/depth``.
+
+    Returns
+    -------
+    bool
+
+    """
+    return bool(words(topic) & _COMPUTED)
 
 
 def choose_image_topic(bag, requested=None):

@@ -20,6 +20,8 @@ METRICS = ('abs_rel', 'sq_rel', 'rmse_m', 'rmse_log', 'a1', 'a2', 'a3')
 NEAREST = 1e-3
 # Ends of the distances that errors are listed by, metres.
 DISTANCES = np.array([0.0, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, np.inf])
+# Which of them whole metres belong to, and so all between them: looked up for every pixel.
+_DISTANCE_OF_METRE = np.searchsorted(DISTANCES, np.arange(DISTANCES[-2] + 1), side='right') - 1
 # Shares of height and width: first and last row, first and last column.
 CROPS = {'none': (0.0, 1.0, 0.0, 1.0),
          'garg': (0.40810811, 0.99189189, 0.03594771, 0.96405229),
@@ -152,14 +154,19 @@ def depth_errors(truth, predicted):
         `METRICS`, shape (7,).
 
     """
-    truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
-    difference = truth - predicted
-    ratio = np.maximum(truth / predicted, predicted / truth)
+    truth = np.asarray(truth, float)
+    ratio = np.asarray(predicted, float) / truth
+    return _errors(truth, ratio, np.abs(ratio - 1.0))
+
+
+def _errors(truth, ratio, relative):
+    """Return `METRICS`; the ratio is predicted over true depth, and how far it is from one."""
+    squared = relative ** 2 * truth
+    either_way = np.maximum(ratio, 1.0 / ratio)
     return np.array([
-        np.mean(np.abs(difference) / truth), np.mean(difference ** 2 / truth),
-        np.sqrt(np.mean(difference ** 2)),
-        np.sqrt(np.mean((np.log(truth) - np.log(predicted)) ** 2)),
-        *(np.mean(ratio < 1.25 ** k) for k in (1, 2, 3))])
+        relative.mean(), squared.mean(), np.sqrt(np.mean(squared * truth)),
+        np.sqrt(np.mean(np.log(ratio) ** 2)),
+        *(np.count_nonzero(either_way < 1.25 ** k) / len(truth) for k in (1, 2, 3))])
 
 
 def compare_depth(predicted, truth, metric, rules=DepthRules()):
@@ -191,14 +198,20 @@ def compare_depth(predicted, truth, metric, rules=DepthRules()):
         return DepthComparison(unknown, unknown, np.nan, coverage, np.nan,
                                *np.zeros((3, bins)))
     g, p = truth[scored].astype(float), predicted[scored].astype(float)
-    ratio = np.median(g) / np.median(p)
+    median = np.median(g)
+    ratio = median / np.median(p)
     errors, sums = [], []
-    which = np.searchsorted(DISTANCES, g, side='right') - 1
+    which = _DISTANCE_OF_METRE[np.minimum(g, len(_DISTANCE_OF_METRE) - 1).astype(int)]
     for scale in (1.0 if metric else np.nan, ratio):
-        clamped = np.clip(scale * p, NEAREST, rules.cap)
-        errors.append(depth_errors(g, clamped) if np.isfinite(scale) else unknown)
-        sums.append(np.bincount(which, np.abs(g - clamped) / g, bins))
-    return DepthComparison(*errors, ratio, coverage, np.mean(np.abs(g - np.median(g)) / g),
+        if not np.isfinite(scale):
+            errors.append(unknown)
+            sums.append(np.full(bins, np.nan))
+            continue
+        of_truth = np.clip(scale * p, NEAREST, rules.cap) / g
+        relative = np.abs(of_truth - 1.0)
+        errors.append(_errors(g, of_truth, relative))
+        sums.append(np.bincount(which, relative, bins))
+    return DepthComparison(*errors, ratio, coverage, np.mean(np.abs(g - median) / g),
                            np.bincount(which, minlength=bins), *sums)
 
 

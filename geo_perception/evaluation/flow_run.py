@@ -3,7 +3,7 @@
 
 """A geometry pipeline over pairs of images whose flow is known, or what moves in them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import time
 from typing import Dict, List, Optional
 
@@ -13,7 +13,9 @@ from geo_perception.datasets.flow_pairs import RecordedPairs
 from geo_perception.errors import RecordingError
 from geo_perception.evaluation.classical_flow import METHODS
 from geo_perception.evaluation.flow import compare_flow, FlowScore
+from geo_perception.evaluation.flow_samples import score_flow
 from geo_perception.evaluation.flow_scores import FlowScores
+from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.table import write_table
 from geo_perception.progress import track
 
@@ -25,9 +27,9 @@ class FlowRun(FlowScores):
 
     Attributes
     ----------
-    newest : FlowScores or None
-        Of the later image of each pair, whose flow leads back, as the node publishes it; None
-        for pairs that are no recording.
+    recording : GeometryRecording or None
+        What the pipeline answered to each frame: there the later image of a pair is scored, whose
+        flow leads back, as the node publishes it. None for pairs that are no recording.
     delays_ms : list of float
         Of both images of a pair, depth, motion, flow both ways and mask.
     reasons : dict of str to int
@@ -37,10 +39,15 @@ class FlowRun(FlowScores):
 
     """
 
-    newest: Optional[FlowScores] = None
+    recording: Optional[GeometryRecording] = None
     delays_ms: List[float] = field(default_factory=list)
     reasons: Dict[str, int] = field(default_factory=dict)
     names: List[str] = field(default_factory=list)
+
+    @property
+    def newest(self):
+        """Scores of the later images."""
+        return None if self.recording is None else self.recording.flow
 
     def flow_summary(self):
         """Return the figures of flow, with those of the newest images by themselves."""
@@ -63,9 +70,9 @@ class FlowRun(FlowScores):
 
         """
         n = len(self.names)
-        newest = {} if self.newest is None else self.newest.table(n)
+        newest = {} if self.newest is None else self.newest.table(n + 1)
         write_table(path, {'name': self.names, **self.table(n), **{
-            f'newest_{name}': values for name, values in newest.items()}})
+            f'newest_{name}': values[1:] for name, values in newest.items()}})
 
     def _run(self):
         delays = np.array(self.delays_ms) if self.delays_ms else np.array([np.nan])
@@ -109,7 +116,8 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
     pipeline.reset()
     in_order = isinstance(pairs, RecordedPairs)
     if in_order:
-        run.newest = FlowScores()
+        run.recording = GeometryRecording.unanswered(
+            pairs.sequence.stamps, mode='offline', flow=FlowScores())
     for i in track(range(len(pairs)), 'Flow'):
         pair = pairs[i]
         run.names.append(pair.name)
@@ -117,7 +125,8 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
             raise RecordingError(f'{pair.name} has no intrinsics, and rigid flow needs them; '
                                  'write them to cam.txt beside the images')
         if in_order and i == 0:
-            pipeline(pair.image, pair.camera, pair.stamps[0], flow=True)
+            _note(run.recording, 0, pairs.sequence[0], pipeline(
+                pair.image, pair.camera, pair.stamps[0], flow=True))
         start = time.perf_counter()
         if in_order:
             result = pipeline(pair.other, pair.camera, pair.stamps[1], flow=True)
@@ -127,6 +136,9 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
             estimate = pipeline.flow_of_pair(pair.image, pair.other, pair.camera, interval)
             reason = ''
         delay = 1e3 * (time.perf_counter() - start)
+        if in_order:
+            before, frame = pairs.sequence[i], pairs.sequence[i + 1]
+            _note(run.recording, i + 1, frame, result, delay)
         if estimate is None or estimate.earlier_stamp != (pair.stamps[0] if in_order else 0):
             run.reasons[reason] = run.reasons.get(reason, 0) + 1
             continue
@@ -140,6 +152,15 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
         run.add(i, estimate.forward, estimate.camera, pair.camera, pair.flow, pair.motion_mask,
                 pair.visible, **enlargement)
         if in_order:
-            run.newest.add_newest(i, estimate.backward, estimate.camera, pairs.sequence[i],
-                                  pairs.sequence[i + 1])
+            score_flow(run.recording, i + 1, before, frame, estimate.backward, estimate.camera)
+    if in_order:
+        run.recording = replace(run.recording, scale=pipeline.scale().sentence)
     return run
+
+
+def _note(recording, index, frame, result, delay_ms=np.nan):
+    """Keep what was answered to a frame."""
+    recording.names[index], recording.delay_ms[index] = frame.name, delay_ms
+    recording.processed[index], recording.resets[index] = True, result.reset
+    moving = () if result.flow is None else (result.flow.backward.moving, result.flow.camera)
+    recording.moments.take(index, frame, result.depth, *moving)

@@ -15,21 +15,18 @@ import numpy as np
 
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.camera import Camera
-from geo_perception.geometry.se3 import quaternion_from_matrix
+from geo_perception.inference.fix_covariance import FixCalibration
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.local_features import FeatureDetector, KINDS
-from geo_perception.inference.uncertainty import Calibration
 
-VERSION = 1
-# Errors grow with the distance to the map: the novelty of a view is 1 at a key frame, and one more
-# for each such angle.
-NOVELTY_VIEW = 0.25
+VERSION = 2
 # A fix that may be off by more than this part of the depth, or this angle (standard deviations),
 # is of no use.
 LARGEST_PART, LARGEST_ANGLE = 0.06, np.deg2rad(4.0)
 # Nor is one of which a larger part of the points may as well be others.
 LARGEST_AMBIGUITY = 0.5
 PREFIX = 'place.'
+TENSORS = 'poses', 'depths', 'first', 'points', 'descriptors', 'repeats'
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ class Place:
         How far away another point looks the same, metres, infinite where none does, shape (N,).
     gate : Gate
         Which verified poses are believed.
-    calibration : Calibration
-        From covariances of the solver to real ones; novelties are distances in view.
+    calibration : FixCalibration
+        From covariances of the solver to real ones.
     focal_error : tuple of float
         Relative error of the focal length that residuals of held-out frames of the map showed:
         median and spread from frame to frame.
@@ -76,7 +73,7 @@ class Place:
     descriptors: np.ndarray
     repeats: np.ndarray
     gate: Gate
-    calibration: Calibration
+    calibration: FixCalibration
     focal_error: tuple
     summary: Dict
 
@@ -116,13 +113,9 @@ class Place:
                 camera=Camera(np.array(camera['K'], float).reshape(3, 3), int(camera['width']),
                               int(camera['height']), np.array(camera['distortion'], float),
                               camera['distortion_model']),
-                gate=Gate(**header['gate']), calibration=Calibration(**header['calibration']),
+                gate=Gate(**header['gate']), calibration=FixCalibration(**header['calibration']),
                 focal_error=tuple(header['focal_error']), summary=dict(header['summary']),
-                # Files of earlier versions do not know what repeats.
-                repeats=model.tensors.get(PREFIX + 'repeats', np.full(
-                    len(model.tensors[PREFIX + 'points']), np.inf, np.float32)),
-                **{name: model.tensors[PREFIX + name] for name in (
-                    'poses', 'depths', 'first', 'points', 'descriptors')})
+                **{name: model.tensors[PREFIX + name] for name in TENSORS})
             problem = place.problem()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f'the place memory of {model.path} is incomplete ({error}); make '
@@ -147,7 +140,7 @@ class Place:
             6x6, world of the training labels.
 
         """
-        return self.calibration.covariance(found.covariance, novelty(found.view))
+        return self.calibration.covariance(found.covariance, found.view)
 
     def judge(self, found):
         """
@@ -208,7 +201,7 @@ class Place:
             return 'a pose or point is not finite'
         if not self.depths.min() > 0:
             return f'a key frame has its points {self.depths.min():g} m before it'
-        return self.camera.problem() or self.gate.problem()
+        return self.camera.problem() or self.gate.problem() or self.calibration.problem()
 
     def header(self):
         """
@@ -236,8 +229,7 @@ class Place:
         dict of str to np.ndarray
 
         """
-        return {PREFIX + name: getattr(self, name) for name in (
-            'poses', 'depths', 'first', 'points', 'descriptors', 'repeats')}
+        return {PREFIX + name: getattr(self, name) for name in TENSORS}
 
     def rows(self, frames):
         """
@@ -298,24 +290,6 @@ class Place:
         return view_distance(T, self.poses, self.depths)
 
 
-def novelty(view):
-    """
-    Return how new a view is, as `Calibration` takes it.
-
-    Parameters
-    ----------
-    view : float or np.ndarray
-        Distance to the nearest key frame, radians.
-
-    Returns
-    -------
-    float or np.ndarray
-        1 or more.
-
-    """
-    return 1.0 + view / NOVELTY_VIEW
-
-
 def view_distance(T_a, T_b, depth):
     """
     Return by what angle the picture of a scene moves between views.
@@ -334,6 +308,5 @@ def view_distance(T_a, T_b, depth):
 
     """
     step = np.linalg.norm(T_a[..., :3, 3] - T_b[..., :3, 3], axis=-1)
-    dots = np.sum(quaternion_from_matrix(T_a[..., :3, :3])
-                  * quaternion_from_matrix(T_b[..., :3, :3]), axis=-1)
-    return 2.0 * np.arccos(np.minimum(np.abs(dots), 1.0)) + step / depth
+    trace = np.einsum('...ij,...ij->...', T_a[..., :3, :3], T_b[..., :3, :3])
+    return np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0)) + step / depth

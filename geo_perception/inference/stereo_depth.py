@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from geo_perception.errors import ModelFileError
+from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.camera import Camera
+from geo_perception.inference.canonical_view import (
+    CanonicalView, is_outside, LARGEST_PADDING)
 from geo_perception.inference.depth import DepthEstimate
 from geo_perception.inference.engine import Engine
 from geo_perception.inference.rectification import Rectifier
@@ -23,6 +25,8 @@ from geo_perception.model_file import load_model_file
 from geo_perception.networks.stereo import build_stereo_network
 
 JOB = 'stereo_depth'
+# What is made of images of another camera than that of training (monodepth.md section 18.1).
+CAMERA_POLICIES = 'resize', 'canonical_crop'
 # Parts of the width at either side that come from one pass alone, and where both count alike.
 RAMP_FROM, RAMP_TO = 0.05, 0.10
 # How fast confidence falls with the relative disagreement.
@@ -75,6 +79,11 @@ class StereoDepthPipeline:
         better: without, depth is doubtful at the left border and left of what is near.
     scale : float
         Factor on depth, from a calibration with a tape measure.
+    camera_policy : str
+        ``resize``: the network sees the whole image, and depth is rescaled for the focal length.
+        ``canonical_crop``: it sees what the camera of training would have seen, and nothing is
+        rescaled; where more than `LARGEST_PADDING` of that lies beyond the image, it is the
+        former, with a warning.
 
     Attributes
     ----------
@@ -93,13 +102,19 @@ class StereoDepthPipeline:
     ------
     ModelFileError
         When something that it needs is missing, of the wrong shape or not finite.
+    ConfigurationError
+        When there is no such policy.
 
     """
 
     def __init__(self, model, device='auto', precision='auto', threads=0, post_process=False,
-                 scale=1.0):
+                 scale=1.0, camera_policy='resize'):
         metadata = model.metadata
         self.model, self.scale = model, scale
+        if camera_policy not in CAMERA_POLICIES:
+            raise ConfigurationError(f'camera_policy "{camera_policy}" is unknown; choose '
+                                     f'{" or ".join(CAMERA_POLICIES)}')
+        self._crops = camera_policy == 'canonical_crop'
         preprocessing = metadata.preprocessing
         arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
         if (not isinstance(arguments, dict) or metadata.training_camera is None
@@ -113,10 +128,11 @@ class StereoDepthPipeline:
                 f'model file {model.path} crops images to {height}x{width}, its network takes '
                 f'multiples of {network.multiple}')
         network = load_weights(network, model)
-        self._rectifier = Rectifier(preprocessing)
+        self._straightener, self._rectifier = Rectifier(preprocessing), Rectifier(preprocessing)
         trained = metadata.training_camera
         K = np.array([[trained.fx, 0, trained.cx], [0, trained.fy, trained.cy], [0, 0, 1]])
-        self._trained = self._rectifier.network_camera(Camera(K, trained.width, trained.height))
+        self._whole = Camera(K, trained.width, trained.height)
+        self._trained = self._rectifier.network_camera(self._whole)
         self.baseline = reach * width / self._trained.K[0, 0]
         self.reach, self.largest_disparity = reach, network.range.largest
         self._preprocessing, self._post_process = preprocessing, post_process
@@ -176,6 +192,36 @@ class StereoDepthPipeline:
         """
         return self._engine.describe()
 
+    def view(self, image, camera):
+        """
+        Return what is made small and cropped for the network.
+
+        Parameters
+        ----------
+        image, camera
+            As of a call.
+
+        Returns
+        -------
+        image : np.ndarray
+            Of the window that the training camera would have seen, or the whole as it is.
+        camera : Camera or None
+            Of that.
+
+        Raises
+        ------
+        ImageError, ConfigurationError
+            As of a call.
+
+        """
+        if not self._crops or camera is None:
+            return image, camera
+        straight = self._straightener.straighten(image, camera)
+        window = CanonicalView.of(camera, self._whole)
+        if window.padding > LARGEST_PADDING:
+            return image, camera
+        return window.cut(straight), window.camera(camera)
+
     def __call__(self, image, camera):
         """
         Return the depth of an image.
@@ -192,7 +238,7 @@ class StereoDepthPipeline:
         Returns
         -------
         StereoDepthEstimate
-            At the resolution of the image.
+            At the resolution of the image; NaN beyond it, where the view reaches there.
 
         Raises
         ------
@@ -202,13 +248,14 @@ class StereoDepthPipeline:
             When the intrinsics are absurd.
 
         """
-        crop, seen = self._rectifier(image, camera)
+        view, view_camera = self.view(image, camera)
+        crop, seen = self._rectifier(view, view_camera)
         if is_blank(crop):
-            return self._nothing(image, seen)
+            return self._nothing(view, seen)
         first, second = self._engine(crop[None])[0].numpy()
         doubt = second if self._post_process else _disagreement(first, second)
         confidence = np.exp(-CONFIDENCE_RATE * doubt / np.maximum(first, 1e-6))
-        size = self._output_size(image)
+        size = self._output_size(view)
         # Disparity is enlarged, not depth, whose mean of near and far is neither.
         disparity = cv2.resize(first, size, interpolation=cv2.INTER_LINEAR)
         confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
@@ -217,9 +264,13 @@ class StereoDepthPipeline:
         scale = self.scale
         depth = np.float32(scale * self.baseline * focal) / np.maximum(disparity, 1e-9)
         warning = self._disparity_warning(first) or self._camera_warning(seen)
-        return StereoDepthEstimate(
-            depth, None if seen is None else seen.resized(*size), seen is not None, disparity,
-            confidence, warning, scale)
+        shown = None if seen is None else seen.resized(*size)
+        if view is not image:
+            beyond = is_outside(shown, camera)
+            depth[beyond] = disparity[beyond] = np.nan
+            confidence[beyond] = 0.0
+        return StereoDepthEstimate(depth, shown, seen is not None, disparity, confidence, warning,
+                                   scale)
 
     # Offline evaluation asks for depth alone of every pipeline.
     depth_only = __call__
@@ -259,10 +310,13 @@ class StereoDepthPipeline:
         ratios = [seen.K[i, i] / self._trained.K[i, i] for i in (0, 1)]
         if max(abs(ratio - 1) for ratio in ratios) <= USUAL_CAMERA:
             return ''
+        remedy = (f'more than {100 * LARGEST_PADDING:.0f} % of what that camera would see lies '
+                  'beyond the image, so that it could not be cut out' if self._crops else
+                  'camera_policy canonical_crop shows them what that camera would have seen')
         return (f'The focal length is {ratios[0]:.2f} (across) and {ratios[1]:.2f} (down) times '
                 'that of the training camera, in parts of the image: depth is rescaled for it, '
-                'but networks are not made for other cameras; calibrate the scale, or train with '
-                'pairs of this camera.')
+                f'but networks are not made for other cameras; {remedy}; or calibrate the scale, '
+                'or train with pairs of this camera.')
 
 
 class _Disparities(nn.Module):

@@ -10,7 +10,8 @@ near the projections of the closest key frames. A dense matrix of distances is f
 any tree: a few hundred features times two thousand points.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Dict
 
 import numpy as np
 
@@ -90,12 +91,16 @@ class Query:
         Comparable descriptors, shape (N, C).
     camera : Camera
         Of the image.
+    unlike : dict of int to np.ndarray
+        How unlike the points of a key frame are, for those that were asked for: the steps of a
+        search ask for much the same ones, and the product takes the most time of all.
 
     """
 
     pixels: np.ndarray
     rows: np.ndarray
     camera: object
+    unlike: Dict = field(default_factory=dict)
 
 
 class Verifier:
@@ -163,11 +168,12 @@ class Verifier:
         """
         place = self.place
         frames = np.arange(len(place.poses))
-        rows = place.rows(frames if forgotten is None else frames[~forgotten])
-        if not len(query.rows) or not len(rows):
+        frames = frames if forgotten is None else frames[~forgotten]
+        if not len(query.rows) or not len(frames):
             return None
-        _, best = self._unambiguous(distances(query.rows, self._rows[rows]), rows, RATIO)
-        votes = np.bincount(self._frames[rows[best]], minlength=len(frames)).astype(float)
+        rows = place.rows(frames)
+        _, best = self._unambiguous(self._unlike(query, frames), rows, RATIO)
+        votes = np.bincount(self._frames[rows[best]], minlength=len(place.poses)).astype(float)
         if not votes.any():
             return None
         likely = np.argsort(-votes, kind='stable')[:NEIGHBOURS]
@@ -252,16 +258,25 @@ class Verifier:
               + query.camera.K[:2, 2]).astype(np.float32)
         size = np.array([query.camera.width, query.camera.height])
         visible = (seen[:, 2] > NEAREST) & ((at > -window) & (at < size + window)).all(1)
-        rows, at = rows[visible], at[visible]
         pixels = query.pixels.astype(np.float32)
-        if not len(rows) or not len(pixels):
+        if not visible.any() or not len(pixels):
             return np.zeros(0, int), np.zeros((0, 2))
         near = np.abs(pixels[:, :1] - at[:, 0]) <= window
         near &= np.abs(pixels[:, 1:] - at[:, 1]) <= window
-        unlike = distances(query.rows, self._rows[rows])
+        near &= visible
+        unlike = self._unlike(query, frames)
         np.copyto(unlike, FAR, where=~near)
         features, best = self._unambiguous(unlike, rows, ratio)
         return rows[best], query.pixels[features]
+
+    def _unlike(self, query, frames):
+        """Return how unlike the points of key frames are, in their order; a copy."""
+        missing = [i for i in frames if i not in query.unlike]
+        if missing:
+            found = distances(query.rows, self._rows[self.place.rows(missing)])
+            bounds = np.cumsum(np.diff(self.place.first)[missing])[:-1]
+            query.unlike.update(zip(missing, np.split(found, bounds, axis=1)))
+        return np.concatenate([query.unlike[i] for i in frames], axis=1)
 
     def _unambiguous(self, unlike, rows, ratio):
         """Return which features have a match that no point of another place rivals, and it."""

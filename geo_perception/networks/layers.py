@@ -8,9 +8,12 @@ The published networks were trained there; with these rules their weights give t
 here.
 """
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from geo_perception.geometry.constants import constant
 
 # tf.contrib.slim's defaults; a decay of 0.999 is PyTorch's momentum 0.001.
 BATCH_NORM_EPS = 1e-3
@@ -172,19 +175,32 @@ class EvenConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(_laid_out(x, self.weight))
 
 
+def _taps():
+    """Return how weights of 3x3 add up to those of 4x4: 9 rows of 16 numbers."""
+    # Along one axis; the other one goes by the same.
+    along = np.array([[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]], float)
+    return tuple(map(tuple, np.kron(along, along).tolist()))
+
+
+_TAPS = _taps()
+
+
 class UpConv2d(EvenConv2d):
     """
     Nearest neighbour to twice the size, then a 3x3 convolution.
 
     Each pixel of the result sees four of the input, some of them twice. Adding up the weights
-    instead leaves 4 products of 9, and no enlarged copy: a transposed convolution.
+    instead leaves 4 products of 9, and no enlarged copy: a transposed convolution. Only where
+    there are more weights than pixels it is the sums that cost.
     """
 
     def forward(self, x):
         """Return the map, size ``2 n``."""
-        w = self.weight.transpose(0, 1).flip(2, 3)
-        w = sum(F.pad(w, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1))
-        return F.conv_transpose2d(_laid_out(x, self.weight), w, self.bias, 2, 1)
+        if self.weight.numel() > 4 * x.numel():
+            return super().forward(F.interpolate(x, scale_factor=2))
+        summed = (self.weight.flatten(2) @ constant(self.weight, *_TAPS)).unflatten(2, (4, 4))
+        return F.conv_transpose2d(_laid_out(x, self.weight), summed.transpose(0, 1), self.bias,
+                                  2, 1)
 
 
 def elu_convolution(n_in, n_out, kernel, stride=1):

@@ -21,13 +21,15 @@ from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.disparity import disparity_message, right_camera_info
 from geo_perception.ros.image_input import ImageInput
 from geo_perception.ros.messages import camera_info_message, image_message
-from geo_perception.ros.node import broken_rule, PerceptionNode, PerceptionParameters
+from geo_perception.ros.node import (
+    broken_rule, PerceptionNode, PerceptionParameters, Rejection)
 from geo_perception.ros.parameters import parameter
 from geo_perception.ros.run import run_node
 from geo_perception.ros.validators import depth_problems
 
 _INFO_TIMEOUT = 0.5   # s; cameras publish it with each image, some a little later
 _CHECK_PERIOD_NS = 1_000_000_000   # between two looks at both eyes
+_CHECK_LOST_NS = 3 * _CHECK_PERIOD_NS   # after which the last look says nothing any more
 _PAIR_NS = 5_000_000   # stamps of both eyes of one instant
 _WAITING = 4   # images that wait for that of the other eye
 
@@ -42,6 +44,11 @@ class StereoDepthParameters(PerceptionParameters):
     post_process: bool = parameter(
         True, 'Look at the mirror image as well, in the same batch: mends the left border and '
         'what is left of near things, and costs less than twice the time.')
+    camera_policy: str = parameter(
+        'resize', 'Of a camera unlike that of training: resize shows the network the whole image '
+        'and rescales depth for the focal length; canonical_crop shows it what the camera of '
+        'training would have seen, and ~/depth is of that part.',
+        choices=('resize', 'canonical_crop'))
     scale_correction: float = parameter(
         1.0, 'Factor on depth, from a measured distance.', minimum=1e-3, maximum=1e3)
     min_depth: float = parameter(
@@ -90,7 +97,7 @@ class StereoDepthNode(PerceptionNode):
 
     def __init__(self, **options):
         self._calibration, self._right, self._right_calibration = None, None, None
-        self._services = []
+        self._scale_services = []
         self._forget()
         super().__init__('stereo_depth', **options)
 
@@ -102,7 +109,7 @@ class StereoDepthNode(PerceptionNode):
         pipeline = StereoDepthPipeline.load(
             chosen.model, device=chosen.device, precision=chosen.precision,
             threads=self.threads, post_process=chosen.post_process,
-            scale=chosen.scale_correction)
+            scale=chosen.scale_correction, camera_policy=chosen.camera_policy)
         self.get_logger().info(
             f'trained with a baseline of {pipeline.baseline:.4f} m; nearest depth with that '
             f'camera {pipeline.nearest():.2f} m')
@@ -115,15 +122,15 @@ class StereoDepthNode(PerceptionNode):
         self._confidence = self.add_output(Image, '~/confidence')
         self._disparity = self.add_output(DisparityImage, '~/disparity')
         self._right_info = self.add_output(CameraInfo, '~/right/camera_info')
-        self._services = [
+        self._scale_services = [
             self.create_service(Trigger, '~/calibrate_scale', self._on_calibrate),
             self.create_service(Trigger, '~/reset_scale', self._on_reset_scale)]
 
     def close_outputs(self):
         """Destroy what ``open_outputs`` made."""
-        for service in self._services:
+        for service in self._scale_services:
             self.destroy_service(service)
-        self._services = []
+        self._scale_services = []
         super().close_outputs()
 
     def open_inputs(self):
@@ -153,6 +160,11 @@ class StereoDepthNode(PerceptionNode):
     def on_arrival(self, stamp):
         """Take in calibration that is latched (executor's thread)."""
         self._calibration.hear_latched()
+        self._right_calibration.hear_latched()
+
+    def reset(self):
+        """Forget the eyes from before a jump in time or another size."""
+        self._forget()
 
     def process(self, stamp, frame_id, image):
         """Find the depth of one image and publish what is wanted."""
@@ -168,6 +180,9 @@ class StereoDepthNode(PerceptionNode):
         pipeline, chosen = self.pipeline, self.parameters
         estimate = self._newest = pipeline(image, camera)
         self._doubt = estimate.warning
+        if not np.isfinite(estimate.depth).any():
+            reason = estimate.warning or 'The image shows nothing.'
+            raise Rejection('depth', reason[0].lower() + reason[1:].rstrip('.'))
         self._info.publish(camera_info_message(stamp, frame, estimate.camera))
         baseline = pipeline.baseline * estimate.scale
         if self._depth.get_subscription_count() or self._disparity.get_subscription_count():
@@ -186,7 +201,15 @@ class StereoDepthNode(PerceptionNode):
                 stamp, frame, estimate.confidence.astype(np.float32), '32FC1'))
         if self._rights:
             self._waiting.append((stamp, image, camera, estimate))
-            self._check_eyes()
+            try:
+                self._check_eyes()
+            except GeoPerceptionError as error:   # which is no fault of this eye
+                self._check, self._check_problem = None, (
+                    f'The image of the other eye cannot be used: {error}; depth is not checked.')
+        if 0 <= self._checked_ns < stamp - _CHECK_LOST_NS:
+            self._check, self._check_problem = None, (
+                'No image of the other eye comes any more with the stamp of one of ours: depth '
+                'is not checked.')
 
     def _publish_disparity(self, stamp, frame, depth, camera, baseline):
         """Publish the same depth as a stereo camera with that baseline would."""
@@ -221,7 +244,8 @@ class StereoDepthNode(PerceptionNode):
                                    'compared: depth is not checked.')
         else:
             height, width = estimate.depth.shape
-            left, right = (_middle(eye, height, width) for eye in (image, right))
+            left, right = (_middle(self.pipeline.view(eye, camera)[0], height, width)
+                           for eye in (image, right))
             reach = estimate.camera.K[0, 0] / width * self._live_baseline()
             self._check = check_eyes(left, right, reach / estimate.depth)
 

@@ -9,6 +9,8 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, qos_check_compatible
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from geo_perception.datasets.bag_topics import is_computed
+
 _TYPES = {'raw': (Image, 'sensor_msgs/msg/Image'),
           'compressed': (CompressedImage, 'sensor_msgs/msg/CompressedImage')}
 
@@ -109,7 +111,7 @@ class ImageInput:
         ours = self._node.get_name(), self._node.get_namespace()
         for topic, types in self._node.get_topic_names_and_types():
             for transport, (_, type_name) in _TYPES.items():
-                if type_name in types and any(
+                if type_name in types and not is_computed(topic) and any(
                         (publisher.node_name, publisher.node_namespace) != ours
                         for publisher in self._node.get_publishers_info_by_topic(topic)):
                     found[transport].add(topic.removesuffix('/compressed'))
@@ -121,7 +123,7 @@ class ImageInput:
             return remap + ', '.join(sorted(found[self._transport]))
         if found[other]:
             return f'set image_transport:={other} and {remap}' + ', '.join(sorted(found[other]))
-        return ('no image topic is published at all; start the camera, or give both sides the '
+        return ('no camera image is published at all; start the camera, or give both sides the '
                 'same ROS_DOMAIN_ID')
 
 

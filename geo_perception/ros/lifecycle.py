@@ -125,6 +125,8 @@ class GuardedLifecycleNode(LifecycleNode):
             self.get_logger().error(f'{step} failed: {error}')
             return str(error)
         except Exception as error:
+            if not self.context.ok():
+                return f'a signal ended the process during {step}'
             self.get_logger().error(f'{step} failed:\n{traceback.format_exc()}')
             return f'internal error in {step}: {type(error).__name__}: {error}'
         return ''

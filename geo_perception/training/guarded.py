@@ -111,14 +111,26 @@ class GuardedModule(lightning.LightningModule):
             self.log(f'train/{name}', value.detach(), prog_bar=name == 'total')
         return terms['total']
 
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None,
+                                    gradient_clip_algorithm=None):
+        """Clip gradients, also before a fused step, which Lightning refuses in mixed precision."""
+        by_norm = gradient_clip_algorithm in (None, 'norm')
+        if gradient_clip_val and by_norm and not self._scaled():
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _scaled(self):
+        """Return whether gradients are scaled, as for half precision on a GPU."""
+        return getattr(self.trainer.precision_plugin, 'scaler', None) is not None
+
     def on_before_optimizer_step(self, optimizer):
         """Make no step where a gradient is no number, though the loss is one."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         if not gradients:
             return   # of a batch that was skipped
-        # Half precision on a GPU: its scaler skips by itself, and now and then has to.
-        scaled = getattr(self.trainer.precision_plugin, 'scaler', None) is not None
-        if scaled or torch.nn.utils.get_total_norm(gradients).isfinite():
+        # The scaler skips by itself, and now and then has to.
+        if self._scaled() or torch.nn.utils.get_total_norm(gradients).isfinite():
             self._not_finite = 0
             return
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ wrong place, and from where it seems to be by its features; its mirror image, wh
 that is not in the map, likewise.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
@@ -18,9 +18,8 @@ import numpy as np
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import (
     matrix_from_rotation_vector, rotation_vector_from_matrix)
+from geo_perception.inference.fix_covariance import FixCalibration, SMALLEST_VARIANCE
 from geo_perception.inference.gate import Gate
-from geo_perception.inference.place import novelty
-from geo_perception.inference.uncertainty import fit_calibration
 from geo_perception.inference.verification import Verification, Verifier, WIDE_WINDOW
 from geo_perception.progress import track
 
@@ -28,7 +27,7 @@ FRAMES = 200
 # Each is looked for so often, with other parts of the map forgotten: the nearest key frame left
 # looks different by an angle up to this; no frame within this part of the recording before or
 # after is left, for poses of one stretch of a recording err alike.
-SEARCHES = 3
+SEARCHES = 6
 FARTHEST_VIEW = 0.7
 LONGEST_STRETCH = 0.15
 # Coarse poses err by so many of their standard deviations: networks are too sure of themselves.
@@ -38,8 +37,10 @@ COARSE_FACTORS = (0.5, 16.0)
 # the covariance says that it is inexact, and a few of these would decide where the gate is.
 RIGHT_PART, RIGHT_ANGLE = 0.08, np.deg2rad(5.0)
 WRONG = 3.0
-# A wrong place looks different by this at least, radians.
-WRONG_VIEW = 0.8
+# Each is looked for in so many wrong places as well, which look different by this at least,
+# radians; its mirror image is looked for so often.
+WRONG_SEARCHES, WRONG_VIEW = 3, 0.8
+MIRRORED_SEARCHES = 2
 FALSE_ACCEPT_RATE = 3e-4
 SMALLEST_INLIERS = 12
 # Weights of evidence do not grow beyond what so few frames can know.
@@ -49,10 +50,13 @@ SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1])
 # The rarest tenth of wrong poses tells how their tail goes on.
 TAIL = 0.1
 SMALLEST_TRIALS = 20
-# Errors of a stretch of the drive go together, and what a robot drives next is one stretch: the
-# covariance is that of the worst of so many, of those with enough answers.
+# Errors of a stretch of the drive go together: in so many of them, of those with enough answers,
+# the ellipsoids hold what they say or more. The worst one, a matter of chance, does not decide.
 STRETCHES, SMALLEST_STRETCH = 10, 8
-CHI2_95 = 7.8147   # three degrees of freedom
+CALIBRATED_STRETCHES = 0.75
+# Student's t, whose likelihood a few frames far off do not decide.
+TAIL_DEGREES = 4.0
+CHI2_68 = 7.0379   # six degrees of freedom
 # Bounds between which shares of answered frames are reported, radians.
 VIEW_BOUNDS = (0.0, 0.1, 0.2, 0.35, 0.5)
 
@@ -127,34 +131,39 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
         query = verifier.look(frame.image, frame.camera)
         # Without a frame, its image is searched several times: looking at it costs the most.
         for search in range(SEARCHES):
-            sigmas = np.sqrt(np.diag(covariance)) * np.exp(
-                random.uniform(*np.log(COARSE_FACTORS)))
-            coarse = _moved(T, random.normal(size=6) * sigmas)
+            coarse = _moved(T, _coarse_error(covariance, random))
             stretch = random.uniform(0.0, LONGEST_STRETCH) * len(sequence)
             forgotten = (view < random.uniform(0.0, FARTHEST_VIEW)) | (
                 (frame_indices >= 0) & (np.abs(frame_indices - i) < stretch))
             if not forgotten.all():
-                trials.append(replace(_trial(verifier(query, coarse, coarse, stated, forgotten),
-                                             T, True, part), again=search > 0))
+                trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True,
+                                     part, search > 0))
         if forgotten.all():
             continue
         far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
-        if len(far):
-            wrong = place.poses[random.choice(far)]
-            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False,
-                                 part))
+        for wrong in random.permutation(far)[:WRONG_SEARCHES]:
+            wrong = place.poses[wrong]
+            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False, part))
         recognised = verifier.recognise(query, forgotten)
         if recognised is not None:
             trials.append(_trial(verifier(query, recognised, coarse, stated, forgotten,
                                           WIDE_WINDOW), T, False, part))
         # Whatever is found of the mirror image is wrong.
         mirrored = verifier.look(frame.image[:, ::-1], frame.camera)
-        trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False, part))
+        for _ in range(MIRRORED_SEARCHES):
+            coarse = _moved(T, _coarse_error(covariance, random))
+            trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False, part))
         recognised = verifier.recognise(mirrored)
         if recognised is not None:
             trials.append(_trial(verifier(mirrored, recognised, coarse, stated,
                                           window=WIDE_WINDOW), None, False, part))
     return trials
+
+
+def _coarse_error(covariance, random):
+    """Return by how much a coarse pose may be off."""
+    factor = np.exp(random.uniform(*np.log(COARSE_FACTORS)))
+    return random.normal(size=6) * np.sqrt(np.diag(covariance)) * factor
 
 
 def _moved(T, change):
@@ -165,14 +174,14 @@ def _moved(T, change):
     return moved
 
 
-def _trial(found, T_true, fair, stretch):
+def _trial(found, T_true, fair, stretch, again=False):
     """Return what a search came to; without a true pose whatever was found is wrong."""
     error = np.full(6, np.inf)
     if found is not None and T_true is not None:
         T = found.T_world_camera
         error = np.concatenate([T_true[:3, 3] - T[:3, 3], rotation_vector_from_matrix(
             T_true[:3, :3] @ T[:3, :3].T)])
-    return Trial(found, error, fair, stretch)
+    return Trial(found, error, fair, stretch, again)
 
 
 def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
@@ -242,7 +251,9 @@ def fit_covariance(trials):
     """
     Fit how much larger real errors are than those of the solver, and the least they are.
 
-    Poses that the gate would refuse count as well: of another drive it lets others pass.
+    Numbers of position and of orientation have the highest likelihood under Student's t; the
+    size of both is then such that the ellipsoids of both together hold what they say. Poses that
+    the gate would refuse count as well: of another drive it lets others pass.
 
     Parameters
     ----------
@@ -251,27 +262,48 @@ def fit_covariance(trials):
 
     Returns
     -------
-    Calibration
-        Its novelties are those of views.
+    FixCalibration
 
     """
+    from scipy.optimize import minimize
+
     counted = [t for t in trials if t.fair and t.misplaced <= 2.0]
-    errors, views = (np.array([t.error for t in counted]),
-                     np.array([novelty(t.found.view) for t in counted]))
+    errors = np.array([t.error for t in counted])
     raw = np.array([t.found.covariance for t in counted])
-    fitted = fit_calibration(errors, raw, np.ones(len(counted)), views)
-    covariances = np.array([fitted.covariance(*pair) for pair in zip(raw, views)])
+    views = np.array([t.found.view for t in counted])
     stretches = np.array([t.stretch for t in counted])
-    factors = {}
-    for name, block in (('position', slice(0, 3)), ('rotation', slice(3, 6))):
-        squared = np.einsum('ni,ni->n', errors[:, block], np.linalg.solve(
-            covariances[:, block, block], errors[:, block, None])[..., 0])
-        worst = max([np.quantile(squared[stretches == s], 0.95) for s in range(STRETCHES)
-                     if (stretches == s).sum() >= SMALLEST_STRETCH], default=CHI2_95)
-        factor = float(np.sqrt(max(worst / CHI2_95, 1.0)))
-        factors.update({f'scale_{name}': factor * getattr(fitted, f'scale_{name}'),
-                        f'floor_{name}': factor * getattr(fitted, f'floor_{name}')})
-    return replace(fitted, **factors)
+
+    def calibration(parameters, factor=1.0):
+        """Return the numbers that the optimiser moves as a calibration."""
+        sizes = np.exp(parameters[:4])
+        sizes[2:] = np.maximum(sizes[2:], np.sqrt(SMALLEST_VARIANCE))
+        return FixCalibration(*(factor * sizes).tolist(), *np.abs(parameters[4:]).tolist())
+
+    def cost(parameters):
+        """Return the mean of twice the negative log likelihoods, but for constants."""
+        covariances, total = calibration(parameters).covariance(raw, views), 0.0
+        for block in (slice(0, 3), slice(3, 6)):
+            covariance = covariances[:, block, block]
+            total += np.mean(np.linalg.slogdet(covariance)[1] + (TAIL_DEGREES + 3.0) * np.log1p(
+                _squared(errors[:, block], covariance) / TAIL_DEGREES))
+        return float(total)
+
+    usual = [np.median(np.linalg.norm(errors[:, block], axis=1))
+             for block in (slice(0, 3), slice(3, 6))]
+    start = np.array([1.0, 1.0, *np.log(np.maximum(usual, 1e-4)) - 1.0, 1.0, 1.0])
+    best = minimize(cost, start, method='Nelder-Mead',
+                    options={'maxiter': 2000, 'xatol': 1e-3, 'fatol': 1e-5}).x
+    squared = _squared(errors, calibration(best).covariance(raw, views))
+    inside = [np.quantile(squared[stretches == s], 0.68) for s in range(STRETCHES)
+              if (stretches == s).sum() >= SMALLEST_STRETCH]
+    inside = np.quantile(inside or [np.quantile(squared, 0.68)], CALIBRATED_STRETCHES)
+    return calibration(best, float(np.sqrt(inside / CHI2_68)))
+
+
+def _squared(errors, covariances):
+    """Return squared normalised errors."""
+    normalised = np.linalg.solve(covariances, errors[..., None])[..., 0]
+    return np.einsum('ni,ni->n', errors, normalised)
 
 
 def fit_focal_error(trials, place):

@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Optional
 
 from jsonargparse.typing import PositiveInt
-import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.pose_image_check import check_recording
 from geo_perception.datasets.recording import open_recording
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.geometry.camera import Camera
-from geo_perception.inference.engine import resolve_device
 from geo_perception.inference.retrieval import thumbnail
 from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
+from geo_perception.training.batches import SeededBatches
 from geo_perception.training.frozen_features import FrozenFeatures
 from geo_perception.training.novel_views import (
     fuse_depth, NovelViewRenderer, NovelViews, SOURCES)
@@ -213,7 +211,7 @@ class _Batches(Dataset):
         return item
 
 
-class RelocalizationData(lightning.LightningDataModule):
+class RelocalizationData(SeededBatches):
     """
     Training and validation frames.
 
@@ -244,6 +242,8 @@ class RelocalizationData(lightning.LightningDataModule):
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
 
     """
+
+    drops_last = False
 
     def __init__(self, train: str, val: Optional[str] = None, batch_size: PositiveInt = 64,
                  views: PositiveInt = 16, novel_views: NovelViews = NovelViews(),
@@ -344,18 +344,6 @@ class RelocalizationData(lightning.LightningDataModule):
                 'val': 'held out of train' if self._val_spec is None
                 else Path(self._val_spec).name, 'val_frames': len(self.val.poses)}
 
-    def _loader(self, dataset, shuffle):
-        """Return a loader whose order depends on seed and epoch alone, so that runs resume."""
-        trainer = self.trainer
-        sampler = DistributedSampler(dataset, trainer.world_size, trainer.global_rank, shuffle,
-                                     trainer.lightning_module.seed)
-        return DataLoader(dataset, self.batch_size, sampler=sampler,
-                          pin_memory=resolve_device('auto').type == 'cuda')
-
-    def train_dataloader(self):
-        """Return shuffled training batches."""
-        return self._loader(self._train_set, True)
-
-    def val_dataloader(self):
-        """Return validation batches in order."""
-        return self._loader(self._val_set, False)
+    def _sets(self):
+        """Return the sets of training and validation."""
+        return self._train_set, self._val_set

@@ -13,17 +13,15 @@ import logging
 from typing import List, Optional, Union
 
 from jsonargparse.typing import PositiveInt
-import lightning
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.recording import open_stereo
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.block_matching import block_matching
-from geo_perception.inference.engine import resolve_device
 from geo_perception.progress import track
+from geo_perception.training.batches import SeededBatches
 from geo_perception.training.recorded_rig import check_recorded_rig
 from geo_perception.training.scratch import scratch_array
 from geo_perception.training.view_synthesis_data import (
@@ -156,7 +154,7 @@ class Pairs(Dataset):
                 'matched': self._matched.get(index, unknown), 'index': index}
 
 
-class StereoData(lightning.LightningDataModule):
+class StereoData(SeededBatches):
     """
     Training and validation pairs.
 
@@ -223,20 +221,3 @@ class StereoData(lightning.LightningDataModule):
             'train_pairs': len(self.train), 'val_pairs': len(self.val),
             'val': ('the end of the last' if self._val_spec is None
                     else recording_name(self._val_spec))}, training_camera(sequences[0]), reach)
-
-    def _loader(self, dataset, shuffle):
-        """Return a loader whose order depends on seed and epoch alone, so that runs resume."""
-        trainer = self.trainer
-        sampler = DistributedSampler(dataset, trainer.world_size, trainer.global_rank, shuffle,
-                                     trainer.lightning_module.seed)
-        return DataLoader(dataset, self.batch_size, sampler=sampler,
-                          drop_last=shuffle and len(dataset) >= self.batch_size,
-                          pin_memory=resolve_device('auto').type == 'cuda')
-
-    def train_dataloader(self):
-        """Return shuffled training batches."""
-        return self._loader(self.train, True)
-
-    def val_dataloader(self):
-        """Return validation batches in order."""
-        return self._loader(self.val, False)

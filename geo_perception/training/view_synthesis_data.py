@@ -13,10 +13,8 @@ from typing import List, Optional, Union
 
 import cv2
 from jsonargparse.typing import PositiveInt
-import lightning
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
@@ -24,10 +22,10 @@ from geo_perception.datasets.recording import open_images, open_recording, open_
 from geo_perception.datasets.snippets import (
     consecutive_snippets, image_motion, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
-from geo_perception.inference.engine import resolve_device
 from geo_perception.model_file import TrainingCamera
 from geo_perception.networks.monodepth import LARGEST_DISPARITY
 from geo_perception.progress import track
+from geo_perception.training.batches import SeededBatches
 from geo_perception.training.recorded_rig import check_recorded_rig
 from geo_perception.training.scratch import scratch_array
 
@@ -280,7 +278,7 @@ def _origin(specs):
     return [f"{there.get('dataset')} {there.get('split')}" for there in settings]
 
 
-class ViewSynthesisData(lightning.LightningDataModule):
+class ViewSynthesisData(SeededBatches):
     """
     Training and validation videos.
 
@@ -391,20 +389,3 @@ class ViewSynthesisData(lightning.LightningDataModule):
                                self._options['camera_info_topic'])
         check_recorded_rig(spec, sequence, LARGEST_DISPARITY, self._accept_rig)
         return sequence
-
-    def _loader(self, dataset, shuffle):
-        """Return a loader whose order depends on seed and epoch alone, so that runs resume."""
-        trainer = self.trainer
-        sampler = DistributedSampler(dataset, trainer.world_size, trainer.global_rank, shuffle,
-                                     trainer.lightning_module.seed)
-        return DataLoader(dataset, self.batch_size, sampler=sampler,
-                          drop_last=shuffle and len(dataset) >= self.batch_size,
-                          pin_memory=resolve_device('auto').type == 'cuda')
-
-    def train_dataloader(self):
-        """Return shuffled training batches."""
-        return self._loader(self.train, True)
-
-    def val_dataloader(self):
-        """Return validation batches in order."""
-        return self._loader(self.val, False)
