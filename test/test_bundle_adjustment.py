@@ -99,7 +99,7 @@ def test_a_camera_is_located_though_depths_are_off():
     noisy = true.inverse_depths * np.exp(
         np.random.default_rng(2).normal(0, 0.1, len(true.host)))
     found, errors = locate(replace(true, inverse_depths=noisy), (0.1 * noisy) ** 2, seen,
-                           true.T[-2])
+                           true.T[-2], np.ones(len(seen), bool))
     assert np.abs(found[:3, 3] - T[:3, 3]).max() < 0.01
     assert rotation_angle(found[:3, :3], T[:3, :3]) < 0.003
     assert np.median(errors) < 2
@@ -110,7 +110,8 @@ def test_what_moves_by_itself_does_not_pull():
     true = window(noise=0.1)
     T, seen = true.T[-1], true.seen[:, -1].copy()
     seen[::5] += np.array([8.0, 5.0]) / FOCAL
-    found, errors = locate(true, (0.2 * true.inverse_depths) ** 2, seen, true.T[-2])
+    found, errors = locate(true, (0.2 * true.inverse_depths) ** 2, seen, true.T[-2],
+                           np.ones(len(seen), bool))
     assert np.abs(found[:3, 3] - T[:3, 3]).max() < 0.01
     assert rotation_angle(found[:3, :3], T[:3, :3]) < 0.004
     assert np.median(errors[::5]) > 4 > np.median(errors)

@@ -80,6 +80,27 @@ def test_motion_is_found_without_the_network(curve):
     assert rotation_angle(T[:, :3, :3], true[:, :3, :3]).max() < 1.5 / CAMERA.K[0, 0]
 
 
+@pytest.mark.parametrize('share,pixels,first', [(0.3, 1, 8), (0.3, -1, 0), (0.4, -2, 8)])
+def test_a_large_bright_thing_that_moves_does_not_pull(curve, share, pixels, first):
+    """It covers three or four tenths of the image; the way is off by four pixels at most."""
+    random = np.random.default_rng(3)
+    picture = cv2.resize(random.integers(0, 255, (40, 60, 3), np.uint8), (240, 160),
+                         interpolation=cv2.INTER_CUBIC)
+    picture = np.uint8(np.clip(picture * 0.9 + 60, 0, 255))
+    width = int(96 * share)
+    picture = cv2.GaussianBlur(picture[20:84, 60:60 + width], (3, 3), 0)
+    frames = list(curve[:first])
+    for i, frame in enumerate(curve[first:]):
+        left = (4 if pixels > 0 else 92 - width) + i * pixels
+        image, begin, end = frame.image.copy(), max(left, 0), min(left + width, 96)
+        image[:, begin:end] = picture[:, begin - left:end - left]
+        frames.append(replace(frame, image=image))
+    network = Network()
+    T, states = way_of(HybridMotion(network), views(frames))
+    assert set(states) == {HYBRID} and network.asked == 0
+    assert np.linalg.norm(T[:, :3, 3] - truth(curve)[:, :3, 3], axis=1).max() < 4 * PIXEL
+
+
 def test_depth_that_is_wrong_by_another_factor_in_each_frame(curve):
     """Its mean over the frames is what counts, its jumps do not come through."""
     factor = np.exp(0.1 * np.random.default_rng(0).choice([-1, 1], len(curve)))

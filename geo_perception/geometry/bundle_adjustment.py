@@ -25,19 +25,16 @@ FRAME = 7
 # Standard deviations: of the logarithm of the network's depth of a point, and of the factor that
 # it errs by in a whole frame. Both are wide on purpose: neighbouring pixels err alike.
 DEPTH_SIGMA, FRAME_SIGMA = 0.2, 0.1
-# Of the tails: Geman-McClure, what is far off hardly pulls, for it may move; at first, and for the
-# network's depths, Cauchy.
+# Of the tails: Cauchy. Of a camera that is located, Geman-McClure after the first steps: what is
+# far off hardly pulls, for it may move.
 TAIL, DEPTH_CAUCHY = 2.385, 2.0
-# How large errors are is judged by that part of them, the smallest: a large thing that moves makes
-# the others large. They are not said to be smaller than this many standard deviations, of one
-# camera, and of a window, where systematic ones of many frames meet.
-BEST, SMALLEST_SCALE, SMALLEST_WINDOW_SCALE = 0.3, 0.3, 1.5
+# How large errors are is judged there by that part of them, the smallest: a large thing that moves
+# makes the others large. They are not said to be smaller than so many standard deviations.
+BEST, SMALLEST_SCALE = 0.3, 0.3
 # A step changes an inverse depth by this factor at most.
 LARGEST_STEP = 2.0
 # Metres and radians: a smaller step of locating a camera is the last.
 SMALLEST_STEP = 1e-5
-# The first steps listen to what is far off, too.
-WIDE = 3
 # In parts of the depth: points nearer to a camera than this are behind it.
 NEAREST = 1e-3
 # Information about the first frame, which is the origin.
@@ -284,7 +281,7 @@ def without_oldest(window):
         prior=Prior(0.5 * (H + H.T), b, window.T[1:], window.factors[1:])), kept
 
 
-def locate(window, variances, seen, T, trusted, iterations=15):
+def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
     """
     Find a camera among points whose depths are not sure, either.
 
@@ -300,6 +297,8 @@ def locate(window, variances, seen, T, trusted, iterations=15):
         Pose ``T_map_camera`` to begin with, 4x4.
     trusted : np.ndarray
         Bool, shape (N,): points that the pose shall be found by. The others have errors, too.
+    wide : int
+        So many of the first steps listen to what is far off, too, for the start may be.
     iterations : int
         Steps of Gauss-Newton, at most.
 
@@ -308,7 +307,7 @@ def locate(window, variances, seen, T, trusted, iterations=15):
     T : np.ndarray
         4x4.
     errors : np.ndarray
-        Of each point, standard deviations, shape (N,); infinite behind the camera.
+        Of all points, standard deviations, shape (N,); infinite behind the camera.
 
     Raises
     ------
@@ -327,8 +326,8 @@ def locate(window, variances, seen, T, trusted, iterations=15):
         weight = np.zeros(len(squares))
         use = front & trusted
         if use.any():
-            weight[use] = (_wide_weights(squares[use]) if k < WIDE
-                           else _weights(squares[use], SMALLEST_SCALE))
+            weight[use] = (_wide_weights(squares[use]) if k < wide
+                           else _weights(squares[use]))
         by_point = D @ T[:3, :3].T
         by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
         J = np.concatenate([-rho[:, None, None] * by_point, by_point @ skew(v)], 2)
@@ -342,7 +341,7 @@ def locate(window, variances, seen, T, trusted, iterations=15):
         step = np.linalg.solve(A, b)
         rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
         T = moved(T, step)
-        if k >= WIDE and np.abs(step).max() < SMALLEST_STEP:
+        if k >= wide and np.abs(step).max() < SMALLEST_STEP:
             break
     _, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
     error, _ = _error(seen, q, front, window.roots)
@@ -389,7 +388,7 @@ class _System:
         weight = np.zeros(len(i))
         use = front & other
         if use.any():
-            weight[use] = _weights(self.squares[use], SMALLEST_WINDOW_SCALE)
+            weight[use] = _wide_weights(self.squares[use])
         by_point = D @ np.swapaxes(T[j, :3, :3], 1, 2)
         by_depth = (by_point @ (T[hosts, :3, 3] - T[j, :3, 3])[:, :, None])[..., 0]
         by_way = rho[i, None, None] * by_point
@@ -457,19 +456,19 @@ def _error(seen, q, front, roots):
     return (roots @ error[:, :, None])[..., 0], roots @ D
 
 
-def _weights(squares, smallest):
+def _weights(squares):
     """
     Return weights; far from the solution all errors are large, so that width follows them.
 
     What is wrong with a part of the observations in common, as on a large thing that moves by
     itself, does not pull once the others agree.
     """
-    scale = max(smallest, _scale(squares, BEST))
+    scale = max(SMALLEST_SCALE, _scale(squares, BEST))
     return 1.0 / (1.0 + squares / (TAIL * scale) ** 2) ** 2
 
 
 def _wide_weights(squares):
-    """Return weights for a start that may be far off: even what is far pulls (Cauchy)."""
+    """Return weights for a start that may be far off: even what is far pulls."""
     return 1.0 / (1.0 + squares / (TAIL * max(1.0, _scale(squares, 0.5))) ** 2)
 
 

@@ -27,17 +27,22 @@ KEY_FRAMES = 7
 # of the corners only that part is left.
 LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
 # The second one sooner: until then nothing but the network says how deep points are.
-FIRST_FLOW = 0.06
+FIRST_FLOW = 0.1
 # Fewer corners that agree do not tell a pose.
 FEWEST = 20
 # Of those that are followed, that part has to agree.
 SMALLEST_AGREEMENT = 0.4
 # Where fewer agree a pose is looked for without a guess, too, among corners this near (pixels).
-USUAL_AGREEMENT, SEARCH_RADIUS = 0.8, 2.0
+USUAL_AGREEMENT, SEARCH_RADIUS = 0.9, 1.0
+# Of two poses that one is taken which more corners fit within that many standard deviations.
+CLOSE = 1.0
 # A pose is found by points that several key frames have seen, where there are that many.
 FEWEST_PLACED = 25
 # Standard deviations within which a point agrees; a corner that does not twice in a row is left.
 AGREEMENT, LARGEST_FAULTS = 4.0, 2
+# The other points help to find a pose where half of them fit it within that many standard
+# deviations: the network is right there, and nothing large moves.
+CONFIRMED = 1.3
 # Depths of two frames are compared where that many points have one.
 FEWEST_DEPTHS = 10
 
@@ -230,20 +235,24 @@ class LocalMap:
         """Return the pose of an image, and which of the corners found agree with it."""
         window, trusted = self._window.points(found), self._trusted(found)
 
-        def locate_from(start):
-            T, errors = locate(window, self._variances[found], image.rays(pixels), start, trusted)
-            return T, errors < AGREEMENT
+        def locate_from(start, trusted=trusted, **options):
+            return locate(window, self._variances[found], image.rays(pixels), start, trusted,
+                          **options)
 
-        T, agreeing = locate_from(expected)
-        if agreeing[trusted].mean() < USUAL_AGREEMENT:
-            # What moves by itself may have won: a few corners at a time tell the others from it.
+        T, errors = locate_from(expected)
+        if (errors[trusted] < AGREEMENT).mean() < USUAL_AGREEMENT:
+            # What moves by itself may have won, or have been met half-way: a few corners at a
+            # time tell the others from it, and those fit closely.
             other = solve_pose(self._points(found[trusted]), pixels[trusted], image.K,
                                SEARCH_RADIUS)
             if other is not None:
-                found_so = locate_from(other.T_world_camera)
-                if found_so[1][trusted].sum() > agreeing[trusted].sum():
-                    return found_so
-        return T, agreeing
+                found_so = locate_from(other.T_world_camera, wide=0)
+                closely, before = ((e[trusted] < CLOSE).sum() for e in (found_so[1], errors))
+                if closely > before:
+                    T, errors = found_so
+        if not trusted.all() and np.median(errors[~trusted]) < CONFIRMED:
+            T, errors = locate_from(T, np.ones(len(found), bool), wide=0, iterations=4)
+        return T, errors < AGREEMENT
 
     def _trusted(self, found):
         """
