@@ -88,7 +88,7 @@ def errors_of(pipeline, frames):
 def few_trials():
     """Leave out a few frames only: half a minute for each place otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(place_calibration, 'FRAMES', 24)
+        patch.setattr(place_calibration, 'FRAMES', 14)
         patch.setattr(place_calibration, 'SEARCHES', 2)
         patch.setattr(place_calibration, 'WRONG_SEARCHES', 1)
         patch.setattr(place_calibration, 'MIRRORED_SEARCHES', 1)
