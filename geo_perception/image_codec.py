@@ -184,7 +184,8 @@ def decode_flow(msg):
     Returns
     -------
     np.ndarray
-        (H, W, 2) float32, u right, v down; both NaN where one is not finite.
+        (H, W, 2) float32, u right, v down; both NaN where one is not finite. Like `decode_array`
+        it may share the message's memory and be read-only.
 
     Raises
     ------

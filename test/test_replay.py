@@ -40,8 +40,9 @@ pytestmark = pytest.mark.usefixtures('without_openvino')
 
 HERE = Path(__file__).parent
 STAND_IN = 'stand_in_replay_node'
-# Two engines may add up in another order, so that networks agree to 24 bits and no further.
-FLOAT32 = {'rel': 1e-4, 'abs': 1e-6}
+# Two engines may add up in another order, so that the last of 24 bits differ (one part in ten
+# millions), and what is made of small differences by more.
+FLOAT32 = {'rel': 1e-5, 'abs': 1e-6}
 T_MAP_WORLD = se3.make_transform(se3.matrix_from_rotation_vector([0.0, 0.0, 1.0]),
                                  [1.0, -2.0, 0.5])
 
@@ -398,7 +399,7 @@ def test_live_and_offline_geometry_give_the_same_numbers(tmp_path):
             if 'network' in name or name == 'snippet_length':
                 assert live[job][name] is None, name
             elif isinstance(value, float) and not name.startswith('delay'):
-                assert live[job][name] == pytest.approx(value, **FLOAT32), name
+                assert live[job][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
             elif isinstance(value, int) or value is None:
                 assert live[job][name] == value, name
     written = json.loads((tmp_path / 'live.json').read_text())
@@ -409,7 +410,7 @@ def test_live_and_offline_geometry_give_the_same_numbers(tmp_path):
     assert len(rows) == len(expected) == 7
     for ours, theirs in zip(rows, expected):
         for name in ('abs_rel', 'x_m', 'y_m', 'z_m', 'qw', 'qx', 'qy', 'qz'):
-            assert float(ours[name]) == pytest.approx(float(theirs[name]), **FLOAT32)
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4, abs=1e-6)
 
 
 def test_one_report_holds_what_both_nodes_answered(drive, tmp_path):
