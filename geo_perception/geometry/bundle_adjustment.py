@@ -24,7 +24,7 @@ from geo_perception.geometry.se3 import (
 FRAME = 7
 # Standard deviations: of the logarithm of the network's depth of a point, and of the factor that
 # it errs by in a whole frame. Both are wide on purpose: neighbouring pixels err alike.
-DEPTH_SIGMA, FRAME_SIGMA = 0.2, 0.1
+DEPTH_SIGMA, FRAME_SIGMA = 0.3, 0.1
 # Of the tails: Cauchy. Of a camera that is located, Geman-McClure after the first steps: what is
 # far off hardly pulls, for it may move.
 TAIL, DEPTH_CAUCHY = 2.385, 2.0
@@ -200,6 +200,7 @@ class Adjusted:
     window: Window
     variances: np.ndarray
     wrong: np.ndarray
+    noise: float
 
 
 def adjust(window, iterations=4, threshold=4.0):
@@ -241,7 +242,8 @@ def adjust(window, iterations=4, threshold=4.0):
             inverse_depths=np.clip(old + depths, old / LARGEST_STEP, old * LARGEST_STEP))
     wrong = np.zeros(window.network.shape, bool)
     wrong[system.i, system.j] = (system.squares > threshold ** 2) & (system.j != system.hosts)
-    return Adjusted(window, 1.0 / system.h, wrong)
+    others = system.squares[system.j != system.hosts]
+    return Adjusted(window, 1.0 / system.h, wrong, _scale(others, 0.5) if len(others) else 1.0)
 
 
 def without_oldest(window):
@@ -340,9 +342,10 @@ def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
         A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
         step = np.linalg.solve(A, b)
         rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
-        T = moved(T, step)
+        T = _stepped(T, step)
         if k >= wide and np.abs(step).max() < SMALLEST_STEP:
             break
+    T = _rigid(T)
     _, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
     error, _ = _error(seen, q, front, window.roots)
     errors = np.sqrt((error ** 2).sum(1) + (rho - expected) ** 2 * information)
@@ -366,9 +369,18 @@ def moved(T, step):
         Shape (..., 4, 4); products of rotations leave the rotations after a while, these do not.
 
     """
-    R = matrix_from_rotation_vector(step[..., 3:]) @ T[..., :3, :3]
-    return make_transform(matrix_from_quaternion(quaternion_from_matrix(R)),
+    return _rigid(_stepped(T, step))
+
+
+def _stepped(T, step):
+    return make_transform(matrix_from_rotation_vector(step[..., 3:]) @ T[..., :3, :3],
                           T[..., :3, 3] + step[..., :3])
+
+
+def _rigid(T):
+    """Return transforms whose rotations lost nothing to rounding."""
+    return make_transform(matrix_from_quaternion(quaternion_from_matrix(T[..., :3, :3])),
+                          T[..., :3, 3])
 
 
 class _System:

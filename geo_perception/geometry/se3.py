@@ -53,7 +53,11 @@ def matrix_from_rotation_vector(omega):
         Rotation matrices, shape (..., 3, 3).
 
     """
-    return matrix_from_quaternion(quaternion_from_rotation_vector(omega))
+    K = skew(omega)
+    angle = np.linalg.norm(omega, axis=-1)[..., None, None]
+    # np.sinc(x) = sin(pi x) / (pi x) is exact at zero.
+    return (np.eye(3) + np.sinc(angle / np.pi) * K
+            + 0.5 * np.sinc(angle / (2 * np.pi)) ** 2 * (K @ K))
 
 
 def rotation_vector_from_matrix(R):
@@ -91,7 +95,6 @@ def quaternion_from_rotation_vector(omega):
     """
     omega = np.asarray(omega, float)
     half = 0.5 * np.linalg.norm(omega, axis=-1, keepdims=True)
-    # np.sinc(x) = sin(pi x) / (pi x) is exact at zero.
     return np.concatenate([np.cos(half), 0.5 * np.sinc(half / np.pi) * omega], axis=-1)
 
 

@@ -19,7 +19,8 @@ from geo_perception.geometry.bundle_adjustment import (
     adjust, DEPTH_SIGMA, locate, Prior, Window, without_oldest)
 from geo_perception.geometry.perspective_n_point import solve_pose
 from geo_perception.geometry.se3 import inverse_transform, transform_points
-from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
+from geo_perception.inference.feature_tracks import (
+    find_corners, follow, Patches, place_roots)
 
 # Key frames of the window.
 KEY_FRAMES = 7
@@ -45,6 +46,8 @@ AGREEMENT, LARGEST_FAULTS = 4.0, 2
 CONFIRMED = 1.3
 # Depths of two frames are compared where that many points have one.
 FEWEST_DEPTHS = 10
+
+NOISE_GAIN, NOISE_MIN, NOISE_MAX = 0.15, 0.4, 2.0
 
 
 class LocalMap:
@@ -81,6 +84,8 @@ class LocalMap:
             self.T[None], np.zeros(1), np.zeros(0, int), none, np.zeros(0), np.zeros((0, 2, 2)),
             np.zeros((0, 1, 2)), np.zeros((0, 1)), Prior.origin(self.T))
         self._variances, self._pixels = np.zeros(0), none
+        self._patches = Patches.of(image, none)
+        self._noise = 1.0
         # How often in a row a point did not agree; beyond the limit it is not followed.
         self._faults = np.zeros(0, int)
         self._add_points(depth, K)
@@ -126,8 +131,12 @@ class LocalMap:
         if good.sum() < FEWEST:
             return f'only {int(good.sum())} corners were found again'
         found = chosen[good]
+        pixels = pixels[good]
         try:
-            T, agreeing = self._locate(image, found, pixels[good], expected)
+            aligned, fits = self._patches.chosen(found).align(
+                image, self._warps(found, expected), pixels)
+            pixels = np.where(fits[:, None], aligned, pixels)
+            T, agreeing = self._locate(image, found, pixels, expected)
         except np.linalg.LinAlgError:
             return 'the corners do not span a pose'
         if not np.isfinite(T).all():
@@ -137,7 +146,7 @@ class LocalMap:
         if agree.sum() < max(FEWEST, SMALLEST_AGREEMENT * len(agree)):
             return f'only {int(agree.sum())} of {len(agree)} corners agree on a motion'
         self._faults[chosen[~good]] = LARGEST_FAULTS
-        self._pixels[found] = pixels[good]
+        self._pixels[found] = pixels
         self._faults[found] = np.where(agreeing, 0, self._faults[found] + 1)
         self._velocity = inverse_transform(self.T) @ T
         self.T, self.image, self.agreeing = T, image, int(agreeing.sum())
@@ -174,6 +183,7 @@ class LocalMap:
             self._window, kept = without_oldest(self._window)
             self._variances, self._pixels, self._faults = (
                 values[kept] for values in (self._variances, self._pixels, self._faults))
+            self._patches = self._patches.chosen(kept)
         window = self._window
         trusted = np.flatnonzero(self._faults == 0)
         seen, network = np.full((len(window.rays), 1, 2), np.nan), np.full(
@@ -194,6 +204,7 @@ class LocalMap:
         adjusted = adjust(window, threshold=AGREEMENT)
         self._window = adjusted.window
         self._window.seen[adjusted.wrong] = np.nan
+        self._noise = float(np.clip(self._noise * adjusted.noise ** NOISE_GAIN, NOISE_MIN, NOISE_MAX))
         self._variances = np.minimum(adjusted.variances,
                                      (self._window.inverse_depths * DEPTH_SIGMA) ** 2)
         self.T = self._window.T[-1]
@@ -254,6 +265,20 @@ class LocalMap:
             T, errors = locate_from(T, np.ones(len(found), bool), wide=0, iterations=4)
         return T, errors < AGREEMENT
 
+    def _warps(self, chosen, T):
+        window = self._window
+        host = window.T[window.host[chosen]]
+        R = T[:3, :3].T @ host[:, :3, :3]
+        t = (T[:3, :3].T @ (host[:, :3, 3] - T[:3, 3]).T).T
+        rays = np.concatenate([window.rays[chosen], np.ones((len(chosen), 1))], 1)
+        q = (R @ rays[:, :, None])[..., 0] + window.inverse_depths[chosen][:, None] * t
+        z = np.maximum(q[:, 2], 0.1)
+        D = np.zeros((len(q), 2, 3))
+        D[:, 0, 0] = D[:, 1, 1] = 1 / z
+        D[:, :, 2] = -q[:, :2] / z[:, None] ** 2
+        f = self.image.K[[0, 1], [0, 1]]
+        return f[:, None] * (D @ R[:, :, :2]) / f
+
     def _trusted(self, found):
         """
         Return which points tell where the camera is, bool, shape (n,).
@@ -290,10 +315,11 @@ class LocalMap:
         self._window = replace(
             window, **{name: np.concatenate([getattr(window, name), values]) for name, values in (
                 ('host', np.full(n, slot)), ('rays', rays), ('inverse_depths', inverse),
-                ('roots', place_roots(self.image, pixels)), ('seen', seen),
+                ('roots', place_roots(self.image, pixels) / self._noise), ('seen', seen),
                 ('network', told))})
         self._variances = np.append(self._variances, (inverse * DEPTH_SIGMA) ** 2)
         self._pixels = np.concatenate([self._pixels, pixels])
+        self._patches = self._patches.joined(Patches.of(self.image, pixels))
         self._faults = np.append(self._faults, np.zeros(n, int))
         # Corners that were there when the last key frame was made.
         self._fresh = self.size
