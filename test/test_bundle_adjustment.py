@@ -73,7 +73,7 @@ def test_a_wrong_observation_is_named_and_changes_little():
 
 def test_scale_is_the_mean_of_what_the_network_says_of_each_frame():
     """Frame by frame it errs by a tenth; together they do not."""
-    true = window(factors=np.exp([0.1, -0.1, 0.1, -0.1, 0.0]))
+    true = window(points=600, factors=np.exp([0.1, -0.1, 0.1, -0.1, 0.0]))
     found = adjust(disturbed(true), 10).window
     assert np.linalg.norm(found.T[-1, :3, 3]) == pytest.approx(
         np.linalg.norm(true.T[-1, :3, 3]), rel=0.03)

@@ -30,11 +30,6 @@ LARGEST_ROUND_TRIP = 0.5
 PLACE_SIGMA, LEVEL_SIGMA = 0.2, 3.0
 # Pixels at the border where patches are not complete.
 BORDER = 6
-# Alignment of patches: steps of Gauss-Newton, pixels of the longest, and how far from the start a
-# patch may be found; the correlation below which it shows something else.
-STEPS, LONGEST_STEP, LARGEST_CORRECTION = 5, 1.0, 2.0
-SMALLEST_CORRELATION = 0.7
-_OFFSETS = np.stack(np.meshgrid(*[np.arange(PATCH) - PATCH // 2] * 2), -1).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -230,83 +225,3 @@ def follow(before, now, pixels, expected):
     inside = ((new >= BORDER / 2) & (new < np.array([width, height]) - BORDER / 2)).all(1)
     trip = np.linalg.norm(back - old, axis=2)[:, 0]
     return new, (found[:, 0] == 1) & (again[:, 0] == 1) & (trip < LARGEST_ROUND_TRIP) & inside
-
-
-@dataclass(frozen=True)
-class Patches:
-    """
-    What corners looked like where they were seen first, to be found again exactly.
-
-    Attributes
-    ----------
-    values : np.ndarray
-        Grey, of mean 0 and deviation 1, float32, shape (N, n).
-    gradients : np.ndarray
-        Derivatives of `values` in that image, float32, shape (N, n, 2).
-
-    """
-
-    values: np.ndarray
-    gradients: np.ndarray
-
-    @classmethod
-    def of(cls, image, pixels):
-        """
-        Cut patches out of an image.
-
-        Parameters
-        ----------
-        image : FeatureImage
-            The image.
-        pixels : np.ndarray
-            Where, shape (N, 2).
-
-        Returns
-        -------
-        Patches
-
-        """
-        places = pixels[:, None] + _OFFSETS
-        values = _look_up(image.grey, places)
-        spread = _spread(values)
-        gradients = np.stack([
-            _look_up(image.grey, places + half) - _look_up(image.grey, places - half)
-            for half in ((0.5, 0.0), (0.0, 0.5))], -1)
-        return cls(_even(values), (gradients - gradients.mean(1, keepdims=True)) / spread[..., None])
-
-    def chosen(self, which):
-        return Patches(self.values[which], self.gradients[which])
-
-    def joined(self, other):
-        return Patches(np.concatenate([self.values, other.values]),
-                       np.concatenate([self.gradients, other.gradients]))
-
-    def align(self, image, warps, pixels):
-        places = _OFFSETS @ np.swapaxes(warps, 1, 2)
-        J = self.gradients @ np.linalg.inv(warps)
-        H = np.swapaxes(J, 1, 2) @ J + 1e-4 * np.eye(2)
-        moves = np.linalg.solve(H, np.swapaxes(J, 1, 2))
-        at = pixels.copy()
-        for _ in range(STEPS):
-            difference = _even(_look_up(image.grey, at[:, None] + places)) - self.values
-            step = -(moves @ difference[..., None])[..., 0]
-            at += np.clip(step, -LONGEST_STEP, LONGEST_STEP)
-        now = _even(_look_up(image.grey, at[:, None] + places))
-        correlation = (now * self.values).mean(1)
-        return at, (correlation > SMALLEST_CORRELATION) & (
-            np.linalg.norm(at - pixels, axis=1) < LARGEST_CORRECTION)
-
-
-def _look_up(grey, places):
-    x, y = np.float32(places[..., 0]), np.float32(places[..., 1])
-    if not x.size:
-        return np.zeros(x.shape, np.float32)
-    return cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _spread(values):
-    return values.std(1, keepdims=True) + 1.0
-
-
-def _even(values):
-    return (values - values.mean(1, keepdims=True)) / _spread(values)

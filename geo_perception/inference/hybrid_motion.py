@@ -97,18 +97,17 @@ class HybridMotion:
             return (self._network(earlier, previous, current, guess) if T_network is None
                     else T_network)
         self.state = HYBRID
-        motion = inverse_transform(T_previous) @ self._map.T
         if self._map.is_key_frame():
             try:
-                self._map.add_key_frame(current.depth, current.camera.K)
+                T_previous = self._map.add_key_frame(
+                    current.depth, current.camera.K) @ T_previous
                 self._has_news = True
             except np.linalg.LinAlgError:
                 # The pose stands, what holds the window together does not: the next one is new.
                 self._frames = []
-                return motion
-        self._frames = [(previous, self._map.T @ inverse_transform(motion)),
-                        (current, self._map.T)]
-        return motion
+                return inverse_transform(T_previous) @ self._map.T
+        self._frames = [(previous, T_previous), (current, self._map.T)]
+        return inverse_transform(T_previous) @ self._map.T
 
     def news(self):
         """

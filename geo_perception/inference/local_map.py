@@ -19,8 +19,8 @@ from geo_perception.geometry.bundle_adjustment import (
     adjust, DEPTH_SIGMA, locate, Prior, Window, without_oldest)
 from geo_perception.geometry.perspective_n_point import solve_pose
 from geo_perception.geometry.se3 import inverse_transform, transform_points
-from geo_perception.inference.feature_tracks import (
-    find_corners, follow, Patches, place_roots)
+from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
+from geo_perception.inference.patches import Patches
 
 # Key frames of the window.
 KEY_FRAMES = 7
@@ -46,8 +46,10 @@ AGREEMENT, LARGEST_FAULTS = 4.0, 2
 CONFIRMED = 1.3
 # Depths of two frames are compared where that many points have one.
 FEWEST_DEPTHS = 10
-
-NOISE_GAIN, NOISE_MIN, NOISE_MAX = 0.15, 0.4, 2.0
+# A point is not taken to be nearer to a camera than by that factor of what its host says.
+SMALLEST_DEPTH_RATIO = 0.1
+# Errors of places over the usual ones: how fast the estimate follows, and its limits.
+NOISE_GAIN, SMALLEST_NOISE, LARGEST_NOISE = 0.15, 0.4, 2.0
 
 
 class LocalMap:
@@ -84,10 +86,11 @@ class LocalMap:
             self.T[None], np.zeros(1), np.zeros(0, int), none, np.zeros(0), np.zeros((0, 2, 2)),
             np.zeros((0, 1, 2)), np.zeros((0, 1)), Prior.origin(self.T))
         self._variances, self._pixels = np.zeros(0), none
-        self._patches = Patches.of(image, none)
-        self._noise = 1.0
         # How often in a row a point did not agree; beyond the limit it is not followed.
         self._faults = np.zeros(0, int)
+        self._patches = Patches.of(image, none)
+        # Sharp images tell places better than blurred ones.
+        self._noise = 1.0
         self._add_points(depth, K)
         self.agreeing = self._fresh
 
@@ -130,12 +133,11 @@ class LocalMap:
                               self._pixels[chosen] + shift)
         if good.sum() < FEWEST:
             return f'only {int(good.sum())} corners were found again'
-        found = chosen[good]
-        pixels = pixels[good]
+        found, pixels = chosen[good], pixels[good]
         try:
-            aligned, fits = self._patches.chosen(found).align(
+            exact, alike = self._patches.chosen(found).align(
                 image, self._warps(found, expected), pixels)
-            pixels = np.where(fits[:, None], aligned, pixels)
+            pixels = np.where(alike[:, None], exact, pixels)
             T, agreeing = self._locate(image, found, pixels, expected)
         except np.linalg.LinAlgError:
             return 'the corners do not span a pose'
@@ -178,6 +180,12 @@ class LocalMap:
         depth, K
             As in the constructor.
 
+        Returns
+        -------
+        np.ndarray
+            How frames since the key frame before have moved with that, ``T_map_before``, 4x4: what
+            the whole window moves by is no motion of the camera.
+
         """
         if len(self._window.T) == KEY_FRAMES:
             self._window, kept = without_oldest(self._window)
@@ -204,11 +212,13 @@ class LocalMap:
         adjusted = adjust(window, threshold=AGREEMENT)
         self._window = adjusted.window
         self._window.seen[adjusted.wrong] = np.nan
-        self._noise = float(np.clip(self._noise * adjusted.noise ** NOISE_GAIN, NOISE_MIN, NOISE_MAX))
+        self._noise = float(np.clip(self._noise * adjusted.noise ** NOISE_GAIN, SMALLEST_NOISE,
+                                    LARGEST_NOISE))
         self._variances = np.minimum(adjusted.variances,
                                      (self._window.inverse_depths * DEPTH_SIGMA) ** 2)
         self.T = self._window.T[-1]
         self._add_points(depth, K)
+        return self._window.T[-2] @ inverse_transform(window.T[-2])
 
     def points_ahead(self):
         """
@@ -266,18 +276,22 @@ class LocalMap:
         return T, errors < AGREEMENT
 
     def _warps(self, chosen, T):
-        window = self._window
-        host = window.T[window.host[chosen]]
-        R = T[:3, :3].T @ host[:, :3, :3]
-        t = (T[:3, :3].T @ (host[:, :3, 3] - T[:3, 3]).T).T
-        rays = np.concatenate([window.rays[chosen], np.ones((len(chosen), 1))], 1)
-        q = (R @ rays[:, :, None])[..., 0] + window.inverse_depths[chosen][:, None] * t
-        z = np.maximum(q[:, 2], 0.1)
-        D = np.zeros((len(q), 2, 3))
-        D[:, 0, 0] = D[:, 1, 1] = 1 / z
-        D[:, :, 2] = -q[:, :2] / z[:, None] ** 2
-        f = self.image.K[[0, 1], [0, 1]]
-        return f[:, None] * (D @ R[:, :, :2]) / f
+        """
+        Return how pixels around points in their hosts become pixels of a camera, shape (n, 2, 2).
+
+        What is around a point is taken to be as deep as it, as seen by the host.
+        """
+        hosts = self._window.T[self._window.host[chosen]]
+        R = T[:3, :3].T @ hosts[:, :3, :3]
+        points = transform_points(inverse_transform(T), self._points(chosen))
+        points *= self._window.inverse_depths[chosen, None]
+        x, y, z = np.moveaxis(points, -1, 0)
+        z = np.maximum(z, SMALLEST_DEPTH_RATIO)
+        by_point = np.zeros((len(points), 2, 3))
+        by_point[:, 0, 0] = by_point[:, 1, 1] = 1.0 / z
+        by_point[:, 0, 2], by_point[:, 1, 2] = -x / z ** 2, -y / z ** 2
+        focal = self.image.K[[0, 1], [0, 1]]
+        return focal[:, None] * (by_point @ R[:, :, :2]) / focal
 
     def _trusted(self, found):
         """
