@@ -112,6 +112,20 @@ def test_depth_that_is_wrong_by_another_factor_in_each_frame(curve):
     assert ratio.mean() == pytest.approx(1, abs=0.1) and ratio.std() < 0.06
 
 
+def test_a_change_of_scale_is_no_motion():
+    """What moves the whole window when it is adjusted does not make the camera jump."""
+    camera, stamps = textured_room.CAMERA, SECOND + TENTH * np.arange(24)
+    T_true = [make_transform(R_BODY_OPTICAL, [-2.0, 0.18 * i - 2.1, -0.9]) for i in range(24)]
+    seen = []
+    for T, stamp, factor in zip(T_true, stamps, np.exp(np.linspace(0, 0.3, 24))):
+        image, depth = textured_room.render(T)
+        seen.append(View(image, depth * np.float32(factor), camera, int(stamp),
+                         features=FeatureImage.of(image, camera)))
+    T, _ = way_of(HybridMotion(Network()), seen)
+    steps = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / 0.18
+    assert steps[-1] > 1.1 and np.abs(np.diff(steps)).max() < 0.4
+
+
 def test_pure_rotation():
     """A camera that turns about itself stays where it is, to three pixels (37 mm each)."""
     frames = drive([pose(yaw=0.02 * i) for i in range(16)])
