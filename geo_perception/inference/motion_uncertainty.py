@@ -27,8 +27,9 @@ SMALLEST_SAMPLE = 12
 SMALLEST_FLOOR = 0.02
 # Motions in a row whose mean error shows what they share.
 RUN = 20
-# Something is left to each motion of its own.
-LARGEST_COMMON = 0.95
+# Something is left to each motion of its own, and something shared: a drive may happen to end with
+# little of it (the same odometry showed 0 on one drive, 0.02 to 0.05 on five others).
+SMALLEST_COMMON, LARGEST_COMMON = 0.03, 0.95
 # Of entries in a model file: of the network's motions, and of those by corners.
 PREFIX, HYBRID_PREFIX = 'motion_', 'hybrid_motion_'
 
@@ -353,7 +354,7 @@ def _common_parts(whitened):
     n = min(RUN, len(whitened) // 4)
     means = whitened[:len(whitened) // n * n].reshape(-1, n, 6).mean(1)
     variances = (means ** 2).reshape(-1, 2, 3).mean((0, 2))
-    return np.clip((n * variances - 1) / (n - 1), 0.0, LARGEST_COMMON).tolist()
+    return np.clip((n * variances - 1) / (n - 1), SMALLEST_COMMON, LARGEST_COMMON).tolist()
 
 
 def _fit(squares, components, lengths, ratio):
