@@ -25,10 +25,9 @@ FRAME = 7
 # Standard deviations: of the logarithm of the network's depth of a point, and of the factor that
 # it errs by in a whole frame. Both are wide on purpose: neighbouring pixels err alike.
 DEPTH_SIGMA, FRAME_SIGMA = 0.3, 0.1
-# Of the tails: Cauchy. After the first steps Geman-McClure: what is far off hardly pulls, for it
-# may move.
+# Of the tails: Cauchy. Of a camera that is located, Geman-McClure after the first steps: what is
+# far off hardly pulls, for it may move.
 TAIL, DEPTH_CAUCHY = 2.385, 2.0
-WIDE_STEPS = 2
 # How large errors are is judged there by that part of them, the smallest: a large thing that moves
 # makes the others large. They are not said to be smaller than so many standard deviations.
 BEST, SMALLEST_SCALE = 0.3, 0.3
@@ -229,8 +228,8 @@ def adjust(window, iterations=4, threshold=4.0):
         When nothing holds the frames together.
 
     """
-    for k in range(iterations):
-        system = _System(window, _wide_weights if k < WIDE_STEPS else _weights)
+    for _ in range(iterations):
+        system = _System(window)
         H = system.H + window.prior.H
         b = system.b + window.prior.gradient(window.T, window.factors)
         eliminated = system.C / system.h[:, None]
@@ -266,7 +265,7 @@ def without_oldest(window):
         Which points are still there, bool, shape (N,).
 
     """
-    system = _System(window.points(window.host == 0), _weights)
+    system = _System(window.points(window.host == 0))
     # The factors of the frames that stay are counted when they leave.
     factors = FRAME * np.arange(1, len(window.T)) + FRAME - 1
     system.H[factors, factors] -= FRAME_SIGMA ** -2
@@ -388,9 +387,9 @@ def _rigid(T):
 
 
 class _System:
-    """The normal equations of all observations, those of the points apart; weights by errors."""
+    """The normal equations of all observations, those of the points apart."""
 
-    def __init__(self, window, weights):
+    def __init__(self, window):
         T, rho = window.T, window.inverse_depths
         n, k = window.network.shape
         self.i, self.j = np.nonzero(np.isfinite(window.seen[..., 0]))
@@ -404,7 +403,7 @@ class _System:
         weight = np.zeros(len(i))
         use = front & other
         if use.any():
-            weight[use] = weights(self.squares[use])
+            weight[use] = _wide_weights(self.squares[use])
         by_point = D @ np.swapaxes(T[j, :3, :3], 1, 2)
         by_depth = (by_point @ (T[hosts, :3, 3] - T[j, :3, 3])[:, :, None])[..., 0]
         by_way = rho[i, None, None] * by_point

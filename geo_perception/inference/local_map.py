@@ -26,7 +26,7 @@ from geo_perception.inference.patches import Patches
 KEY_FRAMES = 7
 # A key frame is made once so large a part of the width has passed by (half of the corners), or
 # of the corners only that part is left.
-LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.6
+LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
 # The second one sooner: until then nothing but the network says how deep points are.
 FIRST_FLOW = 0.1
 # Fewer corners that agree do not tell a pose.
