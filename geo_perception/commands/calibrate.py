@@ -115,10 +115,11 @@ def motion(model: str, recording: str, **options):
         The new entries of the calibration.
 
     """
+    from geo_perception.datasets.bag import BESIDE
     from geo_perception.datasets.recording import open_images
     from geo_perception.evaluation.motion_calibration import calibrate_motion_score
 
-    return _fitted(model, recording, open_images(recording, with_depth=True),
+    return _fitted(model, recording, open_images(recording, beside=BESIDE),
                    calibrate_motion_score, **options)
 
 

@@ -74,7 +74,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
     relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
                                    samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion, image_only=True)
+                              pose_frame=pose_frame, quaternion=quaternion, beside=())
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)
@@ -177,7 +177,7 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
             result = replace(result, resets=[''] * len(result),
                              mode=f'offline, split {split} as published')
         else:
-            sequence = open_scored(recording, pipeline.model, **topics)
+            sequence = open_scored(recording, pipeline.model, **topics, beside=('depth',))
             result = run_geometry(pipeline, sequence, rules)
         if not (result.depth.coverage > 0).any():
             raise RecordingError(
@@ -235,7 +235,7 @@ def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         from geo_perception.evaluation.geometry_score import compared_frames
         from geo_perception.evaluation.training_overlap import refuse_training_data
 
-        sequence = open_recording(recording, **topics)
+        sequence = open_recording(recording, **topics, beside=('depth',))
         refuse_training_data(pipeline.model, recording, sequence)
         result = run_geometry(pipeline, sequence)
         if len(compared_frames(result, result.T_odom_camera)[0]) < 2:
