@@ -12,7 +12,7 @@ import pytest
 from report_page import Page
 from tiny_geometry_model import CALIBRATION, write_flow_model, write_geometry_model
 
-from geo_perception.commands import evaluate
+from geo_perception.commands import evaluate_flow
 from geo_perception.commands.replay import measure_without_ros, replay
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.recording import open_recording
@@ -69,8 +69,8 @@ def test_live_and_offline_flow_give_the_same_numbers(tmp_path, capsys):
     live = replay(bag, geometry=model, lockstep=True, json=str(tmp_path / 'live.json'),
                   report=str(tmp_path / 'live'))
     told = capsys.readouterr().out
-    offline = {'flow': evaluate.flow(model, bag, baselines=False)['newest'],
-               'motion': evaluate.motion(model, bag)['newest']}
+    offline = {'flow': evaluate_flow.flow(model, bag, baselines=False)['newest'],
+               'motion': evaluate_flow.motion(model, bag)['newest']}
     assert list(live) == ['depth', 'odometry', 'flow', 'motion']
     assert live['flow']['images'] == live['motion']['images'] == FRAMES - 1
     assert live['flow']['epe_px'] > 0.1 and live['flow']['rigid']['epe_px'] > 0.1
