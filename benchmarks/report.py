@@ -97,7 +97,8 @@ def measure_evaluation(results, bag, rounds):
 
     relocalizer = load_relocalizer(share_file('models/sample_world.place'))
     geometry = GeometryPipeline.load(share_file('models/sample_world_geometry.safetensors'))
-    images, everything = (open_recording(bag, image_only=only) for only in (True, False))
+    # What the verbs read.
+    images, with_depth = (open_recording(bag, beside=beside) for beside in ((), ('depth',)))
     frames = [images[i] for i in range(len(images))]
 
     def relocalize():
@@ -111,7 +112,7 @@ def measure_evaluation(results, bag, rounds):
 
     def evaluate_geometry():
         geometry.reset()
-        run_geometry(geometry, everything)
+        run_geometry(geometry, with_depth)
 
     for name, alone, evaluation in (
             ('relocalization', relocalize, lambda: evaluate_relocalizer(relocalizer, images)),

@@ -95,8 +95,8 @@ def _run(arguments):
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        calibrate, demo, evaluate, export, import_weights, infer, map_place, prepare, replay,
-        report, sample, train)
+        calibrate, demo, evaluate, evaluate_flow, export, import_weights, infer, map_place,
+        prepare, replay, report, sample, train)
 
     auto_cli(
         {'sample': sample.sample,
@@ -117,7 +117,7 @@ def _run(arguments):
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization,
                       'depth': evaluate.depth, 'odometry': evaluate.odometry,
-                      'flow': evaluate.flow, 'motion': evaluate.motion},
+                      'flow': evaluate_flow.flow, 'motion': evaluate_flow.motion},
          'map': map_place.map_place, 'replay': replay.replay,
          'report': report.report, 'demo': demo.demo},
         args=arguments, prog='geo_perception', parser_class=Parser,

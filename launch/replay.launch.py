@@ -16,6 +16,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.substitutions import ExecutableInPackage
 
+_INTERRUPTED = 130   # exit status of `geo_perception` after Ctrl-C
 # Name -> option of `geo_perception replay`, default, choices, description.
 _ARGUMENTS = {
     'relocalizer': ('relocalizer', '', None, 'Model file for the node relocalize; empty: none.'),
@@ -55,7 +56,9 @@ def _replay(context):
 
 
 def _end(event, context):
-    """End the launch with the process; a failure becomes that of the launch."""
+    """End the launch with the process; a failure becomes that of the launch, Ctrl-C is none."""
+    if event.returncode == _INTERRUPTED:
+        return Shutdown(reason='the replay was interrupted')
     if event.returncode:
         raise RuntimeError(f'geo_perception replay failed with exit status {event.returncode}; '
                            'its last line says why')

@@ -292,6 +292,18 @@ class Day:
                                  f'{[status.message for status in self.statuses[-3:]]}') from None
         self.cells['diagnostics'] = f'{LEVELS[level]}: `{sentence}`'
 
+    def withholds_poses(self, stamps, why, why_no_odometry):
+        """See that no pose came for these images, and that the node says why; depth goes on."""
+        if self.name == 'relocalize':
+            self.wait_for()
+            self.says(WARN, f'Images arrive but nothing is published: {why}', send=self.send)
+            self.publishes('nothing')
+        else:
+            self.wait_for(*stamps, topic='depth')
+            self.wait_for(topic='odometry')
+            self.says(WARN, why_no_odometry, send=self.send)
+            self.publishes('depth; no odometry')
+
     def publishes(self, text):
         """Keep for the page what was published, which the test has looked at."""
         self.cells['published'] = text

@@ -80,7 +80,7 @@ def test_a_full_bag_needs_no_options(tmp_path, storage):
 
 
 def test_leaving_depth_and_right_image_out(full):
-    frame = BagSequence(full, image_only=True)[0]
+    frame = BagSequence(full, beside=())[0]
     assert frame.depth is None and frame.right is None and frame.baseline is None
     assert frame.flow is None and frame.motion_mask is None
     assert frame.camera is not None

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from geo_perception.errors import ConfigurationError
+from geo_perception.evaluation import depth as depth_module
 from geo_perception.evaluation.depth import (
     compare_depth, crop_slices, depth_at_truth, depth_errors, DepthRules)
+from geo_perception.evaluation.depth_samples import _shrunk
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.geometry.camera import Camera
 
@@ -189,3 +191,30 @@ def test_recording_is_filled_frame_by_frame(tmp_path):
     assert rows[0]['abs_rel'] == '' and float(rows[1]['abs_rel']) == pytest.approx(0.1)
     assert float(rows[1]['scale_ratio']) == pytest.approx(1 / 1.1)
     assert [row['stamp_ns'] for row in rows] == ['10', '20'] and rows[1]['x_m'] == ''
+
+
+@pytest.mark.parametrize('values', [
+    np.array([3.0]), np.array([4.0, 1.0]), np.arange(70_001.0), np.arange(70_000.0)[::-1],
+    np.full(50_000, 2.5), np.repeat([1.0, 2.0], 30_000),
+    # What every eighteenth says is far from what the others do.
+    np.where(np.arange(73_728) % 18 == 0, 9.0, np.linspace(1, 2, 73_728)),
+    np.random.default_rng(0).lognormal(size=76_800).astype(np.float32)])
+def test_median_is_that_of_numpy(values):
+    """To the last bit, with the two in the middle far apart, many alike, or misleading samples."""
+    assert depth_module._median(values) == np.median(values.astype(float))
+
+
+def test_shrunken_depth_is_the_nearest_of_each_pixel():
+    """Pixel by pixel, without what is unknown; what is enlarged has gaps."""
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 9, (50, 70))
+    depth[rng.random(depth.shape) < 0.8] = 0
+    depth[0, :9] = np.nan, np.inf, -1, 0, 5, 6, 7, 8, 9
+    for width, height in ((70, 50), (31, 50), (20, 11), (90, 11)):
+        expected = np.full((height, width), np.inf)
+        for v, u in np.argwhere(np.isfinite(depth) & (depth > 0)):
+            place = v * height // 50, u * width // 70
+            expected[place] = min(expected[place], depth[v, u])
+        expected[np.isinf(expected)] = np.nan
+        assert np.array_equal(_shrunk(depth, (width, height)), expected.astype(np.float32),
+                              equal_nan=True)

@@ -9,7 +9,7 @@ A few cases of each field here, thousands in ``make nightly``.
 
 import sys
 
-from field_day import BOTH, CAMERA, KINDS, scenery, SECOND, T_BASE_CAMERA
+from field_day import ALL, BASELINE, BOTH, CAMERA, KINDS, other_eye, scenery, SECOND, T_BASE_CAMERA
 from hostile import is_sentence, NUMBERS, refused_or_fine, WORDS
 from hypothesis import given, strategies as st
 from nav_msgs.msg import Odometry
@@ -22,6 +22,7 @@ import small_bag
 
 from geo_perception.image_codec import decode_depth, decode_flow, decode_rgb
 from geo_perception.ros.diagnostics import FrameStatistics, Outcome
+from geo_perception.ros.disparity import right_camera_info
 from geo_perception.ros.image_stream import ImageStream
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, transform_stamped)
@@ -50,9 +51,10 @@ class Rig:
     def __init__(self, name, model):
         self.kind, self.name = KINDS[name], name
         self.graph = Graph()
+        frames = {'base_frame': 'base_link', 'publish_tf': True, 'tf_timeout_s': 0.0}
         self.node = self.graph.make(
             self.kind.node_class, model=model, precision='fp32', threads=1,
-            base_frame='base_link', publish_tf=True, tf_timeout_s=0.0)
+            **(frames if name in BOTH else {}))
         self.heard = {topic: self.graph.listen(message_class, topic)
                       for topic, (message_class, _) in self.kind.outputs.items()}
         assert self.node.start(), self.node.last_failure
@@ -67,9 +69,10 @@ class Rig:
 
     def reset(self):
         """Let the camera be known, and time be where it was."""
-        self.node._listener.reset()
-        self.node._listener._on_tf_static(tf2_msgs.TFMessage(transforms=[
-            transform_stamped(0, 'base_link', CAMERA.frame_id, T_BASE_CAMERA)]))
+        if self.name in BOTH:
+            self.node._listener.reset()
+            self.node._listener._on_tf_static(tf2_msgs.TFMessage(transforms=[
+                transform_stamped(0, 'base_link', CAMERA.frame_id, T_BASE_CAMERA)]))
         self.inform(camera_info_message(self.now, CAMERA.frame_id, CAMERA))
 
     def inform(self, message):
@@ -80,7 +83,10 @@ class Rig:
     def good(self):
         """Return the next image of a good camera."""
         self.now += SECOND // 10
-        pictures = scenery()
+        return self.picture(scenery())
+
+    def picture(self, pictures):
+        """Return the image of now, of one of the eyes."""
         return image_message(self.now, CAMERA.frame_id,
                              pictures[self.now // 10**8 % len(pictures)], 'rgb8')
 
@@ -114,7 +120,7 @@ class Rig:
         assert self.node.statistics.count('published') == 1
 
 
-@pytest.fixture(scope='module', params=BOTH)
+@pytest.fixture(scope='module', params=ALL)
 def rig(request, field_models):
     """Return a node at work."""
     with pytest.MonkeyPatch.context() as patch:
@@ -187,6 +193,25 @@ TRANSFORM = {'header.stamp.sec': INT32, 'header.stamp.nanosec': UINT32, 'header.
              **{f'transform.rotation.{axis}': FLOAT for axis in 'xyzw'}}
 
 
+@pytest.mark.parametrize('rig', ['stereo_depth'], indirect=True)
+@given(data=st.data())
+def test_the_other_eye(rig, data):
+    """Its image and its calibration: depth goes on, and is checked again by a good pair."""
+    node = rig.node
+    for damaged in (True, False):
+        node.reset()
+        left, right = rig.good(), rig.picture(other_eye())
+        info = right_camera_info(rig.now, CAMERA.frame_id, CAMERA, BASELINE)
+        if damaged:
+            changed(data, *data.draw(st.sampled_from([(right, IMAGE), (info, INFO)])))
+        node._right_calibration._on_info(info)
+        node._on_right(ReceivedImage(right))
+        rig.feed(left)
+        assert node.statistics.count('published') == 1
+    assert node._check is not None and not node._check_problem
+
+
+@pytest.mark.parametrize('rig', BOTH, indirect=True)
 @given(data=st.data())
 def test_transforms(rig, data):
     """Of whatever frames, static or not."""

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -275,3 +276,12 @@ def test_the_options_of_replay_are_those_of_the_command_line():
 
     options = {option for option, *_ in load('replay')._ARGUMENTS.values()}
     assert options <= set(inspect.signature(replay).parameters)
+
+
+def test_the_end_of_replay_is_that_of_the_launch():
+    """Success and Ctrl-C end it, a failure is its own."""
+    end = load('replay')._end
+    for status in (0, 130):
+        assert isinstance(end(SimpleNamespace(returncode=status), None), launch.actions.Shutdown)
+    with pytest.raises(RuntimeError, match='exit status 1; its last line'):
+        end(SimpleNamespace(returncode=1), None)

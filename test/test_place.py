@@ -276,6 +276,8 @@ def test_file_keeps_everything_and_stays_a_relocalizer(model, place_path, record
     (lambda header, tensors: header['gate'].update(threshold=float('nan')), 'gate'),
     (lambda header, tensors: header['calibration'].update(floor_position=float('nan')),
      'covariance of its poses'),
+    (lambda header, tensors: header['calibration'].update(power_rotation=-1.0),
+     'covariance of its poses'),
     (lambda header, tensors: header['calibration'].pop('floor_position'), 'incomplete'),
     (lambda header, tensors: tensors.pop('place.repeats'), 'incomplete')])
 def test_damaged_place_is_refused(model, damage, words):

@@ -36,8 +36,6 @@ from geo_perception.ros.replay import replay as play_into
 from geo_perception.ros.replayed_geometry import ReplayedGeometry
 from geo_perception.ros.replayed_relocalizer import ReplayedRelocalizer
 
-pytestmark = pytest.mark.usefixtures('without_openvino')
-
 HERE = Path(__file__).parent
 STAND_IN = 'stand_in_replay_node'
 # Two engines may add up in another order, so that the last of 24 bits differ (one part in ten
@@ -52,11 +50,13 @@ def replay(sequence, model, node=None, **how):
     return play_into(sequence, [ReplayedRelocalizer(model, node)], **how)[0]
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
+@pytest.fixture(scope='module', autouse=True)
+def importable(without_openvino):
     """Let child processes find the package and the stand-in."""
-    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [
-        str(HERE.parent), str(HERE), os.environ.get('PYTHONPATH', '')])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', os.pathsep.join([
+            str(HERE.parent), str(HERE), os.environ['PYTHONPATH']]))
+        yield
 
 
 def write_bag(path, images, period=0.05, compressed=False):
@@ -223,7 +223,7 @@ def test_no_node_is_left_behind(scene, tmp_path, number):
     while not (found := children.read_text().split()):
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(1.0)   # somewhere between start and playing
+    time.sleep(0.5)   # somewhere between start and playing
     parent.send_signal(number)
     # Both ends that leave time for it unwind like Ctrl-C.
     assert parent.wait(15) == -(number if number == signal.SIGKILL else signal.SIGINT)
@@ -244,14 +244,15 @@ def is_running(pid):
 GEOMETRY = 'stand_in_geometry'
 
 
-@pytest.fixture
-def drive(tmp_path):
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
     """Return a bag with the drive that the stand-in knows, and its true depth times 1.1."""
+    path = tmp_path_factory.mktemp('bags') / 'drive'
     camera = Camera(np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), 64, 48,
                     frame_id='camera_optical_frame')
     depth = np.full((48, 64), 1.1 * stand_in_geometry.DEPTH, np.float32)
     images = grey(40, 80, 120, BLACK, 160, 200, 240)
-    with BagWriter(tmp_path / 'drive') as bag:
+    with BagWriter(path) as bag:
         for i, image in enumerate(images):
             stamp = 10**9 + i * 10**8
             bag.image('/camera/image_raw', stamp, 'camera_optical_frame', image, 'rgb8')
@@ -259,7 +260,7 @@ def drive(tmp_path):
             bag.camera_info('/camera/camera_info', stamp, camera)
             bag.image('/camera/depth/image', stamp, 'camera_optical_frame', depth, '32FC1')
             bag.pose('/ground_truth/pose', stamp, 'map', stand_in_geometry.camera_at(stamp))
-    return BagSequence(tmp_path / 'drive')
+    return BagSequence(path)
 
 
 def geometry_model(path, **calibration):
@@ -269,11 +270,22 @@ def geometry_model(path, **calibration):
     return load_model_file(path)
 
 
-def test_depth_is_scored_and_odometry_recorded(drive, tmp_path):
+@pytest.fixture(scope='module')
+def both(drive, importable, tmp_path_factory):
+    """Return the models of two nodes that heard one player, in lock step, and what they said."""
+    folder = tmp_path_factory.mktemp('models')
+    images = [drive[i].image for i in range(len(drive))]
+    place = write_model(folder / 'place.safetensors', images, drive.poses)
+    way = geometry_model(folder / 'way.safetensors', metres_per_unit=1.5)
+    relocalization, geometry = play_into(
+        drive, [ReplayedRelocalizer(place, STAND_IN), ReplayedGeometry(way, GEOMETRY)],
+        lock_step=True)
+    return (place, relocalization), (way, geometry)
+
+
+def test_depth_is_scored_and_odometry_recorded(both):
     """The black image has nothing, all others have pose and depth; the depth is 10 % off."""
-    model = geometry_model(tmp_path / 'model.safetensors', metres_per_unit=1.5)
-    node = ReplayedGeometry(model, GEOMETRY)
-    recording, = play_into(drive, [node], lock_step=True)
+    _, (_, recording) = both
     assert recording.processed.tolist() == [True, True, True, False, True, True, True]
     known = np.isfinite(recording.T_odom_camera).all((1, 2))
     # Where it began is known, too.
@@ -310,15 +322,9 @@ def test_a_model_without_metres_is_measured_without_unit(drive, tmp_path):
     assert recording.depth.errors_scaled[0, 0] == pytest.approx(0, abs=1e-6)
 
 
-def test_both_nodes_hear_one_player(drive, tmp_path):
+def test_both_nodes_hear_one_player(both):
     """In lock step the slower one is waited for."""
-    images = [drive[i].image for i in range(len(drive))]
-    nodes = [
-        ReplayedRelocalizer(write_model(tmp_path / 'place.safetensors', images, drive.poses),
-                            STAND_IN),
-        ReplayedGeometry(geometry_model(tmp_path / 'way.safetensors', metres_per_unit=1.5),
-                         GEOMETRY)]
-    relocalization, geometry = play_into(drive, nodes, lock_step=True)
+    (_, relocalization), (_, geometry) = both
     assert relocalization.processed.tolist() == geometry.processed.tolist()
     assert geometry.processed.sum() == 6
 
@@ -413,15 +419,11 @@ def test_live_and_offline_geometry_give_the_same_numbers(tmp_path):
             assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4, abs=1e-6)
 
 
-def test_one_report_holds_what_both_nodes_answered(drive, tmp_path):
+def test_one_report_holds_what_both_nodes_answered(drive, both, tmp_path):
     """With its own table for each."""
     from geo_perception.commands.replay_output import present_replay
 
-    images = [drive[i].image for i in range(len(drive))]
-    place = write_model(tmp_path / 'place.safetensors', images, drive.poses)
-    way = geometry_model(tmp_path / 'way.safetensors', metres_per_unit=1.5)
-    nodes = [ReplayedRelocalizer(place, STAND_IN), ReplayedGeometry(way, GEOMETRY)]
-    relocalization, geometry = play_into(drive, nodes, lock_step=True)
+    (place, relocalization), (way, geometry) = both
     metrics = present_replay(drive, 'drive', (place, relocalization), (way, geometry),
                              json=str(tmp_path / 'm.json'), report=str(tmp_path / 'out'))
     assert set(metrics) == {'relocalization', 'depth', 'odometry'}

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from geo_perception.datasets.bag import BESIDE
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.recording import open_images, open_stereo
 from geo_perception.errors import RecordingError
@@ -168,14 +169,14 @@ def test_two_topics_of_a_bag(tmp_path, infra):
     assert frame.right_stamp - frame.stamp == 30_000_000
     assert frame.baseline == pytest.approx(0.12)
     # For everything else that is no pair.
-    assert open_images(tmp_path / 'bag', with_depth=True)[1].right is None
+    assert open_images(tmp_path / 'bag', beside=BESIDE)[1].right is None
 
 
 def test_sign_and_absence_of_the_baseline(tmp_path):
     """They come as they are, for the check of the rig; others see no pair."""
     sequence = open_stereo(write_bag(tmp_path / 'sign', baseline=-0.12))
     assert sequence[0].baseline == pytest.approx(-0.12) and sequence[0].right is not None
-    assert open_images(tmp_path / 'sign', with_depth=True)[0].right is None
+    assert open_images(tmp_path / 'sign', beside=BESIDE)[0].right is None
     assert open_stereo(write_bag(tmp_path / 'none', baseline=None))[0].baseline is None
     sequence = open_stereo(write_bag(tmp_path / 'tf', baseline=0.0, tf=0.07))
     assert sequence[0].baseline == pytest.approx(0.07)

@@ -49,11 +49,11 @@ def test_twenty_images_are_learned_by_heart(world, place, capsys):
     assert train(world, '--data.batch_size', '20', '--model.learning_rate', '0.005',
                  '--model.loss', 'weighted', '--model.beta', '1',
                  '--model.weight_decay', '0', '--model.arguments', '{width: 128, dropout: 0}',
-                 '--trainer.max_epochs', '500', '--trainer.check_val_every_n_epoch', '250',
+                 '--trainer.max_epochs', '360', '--trainer.check_val_every_n_epoch', '180',
                  '--json', 'outcome.json', val='train') == 0
     printed = capsys.readouterr()
     outcome = json.loads(Path('outcome.json').read_text())
-    assert outcome['steps'] == 500 and outcome['data_wait_share'] < 0.5
+    assert outcome['steps'] == 360 and outcome['data_wait_share'] < 0.5
     assert outcome['checkpoint'] == str(place / checkpoints() / 'best.ckpt')
     # Standard output has the results, standard error the way there, and nothing else.
     assert re.fullmatch(r'waited for data \d+\.\d % of the training time\n'
@@ -61,7 +61,7 @@ def test_twenty_images_are_learned_by_heart(world, place, capsys):
                         r'next: geo_perception export \1 --output model.safetensors\n',
                         printed.out).group(1) == outcome['checkpoint']
     assert [line.split(':')[0] for line in printed.err.splitlines()] == [
-        'epoch 250, step 250', 'epoch 500, step 500']
+        'epoch 180, step 180', 'epoch 360, step 360']
 
     assert main(['export', outcome['checkpoint'], '--output', 'wall.safetensors']) == 0
     assert main(['export', outcome['checkpoint'], '--output', 'half.safetensors', '--half']) == 0

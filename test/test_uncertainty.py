@@ -11,6 +11,7 @@ from scipy.stats import chi2
 from geo_perception.geometry import se3
 from geo_perception.inference.uncertainty import (
     Calibration, fit_calibration, SMALLEST_VARIANCE, summarise_samples)
+from geo_perception.model_file import is_number
 
 POSITION = np.array([3.0, -7.0, 1.2])
 ROTATION = se3.matrix_from_rotation_vector([1.0, 2.0, -0.5])
@@ -225,6 +226,16 @@ def test_calibration_where_samples_say_nothing():
     fitted = fit_calibration(errors, np.zeros((500, 6, 6)), np.full(500, 0.9))
     assert fitted.floor_position == pytest.approx(0.2, rel=0.05)
     assert fitted.floor_rotation == pytest.approx(0.2, rel=0.05)
+
+
+@pytest.mark.parametrize('seed', [2, 3])
+def test_calibration_where_samples_all_but_agree(seed):
+    """Rounding alone: whatever is made of it, a model file can hold."""
+    random = np.random.default_rng(seed)
+    errors = random.normal(0, 0.05, (20, 6))
+    covariances = 1e-16 * np.stack([np.diag(random.uniform(0.1, 2, 6)) for _ in range(20)])
+    fitted = fit_calibration(errors, covariances, np.full(20, 0.9))
+    assert all(is_number(value) for value in vars(fitted).values())
 
 
 def test_calibration_of_perfect_and_of_few_frames_is_finite():

@@ -5,6 +5,8 @@
 
 from typing import Optional
 
+from geo_perception.commands.engine_options import engine_options
+
 
 def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, region: str = '',
           reset: bool = False, image_topic: Optional[str] = None,
@@ -115,10 +117,11 @@ def motion(model: str, recording: str, **options):
         The new entries of the calibration.
 
     """
+    from geo_perception.datasets.bag import BESIDE
     from geo_perception.datasets.recording import open_images
     from geo_perception.evaluation.motion_calibration import calibrate_motion_score
 
-    return _fitted(model, recording, open_images(recording, with_depth=True),
+    return _fitted(model, recording, open_images(recording, beside=BESIDE),
                    calibrate_motion_score, **options)
 
 
@@ -159,7 +162,7 @@ def odometry(model: str, recording: str, *, image_topic: Optional[str] = None,
 
 
 def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str] = None,
-            device: str = 'auto', precision: str = 'auto', threads: int = 0):
+            **engine):
     """
     Write a model file with what a function finds; its options are those of both verbs.
 
@@ -175,12 +178,8 @@ def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str]
         Model file to write; it may be the same.
     json : str, optional
         Write the new entries to this file.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
+    **engine
+        See `engine_options`.
 
     Returns
     -------
@@ -197,7 +196,7 @@ def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str]
     from geo_perception.model_file import load_model_file, save_model_file
 
     loaded = load_model_file(model, (JOB, STEREO_DEPTH))
-    pipeline = GeometryPipeline(geometry_of(loaded), device, precision, threads)
+    pipeline = GeometryPipeline(geometry_of(loaded), **engine_options(**engine))
     refuse_training_data(loaded, recording, sequence)
     entries = fit(pipeline, sequence)
     metadata = replace(loaded.metadata, calibration={**loaded.metadata.calibration, **entries})

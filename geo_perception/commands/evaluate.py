@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``geo_perception evaluate``: measure a model on a recording with known poses."""
+"""``geo_perception evaluate``: measure a model on a recording with known poses or depth."""
 
 from typing import List, Literal, Optional, Union
 
@@ -63,18 +63,18 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
 
     """
     given = dict(locals())
-    from geo_perception.commands.many import evaluate_many, one_recording
+    from geo_perception.commands.many import evaluate_many, one_recording, options_of
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
     from geo_perception.inference.verified import load_relocalizer
 
     if (recording := one_recording(recordings, jobs)) is None:
-        return evaluate_many('relocalization', model, recordings, jobs, _options(given))
+        return evaluate_many('relocalization', model, recordings, jobs, options_of(given))
     relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
                                    samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion, image_only=True)
+                              pose_frame=pose_frame, quaternion=quaternion, beside=())
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)
@@ -138,11 +138,11 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
 
     """
     given = dict(locals())
-    from geo_perception.commands.many import evaluate_many, one_recording
+    from geo_perception.commands.many import evaluate_many, one_recording, options_of
     from geo_perception.model_file import load_model_file
 
     if (recording := one_recording(recordings, jobs)) is None:
-        return evaluate_many('depth', model, recordings, jobs, _options(given))
+        return evaluate_many('depth', model, recordings, jobs, options_of(given))
     loaded = load_model_file(model)
     if loaded.metadata.job == 'stereo_depth':
         from geo_perception.commands.stereo_evaluation import evaluate_stereo_depth
@@ -177,7 +177,7 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
             result = replace(result, resets=[''] * len(result),
                              mode=f'offline, split {split} as published')
         else:
-            sequence = open_scored(recording, pipeline.model, **topics)
+            sequence = open_scored(recording, pipeline.model, **topics, beside=('depth',))
             result = run_geometry(pipeline, sequence, rules)
         if not (result.depth.coverage > 0).any():
             raise RecordingError(
@@ -222,10 +222,10 @@ def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
 
     """
     given = dict(locals())
-    from geo_perception.commands.many import evaluate_many, one_recording
+    from geo_perception.commands.many import evaluate_many, one_recording, options_of
 
     if (recording := one_recording(recordings, jobs)) is None:
-        return evaluate_many('odometry', model, recordings, jobs, _options(given))
+        return evaluate_many('odometry', model, recordings, jobs, options_of(given))
 
     def measure(pipeline, topics):
         from geo_perception.datasets.recording import open_recording
@@ -235,7 +235,7 @@ def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         from geo_perception.evaluation.geometry_score import compared_frames
         from geo_perception.evaluation.training_overlap import refuse_training_data
 
-        sequence = open_recording(recording, **topics)
+        sequence = open_recording(recording, **topics, beside=('depth',))
         refuse_training_data(pipeline.model, recording, sequence)
         result = run_geometry(pipeline, sequence)
         if len(compared_frames(result, result.T_odom_camera)[0]) < 2:
@@ -245,12 +245,6 @@ def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         return with_baselines(result, sequence, pipeline) if baselines else result
 
     return _present('odometry', measure, model, recording, False, **options)
-
-
-def _options(given):
-    """Return the options among the arguments of a verb."""
-    return {name: value for name, value in {**given, **given.get('options', {})}.items()
-            if name not in ('model', 'recordings', 'pairs', 'jobs', 'options')}
 
 
 def _refuse_others(options, function, reason):
@@ -343,191 +337,3 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
         'pose_topic': pose_topic, 'pose_frame': pose_frame})
     return present_geometry(result, loaded, recording, (job,), json=json, report=report,
                             output=output)[job]
-
-
-def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, baselines: bool = True,
-         enlargement: str = 'bilinear', quantise: bool = False, **options):
-    """
-    Compare optical flow with true flow, by the protocol of KITTI 2015.
-
-    Rigid flow (of a scene that stands still), the flow of the network before it is refined,
-    OpenCV's DIS and Farneback, and no flow at all are measured beside it. As GeoNet's authors did
-    it: --enlargement nearest --quantise true --refine false.
-    For recordings ``newest`` is the flow of the later image, back, as the node publishes it.
-
-    Parameters
-    ----------
-    model : str
-        Model file (.safetensors) with a flow network.
-    recordings : str or list of str
-        KITTI 2015 (the folder above image_2), FlyingChairs, or any recording with true flow,
-        with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are told of side by side.
-    jobs : int
-        How many recordings are measured at a time, each in a process of its own.
-    baselines : bool
-        Whether to measure OpenCV's methods.
-    enlargement : str
-        From the size of the network to that of the truth: ``bilinear`` or ``nearest``.
-    quantise : bool
-        Cut flow down to 1/64 pixels before.
-    **options
-        See `_present_flow`.
-
-    Returns
-    -------
-    dict
-        The metrics: pixels, percent, milliseconds. Of several recordings name to all of them.
-
-    """
-    given = dict(locals())
-    from geo_perception.commands.many import evaluate_many, one_recording
-
-    if (pairs := one_recording(recordings, jobs)) is None:
-        return evaluate_many('flow', model, recordings, jobs, _options(given))
-
-    def tell(run):
-        from geo_perception.errors import RecordingError
-
-        summary = run.flow_summary()
-        if not summary['images']:
-            raise RecordingError(
-                f'no pixel of {pairs} was scored: none of its {len(run.names)} pairs has both '
-                f'true and predicted flow ({"; ".join(run.reasons) or "-"})')
-        names = ['flow', *(name for name, value in summary.items()
-                           if isinstance(value, dict) and 'epe_px' in value)]
-        print(f"{summary['images']} of {len(run.names)} pairs, {summary['delay_p50_ms']:.0f} ms "
-              'each')
-        for name in names:
-            values = summary if name == 'flow' else summary[name]
-            hidden = f", visible {values['epe_px_noc']:.2f}" if 'epe_px_noc' in values else ''
-            print(f"{name:>14}: end points off by {values['epe_px']:.2f} pixels{hidden}, "
-                  f"{values['fl_percent']:.1f} % outliers")
-        return summary
-
-    return _present_flow('flow', tell, model, pairs, baselines,
-                         {'enlargement': enlargement, 'quantise': quantise}, **options)
-
-
-def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **options):
-    """
-    Compare what is said to move by itself with what does.
-
-    It is told of each image by the next one; ``newest`` is told of the later image, as the node
-    does it.
-
-    Parameters
-    ----------
-    model : str
-        Model file (.safetensors) with a flow network.
-    recordings : str or list of str
-        A recording with true flow and masks of what moves, such as those of "geo_perception
-        sample", with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are told of side by side.
-    jobs : int
-        How many recordings are measured at a time, each in a process of its own.
-    **options
-        See `_present_flow`.
-
-    Returns
-    -------
-    dict
-        The metrics: shares 0..1, milliseconds. Of several recordings name to all of them.
-
-    """
-    given = dict(locals())
-    from geo_perception.commands.many import evaluate_many, one_recording
-
-    if (recording := one_recording(recordings, jobs)) is None:
-        return evaluate_many('motion', model, recordings, jobs, _options(given))
-
-    def tell(run):
-        from geo_perception.errors import RecordingError
-
-        summary = run.motion_summary()
-        if summary['false_alarm_rate'] is None and summary['recall'] is None:
-            raise RecordingError(
-                f'nobody says what moves in {recording}: a bag needs a topic with motion and mask '
-                'in its name (mono8) in the frame of the camera')
-        print(f"{summary['pairs_processed']} of {len(run.names)} pairs, "
-              f"{summary['delay_p50_ms']:.0f} ms each")
-        for title, values in (('', summary), ('newest image: ', summary['newest'])):
-            print(title + ', '.join(
-                f'{name.replace("_", " ")} {values[name]:.3f}' for name in (
-                    'iou', 'precision', 'recall', 'f', 'false_alarm_rate')
-                if values[name] is not None))
-        return summary
-
-    return _present_flow('motion', tell, model, recording, False, {}, **options)
-
-
-def _present_flow(job, tell, model, recording, baselines, enlargement, *,
-                  json: Optional[str] = None, report: Optional[str] = None,
-                  output: Optional[str] = None, refine: bool = True, device: str = 'auto',
-                  precision: str = 'auto', threads: int = 0):
-    """
-    Run a model over pairs of images and present the result; its options are those of both verbs.
-
-    Parameters
-    ----------
-    job : str
-        ``flow`` or ``motion``.
-    tell : callable
-        Takes the run, prints what came out and returns the metrics.
-    model, recording : str
-        As the user named them.
-    baselines : bool
-        Whether to measure OpenCV's methods.
-    enlargement : dict
-        Of `geo_perception.evaluation.flow.enlarge_flow`.
-    json : str, optional
-        Write the metrics to this file.
-    report : str, optional
-        Write report.html, metrics.json, frames.csv, and run.npz, of which "geo_perception report"
-        makes the page again, into this folder: of recordings, and of the newest image, as the
-        node publishes it; of several into a folder for each in it, with an index.html.
-    output : str, optional
-        Write one row per pair to this CSV file.
-    refine : bool
-        Whether flow is made sharp in the image of the camera.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
-
-    Returns
-    -------
-    dict
-        The metrics.
-
-    """
-    from geo_perception.commands.outcome import write_outcome
-    from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
-    from geo_perception.errors import ConfigurationError
-    from geo_perception.evaluation.flow_run import evaluate_flow
-    from geo_perception.evaluation.training_overlap import refuse_training_data
-    from geo_perception.inference.geometry import GeometryPipeline
-
-    pipeline = GeometryPipeline.load(model, device=device, precision=precision, threads=threads,
-                                     refine_flow=refine)
-    pairs = open_flow_pairs(recording)
-    if isinstance(pairs, RecordedPairs):
-        refuse_training_data(pipeline.model, recording, pairs.sequence)
-    elif report:
-        raise ConfigurationError(f'--report is of recordings, and the pairs of {recording} do not '
-                                 'follow each other; --json and --output hold all of them')
-    run = evaluate_flow(pipeline, pairs, baselines, **enlargement)
-    summary = tell(run)
-    write_outcome(json, {job: summary})
-    if output:
-        run.to_csv(output)
-        print(f'wrote {output}')
-    if report:
-        from geo_perception.commands.geometry_evaluation import report_geometry
-
-        # The page is about the newest images, and so are its figures for machines.
-        others = {'pairs': {key: value for key, value in summary.items() if key != 'newest'}}
-        report_geometry(run.recording, pipeline.model, recording, job, others, report)
-    return summary

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from geo_perception.commands.run_output import write_run
 from geo_perception.commands.tables import print_table
+from geo_perception.datasets.bag import BESIDE
 from geo_perception.datasets.kitti_raw import open_eigen_test
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.errors import ConfigurationError, RecordingError
@@ -115,7 +116,8 @@ def scored_jobs(recording):
             *(('motion',) if flow is not None and flow.masks else ()))
 
 
-def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_frame):
+def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_frame,
+                beside=BESIDE):
     """
     Return a recording with its poses where it has any, without where it has none.
 
@@ -127,6 +129,8 @@ def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_fr
         To be measured on it.
     image_topic, camera_info_topic, pose_topic, pose_frame : str or None
         Of a bag, see `geo_perception.datasets.recording.open_recording`.
+    beside : collection of str
+        What else is read of it: of ``depth``, ``flow`` and ``right``.
 
     Returns
     -------
@@ -142,12 +146,13 @@ def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_fr
     """
     try:
         sequence = open_recording(spec, image_topic=image_topic, pose_topic=pose_topic,
-                                  camera_info_topic=camera_info_topic, pose_frame=pose_frame)
+                                  camera_info_topic=camera_info_topic, pose_frame=pose_frame,
+                                  beside=beside)
     except RecordingError:
         if pose_topic or pose_frame:
             raise
         sequence = open_images(spec, image_topic=image_topic,
-                               camera_info_topic=camera_info_topic, with_depth=True)
+                               camera_info_topic=camera_info_topic, beside=beside)
     refuse_training_data(model, spec, sequence)
     return sequence
 

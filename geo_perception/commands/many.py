@@ -54,6 +54,25 @@ def one_recording(recordings, jobs):
     return recordings[0] if len(recordings) == 1 else None
 
 
+def options_of(given):
+    """
+    Return the options among the arguments of a verb.
+
+    Parameters
+    ----------
+    given : dict
+        Its ``locals()`` before it does anything.
+
+    Returns
+    -------
+    dict
+        For `evaluate_many`.
+
+    """
+    return {name: value for name, value in {**given, **given.get('options', {})}.items()
+            if name not in ('model', 'recordings', 'jobs', 'options')}
+
+
 def evaluate_many(verb, model, recordings, jobs, options):
     """
     Evaluate a model on many recordings.

@@ -68,7 +68,8 @@ def map_place(recording: str, *, output: str, relocalizer: Optional[str] = None,
         raise ConfigurationError('--add takes the relocalizer of that place file; leave out '
                                  '--relocalizer')
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}
-    sequence = open_recording(recording, camera_info_topic=camera_info_topic, **topics)
+    sequence = open_recording(recording, camera_info_topic=camera_info_topic, beside=('depth',),
+                              **topics)
     if add or relocalizer:
         model = load_model_file(add or relocalizer, JOB)
     else:

@@ -20,6 +20,8 @@ from geo_perception.errors import ImageError, RecordingError, TransformError
 from geo_perception.geometry.transform_tree import TransformTree
 from geo_perception.image_codec import decode_array, decode_depth, decode_flow, decode_rgb
 
+# Flow goes with the mask of what moves.
+BESIDE = ('depth', 'flow', 'right')
 # Images of one instant: depth of another camera of the device, and the other eye of a stereo pair.
 _DEPTH_REACH_NS = 20_000_000
 _STEREO_REACH_NS = 1_000_000
@@ -55,8 +57,8 @@ class BagSequence:
         Frame whose pose the pose topic gives, e.g. ``base_link``.
     with_poses : bool
         False keeps all frames and reads no poses.
-    image_only : bool
-        True leaves out all but the image.
+    beside : collection of str
+        What is read beside the image: of `BESIDE`. What is left out costs no time.
     stereo : bool
         True gives the right image whatever calibration and stamps say: faults of the rig are
         found by `geo_perception.datasets.rig_check`. The baseline is then the one of P of the
@@ -82,7 +84,7 @@ class BagSequence:
     """
 
     def __init__(self, path, image_topic=None, pose_topic=None, camera_info_topic=None,
-                 pose_frame=None, with_poses=True, image_only=False, stereo=False,
+                 pose_frame=None, with_poses=True, beside=BESIDE, stereo=False,
                  right_topic=None):
         self._bag = bag = BagFile(path)
         self.path = bag.path
@@ -93,12 +95,15 @@ class BagSequence:
         self._frame_id = first.header.frame_id
         info_topic = choose_camera_info_topic(bag, self.image_topic, self._frame_id,
                                               camera_info_topic)
-        self._depth_topic = None if image_only else choose_depth_topic(bag, self._frame_id)
         self._stereo = stereo
-        self._right_topic = None if image_only else choose_right_topic(bag, self.image_topic,
-                                                                       right_topic)
-        self._flow_topic = None if image_only else choose_flow_topic(bag, self._frame_id)
-        self._mask_topic = None if image_only else choose_motion_mask_topic(bag, self._frame_id)
+        self._depth_topic = self._right_topic = self._flow_topic = self._mask_topic = None
+        if 'depth' in beside:
+            self._depth_topic = choose_depth_topic(bag, self._frame_id)
+        if 'right' in beside:
+            self._right_topic = choose_right_topic(bag, self.image_topic, right_topic)
+        if 'flow' in beside:
+            self._flow_topic = choose_flow_topic(bag, self._frame_id)
+            self._mask_topic = choose_motion_mask_topic(bag, self._frame_id)
         reader = PoseReader(bag, pose_topic, pose_frame) if with_poses else None
 
         images = {t: _ImageIndex() for t in (self.image_topic, self._depth_topic,

@@ -9,6 +9,7 @@ from typing import Optional
 
 import numpy as np
 
+from geo_perception.datasets.bag import BESIDE
 from geo_perception.datasets.flow_files import read_flow_of
 from geo_perception.datasets.image_files import read_image
 from geo_perception.datasets.kitti_calibration import camera_by_size, camera_in_file
@@ -90,7 +91,7 @@ def open_flow_pairs(spec):
             files = find(path)
             if files:
                 return FlowPairs(files)
-    return RecordedPairs(open_images(spec, with_depth=True), spec)
+    return RecordedPairs(open_images(spec, beside=BESIDE), spec)
 
 
 class FlowPairs:

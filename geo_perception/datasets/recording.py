@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_perception.datasets.annotated_depth import open_annotated_depth
-from geo_perception.datasets.bag import BagSequence
+from geo_perception.datasets.bag import BagSequence, BESIDE
 from geo_perception.datasets.bag_file import is_bag
 from geo_perception.datasets.cambridge import open_cambridge
 from geo_perception.datasets.cityscapes import open_cityscapes
@@ -26,7 +26,7 @@ from geo_perception.errors import RecordingError
 
 
 def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=None,
-                   quaternion=None, pose_frame=None, image_only=False):
+                   quaternion=None, pose_frame=None, beside=BESIDE):
     """
     Return a recording with poses; its format is known by its content.
 
@@ -45,8 +45,8 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
         ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, e.g. ``base_link``; see ``BagSequence``.
-    image_only : bool
-        True leaves depth, flow and right images of a bag unread.
+    beside : collection of str
+        What else is read of a bag: of ``depth``, ``flow`` and ``right``.
 
     Returns
     -------
@@ -62,11 +62,11 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
     path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic,
               'camera_info_topic': camera_info_topic, 'pose_frame': pose_frame,
-              'image_only': image_only}
+              'beside': beside}
     return _sliced(_open_posed(path, topics, quaternion), slices, spec)
 
 
-def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False):
+def open_images(spec, image_topic=None, camera_info_topic=None, beside=()):
     """
     Return the images of anything: an image file, a folder of them, a video, or a recording.
 
@@ -81,8 +81,8 @@ def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False
         Path, with slices after it if wanted, as for ``open_recording``.
     image_topic, camera_info_topic : str, optional
         Topics of a bag where the choice is not clear.
-    with_depth : bool
-        Whether true depth and right images of a bag are wanted, too.
+    beside : collection of str
+        What else is read of a bag: of ``depth``, ``flow`` and ``right``.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def open_images(spec, image_topic=None, camera_info_topic=None, with_depth=False
     """
     path, slices = split_spec(spec)
     topics = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
-              'with_poses': False, 'image_only': not with_depth}
+              'with_poses': False, 'beside': beside}
     try:
         sequence = _open_posed(path, topics, None)
     except RecordingError as error:

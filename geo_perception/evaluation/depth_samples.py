@@ -101,9 +101,12 @@ def _sample(index, frame, predicted, error):
 def _shrunk(depth, size):
     """Return the nearest of the depths that fall on each pixel; a mean would fill gaps."""
     width, height = size
-    known = np.isfinite(depth) & (depth > 0)
-    v, u = np.nonzero(known)
-    pixel = (v * height // depth.shape[0]) * width + u * width // depth.shape[1]
-    nearest = np.full(width * height, np.inf, np.float32)
-    np.minimum.at(nearest, pixel, depth[known].astype(np.float32))
-    return np.where(np.isfinite(nearest), nearest, np.nan).reshape(height, width)
+    nearest = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+    for axis, pixels in enumerate((height, width)):
+        if pixels != nearest.shape[axis]:
+            place = np.arange(nearest.shape[axis]) * pixels // nearest.shape[axis]
+            places, first = np.unique(place, return_index=True)
+            shrunk = np.fmin.reduceat(nearest, first, axis)
+            nearest = np.full((height, width if axis else nearest.shape[1]), np.nan, np.float32)
+            nearest[(slice(None), places) if axis else places] = shrunk
+    return nearest.astype(np.float32, copy=False)

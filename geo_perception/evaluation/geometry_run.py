@@ -126,8 +126,7 @@ def with_baselines(recording, sequence, pipeline=None):
     five_point = FivePointOdometry()
     references, motions = zip(*(
         five_point(frame.image, frame.camera) for frame in
-        (sequence[i] for i in track(range(len(sequence)), 'Following corners',
-                                    total=len(sequence)))))
+        track(read_ahead(sequence), 'Following corners', total=len(sequence))))
     return replace(recording, baselines={
         **baselines, 'five_point': chain(references, motions, recording.T_odom_camera),
         'constant_motion': constant_motion(recording.stamps, recording.T_truth)})
@@ -159,12 +158,13 @@ def with_snippets(recording, pipeline, sequence):
     if not length:
         return replace(recording, snippets=snippets)
     frames = deque(maxlen=length)
-    for i in track(range(len(sequence)), 'Looking at snippets', total=len(sequence)):
-        frames.append(sequence[i])
+    for i, frame in enumerate(track(read_ahead(sequence), 'Looking at snippets',
+                                    total=len(sequence))):
+        frames.append(frame)
         camera = frames[0].camera
         if len(frames) == length and all(same_camera(f.camera, camera) for f in frames):
             snippets[i - length + 1] = snippet_poses(
-                pipeline.snippet([frame.image for frame in frames], camera))
+                pipeline.snippet([f.image for f in frames], camera))
     return replace(recording, snippets=snippets)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geo_perception.geometry.se3 import rotation_vector_from_matrix
+from geo_perception.model_file import LARGEST_NUMBER
 
 # Variances below this are numerical zero: 0.1 mm and 0.006 degrees.
 SMALLEST_VARIANCE = 1e-8
@@ -274,5 +275,7 @@ def _fit_block(errors, covariances, ratios, weights):
     normalised = squared(best)[1]
     factor = np.prod([_quantile(normalised, share, weights) / quantile
                       for share, quantile in COVERAGES]) ** (0.5 / len(COVERAGES))
-    scale, floor = np.maximum(factor * np.exp(best[:2]), [1e-3, np.sqrt(SMALLEST_VARIANCE)])
+    # Where samples agree to the last digit any scale will do, and a model file holds no larger one.
+    scale, floor = np.clip(factor * np.exp(best[:2]), [1e-3, np.sqrt(SMALLEST_VARIANCE)],
+                           LARGEST_NUMBER)
     return float(scale), float(floor), float(abs(best[2])) if has_novelty else 0.0

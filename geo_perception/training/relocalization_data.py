@@ -254,7 +254,7 @@ class RelocalizationData(SeededBatches):
         self._train_spec, self._val_spec = train, val
         self._options = {'image_topic': image_topic, 'pose_topic': pose_topic,
                          'camera_info_topic': camera_info_topic, 'quaternion': quaternion,
-                         'pose_frame': pose_frame}
+                         'pose_frame': pose_frame, 'beside': ('depth',)}
         self.batch_size, self._views, self._novel_views = batch_size, views, novel_views
         self.train, self.val, self.frozen_views = None, None, None
 
