@@ -32,14 +32,11 @@ class LocalFeatures:
         (u, v) in the image as it was given, float32, shape (N, 2).
     descriptors : np.ndarray
         uint8: 128 entries for SIFT, 32 bytes of bits for ORB, shape (N, C).
-    sizes : np.ndarray
-        Diameters of what was looked at, pixels, float32, shape (N,).
 
     """
 
     pixels: np.ndarray
     descriptors: np.ndarray
-    sizes: np.ndarray
 
     def __len__(self):
         """Return the number of features."""
@@ -101,14 +98,13 @@ class FeatureDetector:
         found, descriptors = self._detector.detectAndCompute(grey, None)
         if not found:
             return LocalFeatures(np.zeros((0, 2), np.float32),
-                                 np.zeros((0, self.width), np.uint8), np.zeros(0, np.float32))
+                                 np.zeros((0, self.width), np.uint8))
         step = np.array([image.shape[1] / grey.shape[1], image.shape[0] / grey.shape[0]])
-        pixels = (np.array([point.pt for point in found]) + 0.5) * step - 0.5
-        sizes = np.array([point.size for point in found]) * step.mean()
+        pixels = (cv2.KeyPoint_convert(found) + 0.5) * step - 0.5
         if self.kind == 'sift':
             share = descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6)
             descriptors = np.minimum(_ROOT_SCALE * np.sqrt(share), 255.0).astype(np.uint8)
-        return LocalFeatures(pixels.astype(np.float32), descriptors, sizes.astype(np.float32))
+        return LocalFeatures(pixels.astype(np.float32), descriptors)
 
 
 def comparable(descriptors, kind):
@@ -133,9 +129,9 @@ def comparable(descriptors, kind):
     return descriptors.astype(np.float32)
 
 
-def distances(a, b):
+def squared_distances(a, b):
     """
-    Return Euclidean distances between rows.
+    Return squared Euclidean distances between rows.
 
     Parameters
     ----------
@@ -145,7 +141,7 @@ def distances(a, b):
     Returns
     -------
     np.ndarray
-        float32, shape (N, M).
+        float32, rounded by less than one, so that equal rows may be below zero, shape (N, M).
 
     """
     # OpenCV's product: OpenBLAS's threads would spin for milliseconds after it, which the network
@@ -153,4 +149,4 @@ def distances(a, b):
     products = cv2.gemm(a, b, -2.0, None, 0.0, flags=cv2.GEMM_2_T)
     products += np.einsum('ij,ij->i', a, a)[:, None]
     products += np.einsum('ij,ij->i', b, b)
-    return np.sqrt(np.maximum(products, 0.0, out=products), out=products)
+    return products
