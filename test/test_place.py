@@ -17,6 +17,7 @@ from geo_perception.evaluation.relocalization import jobs_of
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.evaluation.run import evaluate_relocalizer
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
+from geo_perception.inference.local_features import LARGEST_NUMBERS
 from geo_perception.inference.place import Place, view_distance
 from geo_perception.inference.relocalizer import Relocalization
 from geo_perception.inference.verification import focal_error, Verifier
@@ -127,6 +128,21 @@ def test_verified_poses_are_exact_and_say_how_exact(model, recording):
     assert verified['answered'] >= 0.9 and verified['gross_errors'] == 0
     assert verified['position_median_m'] < 0.02 and verified['orientation_median_deg'] < 0.3
     assert verified['coverage_95'] > 0.8 and 0.02 < verified['normalised_error'] < 3.0
+
+
+def test_places_of_binary_features(recording, tmp_path, monkeypatch):
+    """With ORB another drive is found as well, and no key frame has more points than are kept."""
+    monkeypatch.setattr(place_calibration, 'FRAMES', 20)
+    source, other = tiny(tmp_path), Recording(look_around(9, seed=5), seed=1)
+    metadata, tensors = make_place_file(recording, Coarse(source, recording), 'room', 'orb')
+    save_model_file(tmp_path / 'orb.place', metadata, tensors)
+    model = load_model_file(tmp_path / 'orb.place', 'relocalization')
+    place = Place.from_model(model)
+    assert np.diff(place.first).max() <= LARGEST_NUMBERS['orb']
+    pipeline = VerifiedRelocalizer(Coarse(model, other), place)
+    errors = errors_of(pipeline, other)
+    assert np.isfinite(errors).mean() > 0.6 and np.nanmax(errors) < 0.05
+    assert not pipeline(render(recording.poses[3], seed=77)[0]).accepted
 
 
 def test_foreign_and_plain_images_are_refused(model, recording):

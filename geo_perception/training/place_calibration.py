@@ -213,10 +213,10 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
     wrong = np.array([t.found.evidence.numbers() for t in attempts if t.found is not None])
     if len(right) < SMALLEST_TRIALS:
         raise RecordingError(
-            f'only {len(right)} frames of {sum(t.fair for t in trials)} were found again in the '
-            f'map without them, {SMALLEST_TRIALS} are needed to tell right poses from wrong ones: '
-            'the place has too little texture or was passed too fast; record it again, slowly '
-            'and more than once')
+            f'only {len(right)} of {len(trials)} searches for frames in the map without them '
+            f'found the right pose, {SMALLEST_TRIALS} are needed to tell right poses from wrong '
+            'ones: the place has too little texture or was passed too fast; record it again, '
+            'slowly and more than once')
     usual = right.mean(0)
     scale = np.maximum(right.std(0), 0.05)
     if len(wrong) == 0:   # Nothing wrong was ever found: the fewest points decide alone.

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from geo_perception.inference.local_features import comparable, distances
+from geo_perception.inference.local_features import comparable, squared_distances
 
 # Descriptors nearer to each other than this look the same. Of a point seen from two key frames
 # half are within 70 (SIFT); in rooms where nothing repeats 1.5 % of the points have another one
@@ -36,7 +36,7 @@ def find_repeats(place):
     found = np.full(len(points), np.inf, np.float32)
     for start in range(0, len(points), BLOCK):
         part = slice(start, start + BLOCK)
-        alike = distances(rows[part], rows) < ALIKE[place.features]
+        alike = squared_distances(rows[part], rows) < ALIKE[place.features] ** 2
         i, j = np.divmod(np.flatnonzero(alike), len(rows))   # faster than of both axes
         apart = np.linalg.norm(points[start + i] - points[j], axis=1)
         other = apart > same[start + i]

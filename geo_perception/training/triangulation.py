@@ -14,7 +14,8 @@ import numpy as np
 
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import inverse_transform, skew, transform_points
-from geo_perception.inference.local_features import comparable, distances, FeatureDetector
+from geo_perception.inference.local_features import (
+    comparable, FeatureDetector, squared_distances)
 from geo_perception.inference.place import view_distance
 from geo_perception.progress import track
 from geo_perception.training.place_memory import KeyFrame, SMALLEST_NUMBER
@@ -110,7 +111,7 @@ def _epipolar_matches(T_b_a, rays_a, rows_a, rays_b, rows_b):
     lines = np.concatenate([rays_a, np.ones((len(rays_a), 1))], 1) @ E.T
     norm = np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)
     off = np.abs(lines @ np.concatenate([rays_b, np.ones((len(rays_b), 1))], 1).T) / norm[:, None]
-    unlike = distances(rows_a, rows_b)
+    unlike = squared_distances(rows_a, rows_b)
     # The rival may lie anywhere: along a line alone everything is the best.
     second = np.partition(unlike, 1, axis=1)[:, 1]
     unlike[off > EPIPOLAR] = np.inf
@@ -118,9 +119,8 @@ def _epipolar_matches(T_b_a, rays_a, rows_a, rays_b, rows_b):
     every = np.arange(len(best))
     least = unlike[every, best]
     mutual = unlike.argmin(0)[best] == every
-    good = np.isfinite(least) & mutual & (least <= second) & (
-        least < RATIO * np.partition(np.where(unlike == least[:, None], np.inf, unlike), 0,
-                                     axis=1)[:, 0])
+    rival = np.partition(np.where(unlike == least[:, None], np.inf, unlike), 0, axis=1)[:, 0]
+    good = np.isfinite(least) & mutual & (least <= second) & (least < RATIO ** 2 * rival)
     match[good] = best[good]
     return match
 
