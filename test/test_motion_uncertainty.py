@@ -12,7 +12,7 @@ import pytest
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.motion_uncertainty import (
-    Drift, fit_motion_calibration, motion_errors, MotionCalibration)
+    Drift, fit_motion_calibration, motion_errors, MotionCalibration, scale_covariance)
 
 LAW = MotionCalibration(
     floor_translation=0.002, along=0.2, across=0.05, floor_rotation=0.003, per_angle=0.1,
@@ -70,7 +70,7 @@ def test_common_part_of_a_covariance():
     for part in (0.0, 0.3, 0.95):
         law = replace(LAW, common_translation=part, common_rotation=part)
         covariance = law.covariance(motion, 0.1, 0.1)
-        root = law.common_root(covariance)
+        root = law.common_root(covariance, np.zeros((6, 6)))
         assert np.allclose(root @ root.T, part * covariance)
         start = Drift(np.zeros((6, 6)), np.zeros((6, 6)))
         drift = start.after(np.eye(4), motion, covariance, root)
@@ -81,6 +81,17 @@ def test_common_part_of_a_covariance():
             drift = drift.after(np.eye(4), motion, covariance, root)
         assert drift.covariance[4, 4] == pytest.approx(
             covariance[4, 4] * (10 * (1 - part) + 100 * part))
+
+
+def test_an_error_of_the_scale_grows_with_the_way():
+    """Ten motions by a tenth too long, or too short: the way is off by a tenth of all of it."""
+    motion = make_transform(np.eye(3), [0.0, 0.0, 0.5])
+    law = replace(LAW, common_translation=0.0, common_rotation=0.0)
+    own, scale = law.covariance(motion, 0.1, 0.1), scale_covariance(motion, 0.1)
+    drift = Drift(np.zeros((6, 6)), np.zeros((6, 6)))
+    for _ in range(10):
+        drift = drift.after(np.eye(4), motion, own + scale, law.common_root(own, scale))
+    assert drift.covariance[2, 2] == pytest.approx(10 * own[2, 2] + 0.5 ** 2)
 
 
 def test_perfect_motion_and_few_motions():

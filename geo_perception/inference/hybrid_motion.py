@@ -66,6 +66,11 @@ class HybridMotion:
             values['map scale over network'] = f'{self._map.scale_ratio:.3f}'
         return values
 
+    @property
+    def scale_spread(self):
+        """Relative standard deviation of the scale of the map."""
+        return self._map.scale_spread
+
     def __call__(self, earlier, previous, current, guess):
         """
         Return how the camera moved between two frames.

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from geo_perception.geometry.bundle_adjustment import (
-    adjust, DEPTH_SIGMA, locate, Prior, Window, without_oldest)
+    adjust, DEPTH_SIGMA, FRAME_SIGMA, locate, Prior, Window, without_oldest)
 from geo_perception.geometry.perspective_n_point import solve_pose
 from geo_perception.geometry.se3 import inverse_transform, transform_points
 from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
@@ -89,6 +89,7 @@ class LocalMap:
         # How often in a row a point did not agree; beyond the limit it is not followed.
         self._faults = np.zeros(0, int)
         self._patches = Patches.of(image, none)
+        self._key_frames = 1
         # Sharp images tell places better than blurred ones.
         self._noise = 1.0
         self._add_points(depth, K)
@@ -103,6 +104,11 @@ class LocalMap:
     def scale_ratio(self):
         """How many times deeper the map is than the network says, for the last key frame."""
         return float(np.exp(self._window.factors[-1]))
+
+    @property
+    def scale_spread(self):
+        """Relative standard deviation of the scale: the mean of what the network said."""
+        return FRAME_SIGMA / self._key_frames ** 0.5
 
     def follow(self, image, guess=None):
         """
@@ -217,6 +223,7 @@ class LocalMap:
         self._variances = np.minimum(adjusted.variances,
                                      (self._window.inverse_depths * DEPTH_SIGMA) ** 2)
         self.T = self._window.T[-1]
+        self._key_frames += 1
         self._add_points(depth, K)
         return self._window.T[-2] @ inverse_transform(window.T[-2])
 

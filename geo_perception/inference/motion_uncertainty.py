@@ -174,14 +174,16 @@ class MotionCalibration:
             max(self.floor_rotation, SMALLEST_SIGMA) ** 2 + (self.per_angle * angle) ** 2)
         return covariance
 
-    def common_root(self, covariance):
+    def common_root(self, covariance, scale):
         """
         Return the root of what a motion's covariance shares with its neighbours'.
 
         Parameters
         ----------
         covariance : np.ndarray
-            Of the motion, 6x6.
+            Of the motion, 6x6, without the error of the scale.
+        scale : np.ndarray
+            What the error of the scale adds to it, 6x6: neighbours share all of that.
 
         Returns
         -------
@@ -192,7 +194,7 @@ class MotionCalibration:
         root = np.zeros((6, 6))
         for block, part in ((slice(0, 3), self.common_translation),
                             (slice(3, 6), self.common_rotation)):
-            root[block, block] = _root(part * covariance[block, block])
+            root[block, block] = _root((part * covariance + scale)[block, block])
         return root
 
 
@@ -266,6 +268,27 @@ def _root(matrix):
     """Return the symmetric square root of a positive matrix."""
     values, axes = np.linalg.eigh(matrix)
     return (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
+
+
+def scale_covariance(motion, spread):
+    """
+    Return the covariance of a motion whose length is off by a part of it.
+
+    Parameters
+    ----------
+    motion : np.ndarray
+        ``T_previous_current``, 4x4.
+    spread : float
+        Relative standard deviation of the scale.
+
+    Returns
+    -------
+    np.ndarray
+        6x6, as of `MotionCalibration.covariance`.
+
+    """
+    way = spread * np.concatenate([motion[:3, 3], np.zeros(3)])
+    return np.outer(way, way)
 
 
 def motion_errors(motions, true_motions, metres_per_unit):

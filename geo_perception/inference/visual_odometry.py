@@ -22,7 +22,7 @@ from geo_perception.geometry.se3 import (
     rotation_vector_from_matrix)
 from geo_perception.inference.hybrid_motion import HYBRID
 from geo_perception.inference.motion import View
-from geo_perception.inference.motion_uncertainty import Drift
+from geo_perception.inference.motion_uncertainty import Drift, scale_covariance
 from geo_perception.losses.photometric import photometric_residual
 
 # A gap is longer than this many usual intervals, or this many seconds.
@@ -316,13 +316,17 @@ class VisualOdometry:
         start, moved = (self._last, motion) if standing else (self._key, T_key_current)
         factors = np.diag([scale] * 3 + [1.0] * 3)
         state = self._state()
-        calibration = self._hybrid_calibration if state == HYBRID else self._calibration
+        calibration, spread = ((self._hybrid_calibration, self._network.scale_spread)
+                               if state == HYBRID else (self._calibration, 0.0))
         covariance, chained = (
             factors @ calibration.covariance(T, residual, interval) @ factors
             for T in (motion, moved))
+        covariance += scale_covariance(_scaled(motion, scale), spread)
         moved = _scaled(moved, scale)
         T = start.T @ moved
-        drift = start.drift.after(start.T, moved, chained, calibration.common_root(chained))
+        of_scale = scale_covariance(moved, spread)
+        drift = start.drift.after(start.T, moved, chained + of_scale,
+                                  calibration.common_root(chained, of_scale))
         # A standing frame is where the last one was, and what comes next happened since.
         if not standing:
             # Products of rotations leave the rotations after a while.
