@@ -275,7 +275,7 @@ def _fit_block(errors, covariances, ratios, weights):
     normalised = squared(best)[1]
     factor = np.prod([_quantile(normalised, share, weights) / quantile
                       for share, quantile in COVERAGES]) ** (0.5 / len(COVERAGES))
-    # Where samples agree to the last digit any scale will do, and a model file holds no larger one.
+    # Where samples agree to the last digit any scale will do; model files hold no larger one.
     scale, floor = np.clip(factor * np.exp(best[:2]), [1e-3, np.sqrt(SMALLEST_VARIANCE)],
                            LARGEST_NUMBER)
     return float(scale), float(floor), float(abs(best[2])) if has_novelty else 0.0
