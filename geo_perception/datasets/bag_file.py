@@ -13,7 +13,6 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
-from geo_perception.datasets.mcap_chunks import open_chunks
 from geo_perception.datasets.read_ahead import ReadAhead
 from geo_perception.errors import RecordingError
 from geo_perception.progress import track
@@ -206,7 +205,7 @@ class BagFile:
         with self._lock, self._explained():
             self._open()
             if self._ahead is None:
-                self._ahead = ReadAhead(partial(_window, self._reader, self._chunks))
+                self._ahead = ReadAhead(partial(_window, self._reader))
             found = self._ahead.get(topic, time, repeat)
             if found is None:
                 raise RecordingError(f'the bag {self.path} has no message of {topic} at {time} '
@@ -224,7 +223,6 @@ class BagFile:
             reader = Ros1Reader(path) if kind == '.bag' else Ros2Reader(path)
             reader.open()
             self._reader, self._process, self._ahead = reader, os.getpid(), None
-            self._chunks = None if kind == '.bag' else open_chunks(path)
             self._typestore = ros1_types() if kind == '.bag' else ros2_types()
         return self._reader
 
@@ -257,17 +255,11 @@ class BagFile:
                                  f'{_remedy(self.path)}') from error
 
 
-def _window(reader, chunks, topics, start, stop):
+def _window(reader, topics, start, stop):
     """Yield topic, time and what is to be decoded of some messages."""
     connections = [c for c in reader.connections if c.topic in topics]
-    if chunks is None:
-        for connection, time, raw in reader.messages(connections, start, stop):
-            yield connection.topic, time, (connection, raw)
-        return
-    of_topic = {connection.topic: connection for connection in reversed(connections)}
-    for file in chunks:
-        for topic, time, raw in file.messages(topics, start, stop):
-            yield topic, time, (of_topic[topic], raw)
+    for connection, time, raw in reader.messages(connections, start, stop):
+        yield connection.topic, time, (connection, raw)
 
 
 def _storage_files(path):
