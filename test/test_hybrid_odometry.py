@@ -318,6 +318,24 @@ def test_covariance_of_hybrid_motions_is_their_own(tmp_path, curve):
     assert covariances[1] < 1e-3 * covariances[0]
 
 
+def test_the_scale_of_a_young_map_is_known_to_a_tenth(tmp_path, curve):
+    """In metres; not where metres are measured in the map, nor without one."""
+    law = MotionCalibration(1e-6, 1e-4, 1e-4, 1e-6, 1e-4, 1.0, 0.0, 0.0)
+    pipeline = true_pipeline(tmp_path, curve, odometry='hybrid',
+                             others=law.entries(HYBRID_PREFIX),
+                             scale=ScaleOptions('constant', constant=2.0))
+    first, second = [pipeline(f.image, f.camera, f.stamp).odometry for f in curve[:3]][1:]
+    way = 0.1 * second.motion[:3, 3]
+    assert np.linalg.norm(way) > 0.1 * 0.05
+    assert np.allclose(second.motion_covariance[:3, :3], np.outer(way, way), atol=1e-7)
+    way = 0.1 * (first.T_odom_camera @ second.motion)[:3, 3]
+    assert np.allclose(second.covariance[:3, :3], np.outer(way, way), atol=1e-7)
+    own = HybridMotion(Network(), scaled_by_network=False)
+    assert own.scale_spread == 0 == HybridMotion(Network()).scale_spread
+    way_of(own, views(curve[:3]))
+    assert own.state == HYBRID and own.scale_spread == 0
+
+
 def test_unknown_odometry(tmp_path, curve):
     """The sentence names the two that there are."""
     with pytest.raises(ConfigurationError, match="'guess'; expected hybrid or network"):

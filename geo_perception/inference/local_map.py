@@ -46,9 +46,13 @@ AGREEMENT, LARGEST_FAULTS = 4.0, 2
 CONFIRMED = 1.3
 # Depths of two frames are compared where that many points have one.
 FEWEST_DEPTHS = 10
+# The network is asked anew in each key frame, but errs alike in those that see the same: no more
+# than so many count as opinions of their own.
+MOST_OPINIONS = 25
 # A point is not taken to be nearer to a camera than by that factor of what its host says.
 SMALLEST_DEPTH_RATIO = 0.1
-# Errors of places over the usual ones: how fast the estimate follows, and its limits.
+# Errors of places over the usual ones, for corners of new key frames: how fast the estimate
+# follows, and its limits.
 NOISE_GAIN, SMALLEST_NOISE, LARGEST_NOISE = 0.15, 0.4, 2.0
 
 
@@ -107,8 +111,8 @@ class LocalMap:
 
     @property
     def scale_spread(self):
-        """Relative standard deviation of the scale: the mean of what the network said."""
-        return FRAME_SIGMA / self._key_frames ** 0.5
+        """Relative standard deviation of the scale, which is the mean of what the network said."""
+        return FRAME_SIGMA / min(self._key_frames, MOST_OPINIONS) ** 0.5
 
     def follow(self, image, guess=None):
         """
