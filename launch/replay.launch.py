@@ -11,6 +11,8 @@ This is ``geo_perception replay``, which starts nodes of its own on a private RO
 robot that runs on this machine is not disturbed.
 """
 
+import signal
+
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
@@ -56,8 +58,8 @@ def _replay(context):
 
 
 def _end(event, context):
-    """End the launch with the process; a failure becomes that of the launch, Ctrl-C is none."""
-    if event.returncode == _INTERRUPTED:
+    """End the launch with the process; its failure is that of the launch, a signal none."""
+    if event.returncode in (_INTERRUPTED, -signal.SIGINT):
         return Shutdown(reason='the replay was interrupted')
     if event.returncode:
         raise RuntimeError(f'geo_perception replay failed with exit status {event.returncode}; '

@@ -18,7 +18,7 @@ from geo_perception.datasets.bag import BagSequence, camera_from_info
 from geo_perception.datasets.bag_file import BagFile, ros1_types, ros2_types
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.frame import SlicedSequence
-from geo_perception.errors import ImageError
+from geo_perception.errors import ConfigurationError, ImageError
 from geo_perception.geometry.se3 import interpolate_transform
 
 
@@ -84,6 +84,10 @@ def test_leaving_depth_and_right_image_out(full):
     assert frame.depth is None and frame.right is None and frame.baseline is None
     assert frame.flow is None and frame.motion_mask is None
     assert frame.camera is not None
+    frame = BagSequence(full, beside=('depth',))[0]
+    assert frame.depth is not None and frame.right is None and frame.flow is None
+    with pytest.raises(ConfigurationError, match='Depth cannot be read beside'):
+        BagSequence(full, beside=('Depth',))
 
 
 def test_images_without_poses(full):

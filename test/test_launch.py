@@ -281,7 +281,7 @@ def test_the_options_of_replay_are_those_of_the_command_line():
 def test_the_end_of_replay_is_that_of_the_launch():
     """Success and Ctrl-C end it, a failure is its own."""
     end = load('replay')._end
-    for status in (0, 130):
+    for status in (0, 130, -2):
         assert isinstance(end(SimpleNamespace(returncode=status), None), launch.actions.Shutdown)
     with pytest.raises(RuntimeError, match='exit status 1; its last line'):
         end(SimpleNamespace(returncode=1), None)

@@ -12,7 +12,7 @@ import pytest
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.motion_uncertainty import (
-    Drift, fit_motion_calibration, motion_errors, MotionCalibration, scale_covariance)
+    Drift, fit_motion_calibration, motion_errors, MotionCalibration, scale_root)
 
 LAW = MotionCalibration(
     floor_translation=0.002, along=0.2, across=0.05, floor_rotation=0.003, per_angle=0.1,
@@ -70,9 +70,9 @@ def test_common_part_of_a_covariance():
     for part in (0.0, 0.3, 0.95):
         law = replace(LAW, common_translation=part, common_rotation=part)
         covariance = law.covariance(motion, 0.1, 0.1)
-        root = law.common_root(covariance, np.zeros((6, 6)))
+        root = law.common_root(covariance, np.zeros(6))
         assert np.allclose(root @ root.T, part * covariance)
-        start = Drift(np.zeros((6, 6)), np.zeros((6, 6)))
+        start = Drift.none()
         drift = start.after(np.eye(4), motion, covariance, root)
         assert np.allclose(drift.covariance, covariance)
         assert np.allclose(drift.scaled(2.0).covariance[:3, 3:], 2 * covariance[:3, 3:])
@@ -83,15 +83,21 @@ def test_common_part_of_a_covariance():
             covariance[4, 4] * (10 * (1 - part) + 100 * part))
 
 
-def test_an_error_of_the_scale_grows_with_the_way():
-    """Ten motions by a tenth too long, or too short: the way is off by a tenth of all of it."""
-    motion = make_transform(np.eye(3), [0.0, 0.0, 0.5])
+def test_an_error_of_the_scale_is_one_for_all_motions():
+    """Ten ahead: a tenth of the way. Back again: nothing. Then to the side: both go together."""
     law = replace(LAW, common_translation=0.0, common_rotation=0.0)
-    own, scale = law.covariance(motion, 0.1, 0.1), scale_covariance(motion, 0.1)
-    drift = Drift(np.zeros((6, 6)), np.zeros((6, 6)))
-    for _ in range(10):
-        drift = drift.after(np.eye(4), motion, own + scale, law.common_root(own, scale))
-    assert drift.covariance[2, 2] == pytest.approx(10 * own[2, 2] + 0.5 ** 2)
+    drift, T, stated = Drift.none(), np.eye(4), []
+    for step in [[0.0, 0.0, 0.5]] * 10 + [[0.0, 0.0, -0.5]] * 10 + [[0.3, 0.0, 0.4]] * 10:
+        motion = make_transform(np.eye(3), np.array(step))
+        own, of_scale = 1e-9 * np.eye(6), scale_root(motion, 0.1)
+        drift = drift.after(T, motion, own + np.outer(of_scale, of_scale),
+                            law.common_root(own, of_scale))
+        T = T @ motion
+        stated.append(drift.covariance[:3, :3])
+    way = 0.1 * np.array([3.0, 0.0, 4.0])
+    assert np.allclose(stated[9], np.diag([0, 0, 0.25]), atol=1e-6)
+    assert np.allclose(stated[19], 0, atol=1e-6)
+    assert np.allclose(stated[29], np.outer(way, way), atol=1e-6)
 
 
 def test_perfect_motion_and_few_motions():

@@ -71,6 +71,28 @@ def test_light_does_not_move_them(picture):
     assert found.all() and np.abs(exact - start).max() < 0.05
 
 
+def test_faint_corners_are_found_too(picture):
+    """Of a deviation of three levels, as at night; not where the image is one colour."""
+    start = corners_of(seen(picture, turned(0)))
+    eye = np.broadcast_to(np.eye(2), (len(start), 2, 2))
+    faint = seen(picture, turned(0), 0.1, 20.0)
+    assert faint.grey.std() < 6
+    exact, found = Patches.of(faint, start).align(faint, eye, start + 0.3)
+    assert found.mean() > 0.95 and np.abs(exact - start)[found].max() < 0.1
+    blank = seen(picture, turned(0), 0.0, 20.0)
+    assert not Patches.of(blank, start).align(blank, eye, start)[1].any()
+
+
+def test_a_patch_seen_from_the_side_is_not_found(picture):
+    """One that is bent to a line, or seen from behind, does not spoil the others."""
+    image = seen(picture, turned(0))
+    start = corners_of(image)
+    warps = np.tile(np.eye(2), (len(start), 1, 1))
+    warps[0], warps[1] = [[1, 1], [1, 1]], [[-1, 0], [0, 1]]
+    _, found = Patches.of(image, start).align(image, warps, start)
+    assert not found[:2].any() and found[2:].all()
+
+
 def test_what_looks_otherwise_is_not_found(picture):
     """Another picture, and a place too far away."""
     first = seen(picture, turned(0))

@@ -16,7 +16,7 @@ from geo_perception.datasets.bag_topics import (
     choose_motion_mask_topic, choose_right_topic, tf_topics)
 from geo_perception.datasets.camera_info import camera_from_info, info_numbers
 from geo_perception.datasets.frame import Frame
-from geo_perception.errors import ImageError, RecordingError, TransformError
+from geo_perception.errors import ConfigurationError, ImageError, RecordingError, TransformError
 from geo_perception.geometry.transform_tree import TransformTree
 from geo_perception.image_codec import decode_array, decode_depth, decode_flow, decode_rgb
 
@@ -80,12 +80,17 @@ class BagSequence:
     RecordingError
         When the bag is damaged or empty, a topic is missing or ambiguous, time goes back, or no
         image has a pose.
+    ConfigurationError
+        When something else is asked for beside the image.
 
     """
 
     def __init__(self, path, image_topic=None, pose_topic=None, camera_info_topic=None,
                  pose_frame=None, with_poses=True, beside=BESIDE, stereo=False,
                  right_topic=None):
+        if unknown := set(beside) - set(BESIDE):
+            raise ConfigurationError(f'{", ".join(sorted(unknown))} cannot be read beside the '
+                                     f'images of a bag; expected some of {", ".join(BESIDE)}')
         self._bag = bag = BagFile(path)
         self.path = bag.path
         self.image_topic = choose_image_topic(bag, image_topic)

@@ -251,7 +251,7 @@ def compare_depth(predicted, truth, metric, rules=DepthRules()):
             errors.append(unknown)
             sums.append(np.full(bins, np.nan))
             continue
-        of_truth = np.multiply(p, scale, dtype=np.result_type(g, p))
+        of_truth = np.multiply(p, scale, dtype=np.result_type(g, p, np.float32))
         np.clip(of_truth, NEAREST, rules.cap, out=of_truth)
         of_truth /= g
         relative = of_truth - 1.0

@@ -195,7 +195,8 @@ class Adjusted:
     wrong : np.ndarray
         Bool, shape (N, K): observations further off than ``threshold``.
     noise : float
-        Standard deviation of the reprojection errors, in those that ``roots`` state.
+        Standard deviation of the reprojection errors before the last step, in those that
+        ``roots`` state.
 
     """
 
@@ -244,7 +245,7 @@ def adjust(window, iterations=4, threshold=4.0):
             inverse_depths=np.clip(old + depths, old / LARGEST_STEP, old * LARGEST_STEP))
     wrong = np.zeros(window.network.shape, bool)
     wrong[system.i, system.j] = (system.squares > threshold ** 2) & (system.j != system.hosts)
-    others = system.squares[system.j != system.hosts]
+    others = system.squares[system.counted]
     return Adjusted(window, 1.0 / system.h, wrong, _scale(others, 0.5) if len(others) else 1.0)
 
 
@@ -401,7 +402,7 @@ class _System:
         self.squares = (error ** 2).sum(1)
         other = j != hosts
         weight = np.zeros(len(i))
-        use = front & other
+        self.counted = use = front & other
         if use.any():
             weight[use] = _wide_weights(self.squares[use])
         by_point = D @ np.swapaxes(T[j, :3, :3], 1, 2)

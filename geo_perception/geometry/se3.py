@@ -53,6 +53,7 @@ def matrix_from_rotation_vector(omega):
         Rotation matrices, shape (..., 3, 3).
 
     """
+    omega = np.asarray(omega, float)
     K = skew(omega)
     angle = np.linalg.norm(omega, axis=-1)[..., None, None]
     # np.sinc(x) = sin(pi x) / (pi x) is exact at zero.

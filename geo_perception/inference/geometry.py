@@ -27,6 +27,8 @@ from geo_perception.model_file import load_model_file
 JOB = 'geometry'
 # Ways to find motions.
 ODOMETRY = ('hybrid', 'network')
+# Sources of the scale that are measured in the map of hybrid odometry.
+MEASURED_IN_MAP = ('camera_height', 'odometry')
 # Cameras whose focal length is within this factor of the training camera's pass as alike.
 USUAL_FOCAL_RATIO = 1.2
 
@@ -372,7 +374,9 @@ class GeometryPipeline:
 
     def _follow_by(self, odometry):
         """Choose the way to find motions."""
-        self._hybrid = HybridMotion(self._motion) if odometry == 'hybrid' else None
+        self._hybrid = HybridMotion(
+            self._motion, self._scale_options.source not in MEASURED_IN_MAP
+        ) if odometry == 'hybrid' else None
         self._odometry = VisualOdometry(
             self._hybrid or self._motion, MotionCalibration.from_model(self.model),
             _trained_interval(self.model), None if self._hybrid is None else

@@ -26,6 +26,9 @@ class HybridMotion:
     ----------
     network : MotionNetwork or DirectMotion
         The fallback.
+    scaled_by_network : bool
+        Whether depth says what a metre is; False where that is measured in the map, whose own
+        scale then is of no account.
 
     Attributes
     ----------
@@ -40,8 +43,8 @@ class HybridMotion:
 
     keeps_key_frames = False
 
-    def __init__(self, network):
-        self._network = network
+    def __init__(self, network, scaled_by_network=True):
+        self._network, self._scaled_by_network = network, scaled_by_network
         self.memory = network.memory
         self.state = HYBRID
         self._map = None
@@ -68,8 +71,8 @@ class HybridMotion:
 
     @property
     def scale_spread(self):
-        """Relative standard deviation of the scale of the map."""
-        return self._map.scale_spread
+        """Relative standard deviation of the scale of the map; 0 where metres are its own."""
+        return self._map.scale_spread if self._scaled_by_network and self._map else 0.0
 
     def __call__(self, earlier, previous, current, guess):
         """

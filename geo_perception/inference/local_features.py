@@ -141,7 +141,7 @@ def squared_distances(a, b):
     Returns
     -------
     np.ndarray
-        float32, rounded by less than one, so that equal rows may be below zero, shape (N, M).
+        float32, shape (N, M).
 
     """
     # OpenCV's product: OpenBLAS's threads would spin for milliseconds after it, which the network

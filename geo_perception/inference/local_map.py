@@ -27,8 +27,11 @@ KEY_FRAMES = 7
 # A key frame is made once so large a part of the width has passed by (half of the corners), or
 # of the corners only that part is left.
 LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
+# Or once the camera has gone so far, in parts of the depth, though it turned so that all stayed in
+# sight.
+LARGEST_WAY = 0.25
 # The second one sooner: until then nothing but the network says how deep points are.
-FIRST_FLOW = 0.1
+FIRST_FLOW, FIRST_WAY = 0.1, 0.08
 # Fewer corners that agree do not tell a pose.
 FEWEST = 20
 # Of those that are followed, that part has to agree.
@@ -46,9 +49,13 @@ AGREEMENT, LARGEST_FAULTS = 4.0, 2
 CONFIRMED = 1.3
 # Depths of two frames are compared where that many points have one.
 FEWEST_DEPTHS = 10
+# The network is asked anew in each key frame, but errs alike in those that see the same: no more
+# than so many count as opinions of their own.
+MOST_OPINIONS = 25
 # A point is not taken to be nearer to a camera than by that factor of what its host says.
 SMALLEST_DEPTH_RATIO = 0.1
-# Errors of places over the usual ones: how fast the estimate follows, and its limits.
+# Errors of places over the usual ones, for corners of new key frames: how fast the estimate
+# follows, and its limits.
 NOISE_GAIN, SMALLEST_NOISE, LARGEST_NOISE = 0.15, 0.4, 2.0
 
 
@@ -107,8 +114,8 @@ class LocalMap:
 
     @property
     def scale_spread(self):
-        """Relative standard deviation of the scale: the mean of what the network said."""
-        return FRAME_SIGMA / self._key_frames ** 0.5
+        """Relative standard deviation of the scale, which is the mean of what the network said."""
+        return FRAME_SIGMA / min(self._key_frames, MOST_OPINIONS) ** 0.5
 
     def follow(self, image, guess=None):
         """
@@ -174,8 +181,11 @@ class LocalMap:
             return True
         seen = self._window.seen[newest, -1] * self.image.K[[0, 1], [0, 1]] + self.image.K[:2, 2]
         flow = np.linalg.norm(self._pixels[newest] - seen, axis=1)
-        largest = LARGEST_FLOW if len(self._window.T) > 1 else FIRST_FLOW
-        return bool(np.median(flow) > largest * self.image.even.shape[1])
+        first = len(self._window.T) == 1
+        way = (np.linalg.norm(self.T[:3, 3] - self._window.T[-1, :3, 3])
+               * np.median(self._window.inverse_depths[newest]))
+        return bool(np.median(flow) > (FIRST_FLOW if first else LARGEST_FLOW)
+                    * self.image.even.shape[1] or way > (FIRST_WAY if first else LARGEST_WAY))
 
     def add_key_frame(self, depth, K):
         """

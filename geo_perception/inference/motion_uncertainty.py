@@ -174,27 +174,29 @@ class MotionCalibration:
             max(self.floor_rotation, SMALLEST_SIGMA) ** 2 + (self.per_angle * angle) ** 2)
         return covariance
 
-    def common_root(self, covariance, scale):
+    def common_root(self, covariance, of_scale):
         """
         Return the root of what a motion's covariance shares with its neighbours'.
 
         Parameters
         ----------
         covariance : np.ndarray
-            Of the motion, 6x6, without the error of the scale.
-        scale : np.ndarray
-            What the error of the scale adds to it, 6x6: neighbours share all of that.
+            Of the motion, 6x6.
+        of_scale : np.ndarray
+            From `scale_root`, shape (6,): neighbours share all of that.
 
         Returns
         -------
         np.ndarray
-            S, 6x6: ``S S^T`` is the common part.
+            S, 6x7: ``S S^T`` is the common part. The last column is the scale's: what is too long
+            there is too long on the way back.
 
         """
-        root = np.zeros((6, 6))
+        root = np.zeros((6, 7))
+        root[:, 6] = of_scale
         for block, part in ((slice(0, 3), self.common_translation),
                             (slice(3, 6), self.common_rotation)):
-            root[block, block] = _root((part * covariance + scale)[block, block])
+            root[block, block] = _root(part * covariance[block, block])
         return root
 
 
@@ -208,12 +210,24 @@ class Drift:
     independent : np.ndarray
         What each motion added of its own, 6x6, axes of the origin.
     common : np.ndarray
-        How the pose changes with the error that all motions share, 6x6.
+        How the pose changes with the errors that all motions share, 6x7.
 
     """
 
     independent: np.ndarray
     common: np.ndarray
+
+    @classmethod
+    def none(cls):
+        """
+        Return that of the origin.
+
+        Returns
+        -------
+        Drift
+
+        """
+        return cls(np.zeros((6, 6)), np.zeros((6, 7)))
 
     @property
     def covariance(self):
@@ -270,9 +284,9 @@ def _root(matrix):
     return (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
 
 
-def scale_covariance(motion, spread):
+def scale_root(motion, spread):
     """
-    Return the covariance of a motion whose length is off by a part of it.
+    Return how a motion changes with the scale.
 
     Parameters
     ----------
@@ -284,11 +298,10 @@ def scale_covariance(motion, spread):
     Returns
     -------
     np.ndarray
-        6x6, as of `MotionCalibration.covariance`.
+        For one standard deviation, as of `MotionCalibration.covariance`, shape (6,).
 
     """
-    way = spread * np.concatenate([motion[:3, 3], np.zeros(3)])
-    return np.outer(way, way)
+    return spread * np.concatenate([motion[:3, 3], np.zeros(3)])
 
 
 def motion_errors(motions, true_motions, metres_per_unit):

@@ -20,13 +20,15 @@ SIZE = 9
 # Steps of Gauss-Newton, pixels of the longest one, and pixels that a patch may be found away from
 # where it was looked for.
 STEPS, LONGEST_STEP, LARGEST_CORRECTION = 5, 1.0, 2.0
-# A patch that looks less like the first is not found.
-SMALLEST_CORRELATION = 0.7
+# A patch that looks less like the first is not found, nor one whose area has become smaller than
+# this part of it: that is seen from the side, or from behind.
+SMALLEST_CORRELATION, SMALLEST_AREA = 0.7, 0.05
 # Levels of 255: contrast below it is not enlarged.
 SMALLEST_CONTRAST = 1.0
 _OFFSETS = np.stack(np.meshgrid(
     *[np.arange(SIZE, dtype=np.float32) - SIZE // 2] * 2), -1).reshape(-1, 2)
-_NONE = 1e-4
+# Damps the normal equations of what has no texture.
+_DAMPING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class Patches:
     Attributes
     ----------
     values : np.ndarray
-        Levels less their mean, over their deviation: a lamp does not count. Shape (N, n).
+        Levels less their mean, over their contrast, so that a lamp does not count: float32, shape
+        (N, n).
     gradients : np.ndarray
-        Derivatives by the pixels of that image, shape (N, n, 2).
+        Derivatives of the levels by the pixels of that image, less their mean, over the same
+        contrast: float32, shape (N, n, 2).
 
     """
 
@@ -124,17 +128,21 @@ class Patches:
             Which of them look like the first, near to where it was begun; bool, shape (N,).
 
         """
+        seen = np.linalg.det(warps) > SMALLEST_AREA
+        warps = np.where(seen[:, None, None], warps, np.eye(2))
         J = self.gradients @ np.float32(np.linalg.inv(warps))
         J_T = np.ascontiguousarray(np.swapaxes(J, 1, 2))
-        to_step = np.linalg.solve(J_T @ J + _NONE * np.eye(2, dtype=np.float32), J_T)
+        to_step = np.linalg.solve(J_T @ J + _DAMPING * np.eye(2, dtype=np.float32), J_T)
         offsets = _OFFSETS @ np.float32(np.swapaxes(warps, 1, 2))
         at = pixels.astype(np.float32)
         for _ in range(STEPS):
             difference = _even(_levels(image, at[:, None] + offsets)) - self.values
             at -= np.clip((to_step * difference[:, None]).sum(2), -LONGEST_STEP, LONGEST_STEP)
-        alike = (_even(_levels(image, at[:, None] + offsets)) * self.values).mean(1)
+        now = _even(_levels(image, at[:, None] + offsets))
+        lengths = np.linalg.norm(now, axis=1) * np.linalg.norm(self.values, axis=1)
+        alike = (now * self.values).sum(1) > SMALLEST_CORRELATION * lengths
         near = np.linalg.norm(at - pixels, axis=1) < LARGEST_CORRECTION
-        return at.astype(float), near & (alike > SMALLEST_CORRELATION)
+        return at.astype(float), seen & near & alike
 
 
 def _levels(image, places):

@@ -22,7 +22,7 @@ from geo_perception.geometry.se3 import (
     rotation_vector_from_matrix)
 from geo_perception.inference.hybrid_motion import HYBRID
 from geo_perception.inference.motion import View
-from geo_perception.inference.motion_uncertainty import Drift, scale_covariance
+from geo_perception.inference.motion_uncertainty import Drift, scale_root
 from geo_perception.losses.photometric import photometric_residual
 
 # A gap is longer than this many usual intervals, or this many seconds.
@@ -256,7 +256,7 @@ class VisualOdometry:
     def _begin(self, current, reset):
         """Make a frame the origin."""
         self.reset()
-        self._last = _Anchor(current, np.eye(4), Drift(np.zeros((6, 6)), np.zeros((6, 6))))
+        self._last = _Anchor(current, np.eye(4), Drift.none())
         self._make_key()
         self._last_stamp = self._estimate_stamp = current.stamp
         return Step(reset=reset, reason=reset or 'the first frame has none to be compared with')
@@ -321,11 +321,12 @@ class VisualOdometry:
         covariance, chained = (
             factors @ calibration.covariance(T, residual, interval) @ factors
             for T in (motion, moved))
-        covariance += scale_covariance(_scaled(motion, scale), spread)
+        of_scale = scale_root(_scaled(motion, scale), spread)
+        covariance += np.outer(of_scale, of_scale)
         moved = _scaled(moved, scale)
         T = start.T @ moved
-        of_scale = scale_covariance(moved, spread)
-        drift = start.drift.after(start.T, moved, chained + of_scale,
+        of_scale = scale_root(moved, spread)
+        drift = start.drift.after(start.T, moved, chained + np.outer(of_scale, of_scale),
                                   calibration.common_root(chained, of_scale))
         # A standing frame is where the last one was, and what comes next happened since.
         if not standing:
