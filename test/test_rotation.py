@@ -17,8 +17,7 @@ AXES = RNG.normal(size=(60, 3))
 AXES /= np.linalg.norm(AXES, axis=1, keepdims=True)
 ANGLES = np.concatenate([[0.0, 1e-9, 1e-6, 1e-3, np.pi - 1e-3, np.pi - 1e-6, np.pi],
                          RNG.uniform(0, np.pi, 53)])
-QUATERNIONS = se3.canonical_quaternion(se3.quaternion_from_rotation_vector(
-    AXES * ANGLES[:, None]))
+QUATERNIONS = se3.quaternion_from_matrix(se3.matrix_from_rotation_vector(AXES * ANGLES[:, None]))
 MATRICES = se3.matrix_from_quaternion(QUATERNIONS)
 KINDS = pytest.mark.parametrize('kind', WIDTHS)
 

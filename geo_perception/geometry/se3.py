@@ -79,26 +79,6 @@ def rotation_vector_from_matrix(R):
     return rotation_vector_from_quaternion(quaternion_from_matrix(R))
 
 
-def quaternion_from_rotation_vector(omega):
-    """
-    Return the unit quaternion (w, x, y, z) of a rotation vector.
-
-    Parameters
-    ----------
-    omega : np.ndarray
-        Radians, shape (..., 3).
-
-    Returns
-    -------
-    np.ndarray
-        Shape (..., 4).
-
-    """
-    omega = np.asarray(omega, float)
-    half = 0.5 * np.linalg.norm(omega, axis=-1, keepdims=True)
-    return np.concatenate([np.cos(half), 0.5 * np.sinc(half / np.pi) * omega], axis=-1)
-
-
 def rotation_vector_from_quaternion(q):
     """
     Return the rotation vector of a unit quaternion, on the short way round.
