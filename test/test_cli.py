@@ -33,9 +33,9 @@ ROOT = Path(__file__).parents[1]
 VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
          'prepare cityscapes', 'prepare stereo', 'train', 'export', 'import posenet',
          'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'import monodepth',
-         'import backbone', 'infer',
-         'evaluate relocalization',
-         'evaluate depth', 'evaluate odometry', 'replay', 'report', 'demo')
+         'import backbone', 'infer', 'calibrate scale', 'calibrate motion', 'calibrate odometry',
+         'evaluate relocalization', 'evaluate depth', 'evaluate odometry', 'evaluate flow',
+         'evaluate motion', 'map', 'replay', 'report', 'demo')
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_every_verb_explains_itself(capsys, verb):
         described.setdefault(option, []).extend(line.split())
     assert len(described) > 2
     for option, words in described.items():
-        assert len(words) > 4 or option == '--print_config', option
+        told = ' '.join(words).partition('(type:')[0].partition('(required')[0]
+        assert len(told.split()) > 4 or option in ('--config', '--print_config', '-h,'), option
 
 
 def test_help_lists_the_verbs(capsys):
@@ -240,6 +241,38 @@ def test_export_turns_the_world_upright(capsys, place):
     T = np.array(load_model_file('model').metadata.T_map_world)
     assert_allclose(T[:3, :3] @ [0, 1, 0], [0, 0, -1], atol=1e-6)
     assert_allclose(T[:3, 3], 0)
+
+
+def test_interruption_keeps_the_answers_so_far(capsys, place, monkeypatch):
+    """The table of the images before Ctrl-C."""
+    answered, call = [], Relocalizer.__call__
+
+    def interrupted(relocalizer, *arguments):
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(call(relocalizer, *arguments))
+        return answered[-1]
+
+    monkeypatch.setattr(Relocalizer, '__call__', interrupted)
+    assert run(capsys, 'infer', 'tiny.safetensors', 'pictures', '--output', 'poses.csv') == (
+        130, '2 of 3 images: 2 accepted, 0 refused, 0 unreadable; wrote poses.csv\n',
+        'interrupted\n')
+    assert Path('poses.csv').read_text().count('\n') == 3
+
+
+@pytest.mark.parametrize('verb, options, place_for_it', [
+    ('infer', ['--output', 'tiny.safetensors/poses.csv'], 'tiny.safetensors/poses.csv'),
+    ('infer', ['--output', 'poses.csv', '--json', 'pictures'], 'pictures: it is a folder'),
+    ('evaluate relocalization', ['--report', 'tiny.safetensors'], 'tiny.safetensors'),
+    ('evaluate relocalization', ['--output', 'pictures'], 'pictures: it is a folder')])
+def test_results_that_could_not_be_kept_are_not_worked_for(capsys, place, monkeypatch, verb,
+                                                           options, place_for_it):
+    """Said before the first image is looked at; nothing is left behind."""
+    monkeypatch.setattr(Relocalizer, '__init__', None)
+    before = sorted(os.listdir())
+    status, out, err = run(capsys, *verb.split(), 'tiny.safetensors', 'pictures', *options)
+    assert (status, out) == (1, '') and f'cannot write {place_for_it}' in err
+    assert sorted(os.listdir()) == before
 
 
 def test_sigterm_is_answered_like_ctrl_c(capsys, place, monkeypatch):

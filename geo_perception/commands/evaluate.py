@@ -64,6 +64,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
     """
     given = dict(locals())
     from geo_perception.commands.many import evaluate_many, one_recording, options_of
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
@@ -71,6 +72,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
 
     if (recording := one_recording(recordings, jobs)) is None:
         return evaluate_many('relocalization', model, recordings, jobs, options_of(given))
+    require_writable(json, output, folder=report)
     relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
                                    samples=samples, threads=threads)
     sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
@@ -325,9 +327,11 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
     """
     from geo_perception.commands.geometry_evaluation import present_geometry, resized_as_published
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.inference.geometry import GeometryPipeline, load_geometry_model
     from geo_perception.inference.scale import ScaleOptions
 
+    require_writable(json, output, folder=report)
     loaded = load_geometry_model(model)
     pipeline = GeometryPipeline(
         resized_as_published(loaded) if published else loaded, device, precision, threads,

@@ -23,7 +23,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     unknown; only with a scale), depth_npy (float32, NaN = unknown), preview, trajectory_tum.txt
     and trajectory_kitti.txt (further pieces where the odometry had to start anew), frames.csv,
     camera.json. A model trained on stereo pairs gives the same without trajectories. An image
-    that cannot be decoded gets a row with the reason and nothing else.
+    that cannot be decoded gets a row with the reason and nothing else. What an earlier run left
+    under this name is replaced; when interrupted, the answers so far are kept.
 
     Parameters
     ----------
@@ -81,16 +82,21 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         What was done, in numbers.
 
     """
-    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ConfigurationError, ModelFileError
     from geo_perception.inference.scale import ScaleOptions
     from geo_perception.model_file import load_model_file
 
     options = {'device': device, 'precision': precision, 'threads': threads}
-    sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic)
+    sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic,
+                           beside=())
     loaded = load_model_file(model)
     job = loaded.metadata.job
+    if job == 'relocalization':
+        require_writable(output, json)
+    else:
+        require_writable(json, folder=output)
     if (post_process or camera_policy != 'resize') and job != 'stereo_depth':
         raise ConfigurationError('--post_process and --camera_policy are for models trained on '
                                  f'stereo pairs, and {model} is for {job}')
@@ -145,6 +151,7 @@ def _relocalize(model, sequence, output, dense, **options):
     import csv
     import io
 
+    from geo_perception.commands.outcome import kept_when_interrupted
     from geo_perception.errors import CalibrationError, ImageError, RecordingError
     from geo_perception.inference.verified import make_relocalizer
     from geo_perception.model_file import write_atomically
@@ -158,21 +165,30 @@ def _relocalize(model, sequence, output, dense, **options):
                      *(f'sigma_{axis}' for axis in ('x', 'y', 'z', 'rot_x', 'rot_y', 'rot_z')),
                      'score', 'accepted', 'reason'])
     stamps = sequence.stamps
-    for i in track(range(len(sequence)), 'Relocalizing'):
-        try:
-            frame = sequence[i]
-            fix = (relocalizer.dense(frame.image) if dense
-                   else relocalizer(frame.image, frame.camera))
-        except (CalibrationError, ImageError, RecordingError) as error:
-            counts['failed'] += 1
-            writer.writerow([f'frame {i}', stamps[i]] + [''] * 14 + [0, str(error)])
-            continue
-        counts['accepted' if fix.accepted else 'refused'] += 1
-        writer.writerow([frame.name, stamps[i], *_pose_cells(fix), f'{fix.score:.3f}',
-                         int(fix.accepted), fix.reason])
-    write_atomically(output, table.getvalue().encode())
-    print(f"{counts['images']} images: {counts['accepted']} accepted, {counts['refused']} "
-          f"refused, {counts['failed']} unreadable; wrote {output}")
+
+    def keep():
+        done = counts['accepted'] + counts['refused'] + counts['failed']
+        if not done:
+            return
+        write_atomically(output, table.getvalue().encode())
+        images = f'{done} images' if done == len(sequence) else f'{done} of {len(sequence)} images'
+        print(f"{images}: {counts['accepted']} accepted, {counts['refused']} refused, "
+              f"{counts['failed']} unreadable; wrote {output}")
+
+    with kept_when_interrupted(keep):
+        for i in track(range(len(sequence)), 'Relocalizing'):
+            try:
+                frame = sequence[i]
+                fix = (relocalizer.dense(frame.image) if dense
+                       else relocalizer(frame.image, frame.camera))
+            except (CalibrationError, ImageError, RecordingError) as error:
+                counts['failed'] += 1
+                writer.writerow([f'frame {i}', stamps[i]] + [''] * 14 + [0, str(error)])
+                continue
+            counts['accepted' if fix.accepted else 'refused'] += 1
+            writer.writerow([frame.name, stamps[i], *_pose_cells(fix), f'{fix.score:.3f}',
+                             int(fix.accepted), fix.reason])
+    keep()
     return {**counts, 'output': output, 'world_frame': relocalizer.world_frame}
 
 
