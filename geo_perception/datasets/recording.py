@@ -66,7 +66,7 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
     return _sliced(_open_posed(path, topics, quaternion), slices, spec)
 
 
-def open_images(spec, image_topic=None, camera_info_topic=None, beside=()):
+def open_images(spec, image_topic=None, camera_info_topic=None, beside=BESIDE):
     """
     Return the images of anything: an image file, a folder of them, a video, or a recording.
 

@@ -333,7 +333,7 @@ class ViewSynthesisData(SeededBatches):
         held_out = split_lists(val) if val is not None else lists[-1]
         self._val_spec = held_out[1] if held_out else val
         self._options = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
-                         'pose_topic': pose_topic}
+                         'pose_topic': pose_topic, 'beside': ('depth', 'flow')}
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self.length, self._step, self.batch_size = int(length), int(step), batch_size
         self._stereo, self._right_topic, self._accept_rig = stereo, right_topic, accept_rig
