@@ -97,8 +97,9 @@ def test_help_lists_the_verbs(capsys):
 @pytest.mark.parametrize('arguments, words', [
     ((), 'say what to do: sample, prepare, train, '),
     (('infr',), "there is no 'infr' (did you mean infer?); choose from sample, "),
-    (('evaluate', 'reloc', 'm', 'r'), '(did you mean relocalization?); choose from relocalization'),
-    (('infer', '--model', 'm', '--images', 'i', '--output', 'o'), 'model is given as a word'), (('train',), 'system'), (('train', 'depth'), 'depth'),
+    (('evaluate', 'reloc', 'm', 'r'), '(did you mean relocalization?); choose from reloc'),
+    (('infer', '--model', 'm', '--output', 'o'), 'model is given as a word, without --model'),
+    (('train',), 'system'), (('train', 'depth'), 'depth'),
     (('export', 'a.ckpt'), 'output'), (('import', 'geonet', 'a', 'b'), 'output is missing'),
     (('import', 'geonet', '--output', 'o'), 'sources is missing'),
     (('evaluate',), 'say what to evaluate: relocalization, depth, odometry, flow, motion; '
