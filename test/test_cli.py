@@ -23,7 +23,7 @@ from tiny_model import images, metadata, network, tensors, write_model
 import torch
 
 from geo_perception.cli import main
-from geo_perception.datasets.recording import open_recording
+from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.geometry.se3 import matrix_from_quaternion, matrix_from_rotation_vector
 from geo_perception.inference.relocalizer import Relocalizer
 from geo_perception.model_file import load_model_file
@@ -137,6 +137,7 @@ def test_wrong_usage(capsys, arguments, words):
     (('evaluate', 'relocalization', 'tiny.safetensors', 'pictures'), 'no recording with poses'),
     (('export', 'none.ckpt', '--output', 'o'), 'cannot read checkpoint none.ckpt'),
     (('export', 'pictures/0.png', '--output', 'o'), 'is not a checkpoint'),
+    (('export', 'tiny.safetensors', '--output', 'o'), 'is a model file already'),
     (('sample', '--output', 'o', '--frames_train', '0'), 'frames_train')])
 def test_mistakes_are_one_sentence(capsys, place, arguments, words):
     """Status 1, one line on standard error, nothing on standard output, nothing written."""
@@ -198,11 +199,26 @@ def test_prepare_bag_writes_a_bag_and_a_summary(capsys, place):
     assert open_recording('copy').stamps.tolist() == open_recording('drive').stamps[1:3].tolist()
 
 
+def test_prepare_bag_of_images_without_poses(capsys, place):
+    """Is a bag of images."""
+    assert run(capsys, 'prepare', 'bag', 'pictures', '--output', 'copy')[:2] == (
+        0, 'wrote 3 frames without poses to copy\n')
+    bag = open_images('copy')
+    assert len(bag) == 3 and bag[2].image.shape == cv2.imread('pictures/2.png').shape
+
+
 def test_infer_with_dense_crops(capsys, place):
     """A flag needs no value."""
     status, _, _ = run(capsys, 'infer', 'tiny.safetensors', 'pictures/0.png', '--output', 'a.csv',
                        '--dense')
     assert status == 0 and Path('a.csv').read_text().count('\n') == 2
+
+
+def test_sample_says_where_the_bags_are(capsys, place, monkeypatch):
+    """One line a bag."""
+    monkeypatch.setattr('geo_perception.datasets.sample_world.write_sample_world',
+                        lambda *_: {'train': Path('w/train'), 'val': Path('w/val')})
+    assert run(capsys, 'sample', '--output', 'w') == (0, 'wrote w/train\nwrote w/val\n', '')
 
 
 def checkpoint(path):

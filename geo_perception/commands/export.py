@@ -50,6 +50,9 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
             metadata, tensors = _from_checkpoint(checkpoint, False, align_gravity)
             model = ModelFile(metadata, tensors, '', checkpoint)
         return _write_onnx(model, output, json)
+    if _is_model_file(checkpoint):
+        raise ConfigurationError(f'{checkpoint} is a model file already; what is exported is a '
+                                 'checkpoint of training (.ckpt), or with --onnx a model file')
     metadata, tensors = _from_checkpoint(checkpoint, half, align_gravity)
     save_model_file(output, metadata, tensors)
     megabytes = Path(output).stat().st_size / 1e6
