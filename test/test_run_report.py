@@ -22,7 +22,7 @@ from geo_perception.datasets.frame import Frame
 from geo_perception.errors import RunError
 from geo_perception.evaluation import moments as moments_module
 from geo_perception.evaluation import scrubber
-from geo_perception.evaluation.charts import chart
+from geo_perception.evaluation.charts import chart, legend_below
 from geo_perception.evaluation.depth_samples import chosen_samples
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.map_chart import map_picture
@@ -156,6 +156,18 @@ def test_places_in_a_picture_are_where_things_are_drawn():
     assert np.isnan(picture.places([[np.nan, 1.0]])).any()
     top, bottom = picture.margins
     assert 0 < top < 0.1 < bottom < 0.5
+
+
+def test_legend_is_no_wider_than_the_picture():
+    """Too many entries for a row take another one."""
+    with chart() as (axes, _):
+        for name in ('truth', 'odometry', 'network alone', 'five-point', 'constant motion', 'o'):
+            axes.plot([0, 1], [0, 1], label=name)
+        legend_below(axes, columns=6)
+        legend, = axes.figure.legends
+        assert len(legend.get_texts()) == 6
+        box = legend.get_window_extent()
+        assert box.width <= axes.figure.bbox.width and box.height > 25
 
 
 def test_ellipse_holds_95_percent():

@@ -140,14 +140,18 @@ def odometry_figures(metrics):
     list of Figure
 
     """
-    five_point = metrics['baselines'].get('five_point', {})
+    five_point = metrics['baselines'].get('five_point')
+
+    def beside(name, text):
+        return f'five-point {text(five_point[name])}' if five_point else ''
+
     return [
         Figure('Trajectory error', length_text(metrics['ate_m']),
                f"scale fitted {length_text(metrics['ate_sim3_m'])}"),
         Figure('Drift', percent_text(metrics['drift_percent']),
-               f"five-point {percent_text(five_point.get('drift_percent'))}"),
+               beside('drift_percent', percent_text)),
         Figure('Turn per 100 m', angle_text(metrics['drift_deg_per_100m']),
-               f"five-point {angle_text(five_point.get('drift_deg_per_100m'))}"),
+               beside('drift_deg_per_100m', angle_text)),
         delay_figure(metrics),
         Figure('Images answered', f"{metrics['frames_answered']} of {metrics['frames_in']}",
                f"{metrics['frames_dropped']} dropped, started anew {metrics['resets']} times")]
