@@ -10,8 +10,7 @@ from geo_perception.commands.engine_options import engine_options
 
 def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, region: str = '',
           reset: bool = False, image_topic: Optional[str] = None,
-          camera_info_topic: Optional[str] = None, json: Optional[str] = None,
-          device: str = 'auto', precision: str = 'auto', threads: int = 0):
+          camera_info_topic: Optional[str] = None, json: Optional[str] = None, **engine):
     """
     Correct the depth of a model that was trained on stereo pairs by measured distances.
 
@@ -39,12 +38,8 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
         Calibration topic of a bag; by default the one beside the images.
     json : str, optional
         Write a summary to this file.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the network; 0 leaves it to the engine.
+    **engine
+        See `engine_options`.
 
     Returns
     -------
@@ -76,7 +71,7 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
         if frame.camera is None:
             raise RecordingError(f'{frame.name} has no intrinsics, without which depth has no '
                                  'metres; record camera_info beside the images')
-        pipeline = StereoDepthPipeline(loaded, device, precision, threads, post_process=True)
+        pipeline = StereoDepthPipeline(loaded, **engine_options(**engine), post_process=True)
         estimate = pipeline(frame.image, frame.camera)
         sample = measure(estimate.depth, distance, parse_region(region), frame.name)
         tape = TapeScale((*tape.samples, sample))

@@ -5,15 +5,17 @@
 
 from typing import Literal, Optional
 
+from geo_perception.commands.engine_options import engine_options
+
 
 def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
-          device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
-          dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
-          camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
-          motion: bool = False, post_process: bool = False,
+          samples: int = 40, dense: bool = False, scale: str = 'model',
+          metres_per_unit: float = 1.0, camera_height: float = 0.0, camera_pitch: float = 0.0,
+          camera_roll: float = 0.0, flow: bool = False, motion: bool = False,
+          post_process: bool = False,
           camera_policy: Literal['resize', 'canonical_crop'] = 'resize', depth_scale: float = 1.0,
-          odometry: str = 'hybrid', verify: bool = True):
+          odometry: str = 'hybrid', verify: bool = True, **engine):
     """
     Run a model over images and keep its answers.
 
@@ -40,12 +42,6 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Image topic of a bag; by default the only one that fits.
     camera_info_topic : str, optional
         Calibration topic of a bag; by default the one that belongs to the images.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the network; 0 leaves it to the engine.
     samples : int
         Relocalization: Monte-Carlo samples for the covariance; 0 for none.
     dense : bool
@@ -58,6 +54,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Geometry: metres over the ground, for ``camera_height``.
     camera_pitch : float
         Geometry: how far the camera looks down, radians, for ``camera_height``.
+    camera_roll : float
+        Geometry: how far it is turned clockwise about its axis, radians, for ``camera_height``.
     flow : bool
         Geometry: optical flow from each image to the next as well: flow_flo, flow_png (KITTI's
         form), flow_preview.
@@ -75,6 +73,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         motions by what the model was trained with, alone.
     verify : bool
         Relocalization: whether to use the place memory of a place file.
+    **engine
+        See `engine_options`.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     from geo_perception.inference.scale import ScaleOptions
     from geo_perception.model_file import load_model_file
 
-    options = {'device': device, 'precision': precision, 'threads': threads}
+    options = engine_options(**engine)
     sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic,
                            beside=())
     loaded = load_model_file(model)
@@ -110,8 +110,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         if scale == 'odometry':
             raise ConfigurationError('scale "odometry" needs true distances, which only the node '
                                      'gets; choose model, camera_height, constant or none')
-        summary = _see(loaded, sequence, output, flow, motion, scale=ScaleOptions(
-            scale, metres_per_unit, camera_height, camera_pitch), odometry=odometry, **options)
+        metres = ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll)
+        summary = _see(loaded, sequence, output, flow, motion, scale=metres, odometry=odometry,
+                       **options)
     elif job == 'stereo_depth':
         summary = _see_stereo(loaded, sequence, output, post_process=post_process,
                               camera_policy=camera_policy, scale=depth_scale, **options)
