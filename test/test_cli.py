@@ -30,7 +30,7 @@ from geo_perception.model_file import load_model_file
 from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
-VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
+VERBS = ('info', 'sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
          'prepare cityscapes', 'prepare stereo', 'train', 'export', 'import posenet',
          'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'import monodepth',
          'import backbone', 'infer', 'calibrate scale', 'calibrate motion', 'calibrate odometry',
