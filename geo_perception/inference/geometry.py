@@ -189,7 +189,7 @@ class GeometryPipeline:
         """Whether the model holds a flow network."""
         return has_flow(self.model)
 
-    def prepare_flow(self, smoothing=0.0):
+    def prepare_flow(self, smoothing=0.0, newest_only=False):
         """
         Load the flow network; otherwise that happens with the first flow that is asked for.
 
@@ -197,6 +197,8 @@ class GeometryPipeline:
         ----------
         smoothing : float
             How much of the motion score of the frame before is carried along, 0..1.
+        newest_only : bool
+            Whether only the newest image's flow has to be as good as it can, which is faster.
 
         Raises
         ------
@@ -204,7 +206,8 @@ class GeometryPipeline:
             When the model has none, or it is damaged.
 
         """
-        self._flow_network = FlowNetwork(self.model, **self._flow_options, smoothing=smoothing)
+        self._flow_network = FlowNetwork(self.model, **self._flow_options, smoothing=smoothing,
+                                         newest_only=newest_only)
 
     def __call__(self, image, camera, stamp, flow=False):
         """

@@ -143,7 +143,7 @@ class GeometryNode(PerceptionNode):
                 camera_roll=chosen.camera_roll),
             refine_flow=chosen.refine_flow)
         if pipeline.has_flow:
-            pipeline.prepare_flow(chosen.motion_smoothing)
+            pipeline.prepare_flow(chosen.motion_smoothing, newest_only=True)
         elif chosen.confirmed_depth:
             raise ConfigurationError('confirmed_depth needs flow, and model file '
                                      f'{chosen.model} has no flow network; set it to false')
