@@ -27,7 +27,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
         Model file (.safetensors) or place file (.place).
     recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     json : str, optional
@@ -102,7 +102,7 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
     recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; with ``split`` the
         folder of KITTI raw that holds those of the dates, or that of KITTI 2015. Several are
-        measured each by itself, and are told of side by side.
+        measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     split : str, optional
@@ -207,7 +207,7 @@ def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         Model file (.safetensors).
     recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     baselines : bool

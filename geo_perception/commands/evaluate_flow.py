@@ -25,7 +25,7 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, baseli
     recordings : str or list of str
         KITTI 2015 (the folder above image_2), FlyingChairs, or any recording with true flow,
         with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     baselines : bool
@@ -76,8 +76,8 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **op
     """
     Compare what is said to move by itself with what does.
 
-    It is told of each image by the next one; ``newest`` is told of the later image, as the node
-    does it.
+    Each image is judged by the next one; ``newest`` is the judgement of the later image, which
+    the node publishes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **op
     recordings : str or list of str
         A recording with true flow and masks of what moves, such as those of "geo_perception
         sample", with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     **options

@@ -36,7 +36,7 @@ def write_outcome(path, outcome):
 
 def require_writable(*files, folder=None):
     """
-    Raise where results could not be kept, before they are worked for. Nothing is left behind.
+    Raise where results could not be written, before any work is done. Nothing is left behind.
 
     Parameters
     ----------
