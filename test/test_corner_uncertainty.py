@@ -13,7 +13,7 @@ from geo_perception.geometry.se3 import make_transform
 from geo_perception.inference.corner_uncertainty import (
     CornerCalibration, fit_corner_calibration)
 
-LAW = CornerCalibration(1.5, 3.0, 0.002, 0.001, 0.03, 0.03)
+LAW = CornerCalibration(1.5, 3.0, 0.002, 0.001, 0.0, 0.03, 0.03)
 
 
 def drive(n, scale_error=0.0):
@@ -33,6 +33,7 @@ def test_fit_finds_the_law(scale_error):
     found = fit_corner_calibration(*drive(3000, scale_error))
     for name in ('scale_translation', 'scale_rotation', 'floor_translation', 'floor_rotation'):
         assert getattr(found, name) == pytest.approx(getattr(LAW, name), rel=0.15), name
+    assert found.scale_error == pytest.approx(scale_error, abs=0.01)
     assert max(found.common_translation, found.common_rotation) < 0.05
 
 

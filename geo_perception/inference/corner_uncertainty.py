@@ -7,7 +7,7 @@ How far to trust a motion found by corners.
 What places and depths of the corners leave open is known for each motion, and tells the good ones
 from the bad ones: much is seen to the side, little ahead. Real errors are some factor larger,
 fitted on frames with known poses. The error of the scale is another matter: it is one for all
-motions of a map, and is counted by `geo_perception.inference.motion_uncertainty.scale_root`.
+motions of a map, see `geo_perception.inference.motion_uncertainty.scale_root`.
 """
 
 from dataclasses import asdict, dataclass
@@ -19,6 +19,8 @@ from geo_perception.inference.motion_uncertainty import (
 
 # Of entries in a model file.
 PREFIX = 'corner_motion_'
+# A drive on which nearly nothing moved tells nothing of the scale.
+LARGEST_SCALE_ERROR = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class CornerCalibration:
     """
     What validation frames taught about the errors of motions by corners.
 
-    The defaults are a careful guess: on the sample world the factors are about 1.
+    The defaults are a careful guess: on the sample world the factors are about 1, and the scale
+    is 2 % off; on the street it was a quarter off in another one than it was measured in.
 
     Attributes
     ----------
@@ -36,6 +39,9 @@ class CornerCalibration:
         Standard deviation whatever the corners say, units of the network.
     floor_rotation : float
         The same, radians.
+    scale_error : float
+        By how much of themselves all motions may be too long or too short, one standard
+        deviation, beside what a young map does not know yet.
     common_translation, common_rotation : float
         Parts of the variances that neighbouring motions share.
 
@@ -45,6 +51,7 @@ class CornerCalibration:
     scale_rotation: float = 2.0
     floor_translation: float = 0.0
     floor_rotation: float = 0.0
+    scale_error: float = 0.2
     common_translation: float = 0.1
     common_rotation: float = 0.1
 
@@ -69,7 +76,8 @@ class CornerCalibration:
 
         """
         return read_calibration(cls, model, PREFIX, (
-            'floor_translation', 'floor_rotation', 'common_translation', 'common_rotation'))
+            'floor_translation', 'floor_rotation', 'scale_error', 'common_translation',
+            'common_rotation'))
 
     def entries(self):
         """
@@ -128,11 +136,13 @@ def fit_corner_calibration(errors, motions, raw):
     if len(errors) < SMALLEST_SAMPLE:
         return None
     ways = motions[:, :3, 3]
+    scale_error = np.sum(errors[:, :3] * ways) / max(np.sum(ways ** 2), 1e-30)
     errors = errors.copy()
-    errors[:, :3] -= np.sum(errors[:, :3] * ways) / max(np.sum(ways ** 2), 1e-30) * ways
+    errors[:, :3] -= scale_error * ways
     (scale_t, floor_t), (scale_r, floor_r) = (
         _fit(errors[:, block], raw[:, block, block]) for block in (slice(0, 3), slice(3, 6)))
-    calibration = CornerCalibration(scale_t, scale_r, floor_t, floor_r)
+    calibration = CornerCalibration(scale_t, scale_r, floor_t, floor_r,
+                                    min(float(abs(scale_error)), LARGEST_SCALE_ERROR))
     return with_common_parts(calibration, errors, calibration.covariance(raw))
 
 

@@ -318,6 +318,8 @@ class VisualOdometry:
         state = self._state()
         if state == HYBRID:
             calibration, spread = self._corner_calibration, self._network.scale_spread
+            if spread:   # Else metres are measured in the map, which has no scale of its own.
+                spread = np.hypot(spread, calibration.scale_error)
             covariance = chained = calibration.covariance(self._network.covariance)
         else:
             calibration, spread = self._calibration, 0.0
