@@ -248,6 +248,14 @@ def test_kitti(tmp_path):
     refused(['no poses', '00.txt'], root)
 
 
+@pytest.mark.parametrize('time', ['nan', '-inf', '1e11'])
+def test_a_kitti_time_that_is_none(tmp_path, time):
+    root = write_kitti(tmp_path)
+    times = root / 'sequences' / '00' / 'times.txt'
+    times.write_text(times.read_text().replace('2.074000e-01', time))
+    refused(['times.txt', str(float(time)), 'image number 2'], root)
+
+
 def test_kitti_colour_camera_sits_beside_the_grey_one(tmp_path):
     sequence = open_recording(write_kitti(tmp_path, colour=True))
     T_grey_colour = inverse_transform(pose(3)) @ sequence.poses[3]
