@@ -161,13 +161,14 @@ def _present_flow(job, tell, model, recording, baselines, enlargement, *,
         The metrics.
 
     """
-    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
     from geo_perception.errors import ConfigurationError
     from geo_perception.evaluation.flow_run import evaluate_flow
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import GeometryPipeline
 
+    require_writable(json, output, folder=report)
     pipeline = GeometryPipeline.load(model, refine_flow=refine, **engine_options(**engine))
     pairs = open_flow_pairs(recording)
     if isinstance(pairs, RecordedPairs):

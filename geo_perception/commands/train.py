@@ -59,6 +59,7 @@ def run(arguments):
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
     import torch
 
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.errors import ConfigurationError
     from geo_perception.training.checkpoint import read_checkpoint
 
@@ -66,6 +67,7 @@ def run(arguments):
     best, last, waiting = _callbacks()
     try:
         cli = _command_line(arguments[0], arguments[1:], [best, last, waiting])
+        require_writable(cli.config.json)
         if cli.config.resume is not None:
             read_checkpoint(cli.config.resume)
         if getattr(cli.config, 'recalibrate', None) is not None:
@@ -240,9 +242,7 @@ def _stage(arguments):
 
 def _report(trainer, best, last, waiting, json_path):
     """Say where the model is and what to do next."""
-    import json
-
-    from geo_perception.model_file import write_atomically
+    from geo_perception.commands.outcome import write_outcome
 
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = best.best_model_path or last.path
@@ -256,6 +256,5 @@ def _report(trainer, best, last, waiting, json_path):
               'no validation took place, so the last checkpoint is not calibrated and may not be '
               'the best: lower --trainer.check_val_every_n_epoch')
         print(f'next: geo_perception export {checkpoint} --output model.safetensors')
-        if json_path is not None:
-            write_atomically(json_path, json.dumps(outcome, indent=2).encode())
+        write_outcome(json_path, outcome)
     return outcome

@@ -6,6 +6,7 @@
 import numpy as np
 
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import read_ahead
 from geo_perception.evaluation.flow_scores import seen_by
 from geo_perception.inference.motion_score import fit_motion_score
 from geo_perception.progress import track
@@ -41,8 +42,7 @@ def calibrate_motion_score(pipeline, sequence):
     pipeline.reset()
     lacks, parallaxes, truths, hears = [], [], [], []
     before = None
-    for i in track(range(len(sequence)), 'Motion score'):
-        frame = sequence[i]
+    for frame in track(read_ahead(sequence), 'Motion score', total=len(sequence)):
         if frame.camera is None:
             raise RecordingError('the recording has no intrinsics, and rigid flow needs them; '
                                  'record camera_info as well, or write cam.txt beside the images')

@@ -6,6 +6,7 @@
 import numpy as np
 
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import read_ahead
 from geo_perception.geometry.se3 import inverse_transform, make_transform
 from geo_perception.inference.corner_uncertainty import fit_corner_calibration
 from geo_perception.inference.hybrid_motion import HYBRID
@@ -37,8 +38,8 @@ def calibrate_hybrid_motion(pipeline, sequence):
     """
     motions, true_motions, raw = [], [], []
     index = {int(stamp): i for i, stamp in enumerate(sequence.stamps)}
-    for i in track(range(len(sequence)), 'Following corners', total=len(sequence)):
-        frame = sequence[i]
+    for i, frame in enumerate(track(read_ahead(sequence), 'Following corners',
+                                    total=len(sequence))):
         result = pipeline(frame.image, frame.camera, frame.stamp)
         odometry, scale = result.odometry, result.scale.metres_per_unit
         if odometry is None or odometry.state != HYBRID or odometry.standing or scale is None:

@@ -337,7 +337,7 @@ class RelocalizeNode(PerceptionNode):
         if self._correction is None and not self._fused_is_wanted():
             return
         T_odom_base = self._look_up_odometry(
-            stamp, f'{self._map_frame} -> odom is not corrected: ')
+            stamp, f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
         if T_odom_base is not None:
             if not self.parameters.limits.needs_odometry:   # else it was judged already
                 self._track.judge(T_map_base, covariance, T_odom_base)
