@@ -130,8 +130,8 @@ def _known_camera(path):
                   if word in name or word.replace('freiburg', 'fr') + '_' in name), None)
     if known is None:
         _logger.warning(
-            '%s: the focal length is taken to be 525 pixels: there is no %s in the folder, and its '
-            'name is none of freiburg1 to 3', path, ' or '.join(CAMERA_FILES))
+            '%s: the focal length is taken to be 525 pixels: there is no %s in the folder, and '
+            'its name is none of freiburg1 to 3', path, ' or '.join(CAMERA_FILES))
     (fx, fy, cx, cy), distortion = known or _ROS_DEFAULT
     return Camera(K=np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), width=640,
                   height=480, distortion=np.array(distortion, float))
