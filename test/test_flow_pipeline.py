@@ -30,6 +30,7 @@ from geo_perception.inference.flow import FlowNetwork
 from geo_perception.inference.flow_picture import flow_picture
 from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion import View
+from geo_perception.inference.scale import ScaleOptions
 from geo_perception.model_file import load_model_file
 
 pytestmark = pytest.mark.usefixtures('without_openvino')
@@ -176,6 +177,21 @@ def test_pipeline_gives_flow_only_when_asked(tmp_path, drive):
         write_geometry_model(tmp_path / 'n.safetensors'), precision='fp32')
     with pytest.raises(ModelFileError, match='has no flow network; train one'):
         unscaled(drive[0].image, CAMERA, drive[0].stamp, flow=True)
+
+
+def test_unit_of_odometry_does_not_matter(tmp_path, drive):
+    """Rigid flow is that of the motion of the networks, whatever a unit is in metres."""
+    path = write_flow_model(tmp_path / 'm.safetensors')
+    rigid = []
+    for metres in (1.0, 5.0):
+        pipeline = GeometryPipeline.load(path, precision='fp32', odometry='network',
+                                         scale=ScaleOptions('constant', metres))
+        for i in range(2):
+            result = pipeline(drive[i].image, CAMERA, drive[i].stamp, flow=True)
+        assert result.odometry.metric and np.linalg.norm(result.odometry.motion[:3, 3]) > 0
+        rigid.append(result.flow.forward.rigid)
+    np.testing.assert_allclose(*rigid, atol=1e-3)
+    assert np.abs(rigid[0]).max() > 0.01
 
 
 def test_what_is_carried_along_is_of_the_frame_before(tmp_path, drive):

@@ -123,6 +123,29 @@ def _callbacks():
     return best, KeepLast(), DataWait()
 
 
+def _parts(system, stage):
+    """Return module and data of what is to be trained."""
+    if system == 'relocalization':
+        from geo_perception.training.relocalization import RelocalizationModule
+        from geo_perception.training.relocalization_data import RelocalizationData
+
+        return RelocalizationModule, RelocalizationData
+    if system == 'monodepth':
+        from geo_perception.training.stereo import StereoModule
+        from geo_perception.training.stereo_data import StereoData
+
+        return StereoModule, StereoData
+    from geo_perception.training.view_synthesis_data import ViewSynthesisData
+
+    if stage == 'flow':
+        from geo_perception.training.flow import FlowModule
+
+        return FlowModule, ViewSynthesisData
+    from geo_perception.training.view_synthesis import ViewSynthesisModule
+
+    return ViewSynthesisModule, ViewSynthesisData
+
+
 def _command_line(system, arguments, callbacks):
     """Return Lightning's command line with trainer, model and data made from the arguments."""
     from pathlib import Path
@@ -141,24 +164,13 @@ def _command_line(system, arguments, callbacks):
     recipe = PUBLISHED.get((system, stage))
     if recipe is not None and not any(a.split('=')[0] in ('--config', '-c') for a in arguments):
         arguments = ['--config', str(share_file(recipe)), *arguments]
-    if system == 'relocalization':
-        from geo_perception.training.relocalization import RelocalizationModule as Module
-        from geo_perception.training.relocalization_data import RelocalizationData as Data
-    elif system == 'monodepth':
-        from geo_perception.training.stereo import StereoModule as Module
-        from geo_perception.training.stereo_data import StereoData as Data
-    elif stage == 'flow':
-        from geo_perception.training.flow import FlowModule as Module
-        from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
-    else:
-        from geo_perception.training.view_synthesis import ViewSynthesisModule as Module
-        from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
+    Module, Data = _parts(system, stage)
 
     class Parser(OneSentence, LightningArgumentParser):
         """Keeps its help for those who ask."""
 
     class TrainingCLI(LightningCLI):
-        """Adds our own two options."""
+        """Adds what Lightning does not know of."""
 
         def add_arguments_to_parser(self, parser):
             parser.add_argument('--json', default=None, type=str,
