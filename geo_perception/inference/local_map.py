@@ -159,8 +159,8 @@ class LocalMap:
             return 'the corners do not span a pose'
         if not np.isfinite(T).all():
             return 'the corners do not span a pose'
-        # Of the others all may lie on one thing that moves: a part of the trusted has to agree. How
-        # many these are does not matter where many of all do.
+        # Of the others all may lie on one thing that moves: a part of the trusted has to agree.
+        # How many these are does not matter where many of all do.
         agree = agreeing[self._trusted(found)]
         if agreeing.sum() < FEWEST or agree.sum() < SMALLEST_AGREEMENT * len(agree):
             return f'only {int(agree.sum())} of {len(agree)} corners agree on a motion'
