@@ -23,6 +23,7 @@ from geo_perception.inference.corner_uncertainty import CornerCalibration, PREFI
 from geo_perception.inference.feature_tracks import (
     FeatureImage, find_corners, follow, LARGEST_SIDE, place_roots)
 from geo_perception.inference.hybrid_motion import HYBRID, HybridMotion
+from geo_perception.inference.local_map import LocalMap
 from geo_perception.inference.motion import View
 from geo_perception.inference.motion_uncertainty import motion_errors, MotionCalibration
 from geo_perception.inference.scale import ScaleOptions
@@ -139,6 +140,30 @@ def test_corners_do_not_slip_while_the_camera_rolls():
     true = inverse_transform(poses[0]) @ np.array(poses)
     assert set(states) == {HYBRID}
     assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 0.008
+
+
+def test_a_camera_that_jerks_is_followed():
+    """It turns by ten degrees to and fro, of which nothing was to be foreseen."""
+    turns = [[0.045 * (i % 2), 0.15 * (i % 3 == 1), 0.1 * (i % 2)] for i in range(12)]
+    poses = [make_transform(R_BODY_OPTICAL @ matrix_from_rotation_vector(np.array(turn)),
+                            [-2.0, 0.03 * i - 1.1, -0.9]) for i, turn in enumerate(turns)]
+    network = Network()
+    T, states = way_of(HybridMotion(network), room_views(poses))
+    true = inverse_transform(poses[0]) @ np.array(poses)
+    assert set(states) == {HYBRID} and network.asked == 0
+    assert rotation_angle(T[:, :3, :3], true[:, :3, :3]).max() < np.radians(0.5)
+    assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 0.05
+
+
+@pytest.mark.parametrize('trusted,lost', [(10, False), (7, True)])
+def test_a_few_trusted_corners_are_enough_where_all_agree(forward, monkeypatch, trusted, lost):
+    """Of 25 that several key frames have seen: ten and most others stand, seven do not."""
+    local = LocalMap(forward[0].features, forward[0].depth, textured_room.CAMERA.K)
+    monkeypatch.setattr(local, '_trusted', lambda found: np.arange(len(found)) < 25)
+    monkeypatch.setattr(local, '_locate', lambda image, found, pixels, expected: (
+        np.eye(4), (np.arange(len(found)) < trusted) | (np.arange(len(found)) >= 25)))
+    reason = local.follow(forward[1].features)
+    assert reason == (f'only {trusted} of 25 corners agree on a motion' if lost else '')
 
 
 def test_a_change_of_scale_is_no_motion(forward):
