@@ -265,6 +265,8 @@ class RelocalizeNode(PerceptionNode):
         warning = self._correction is not None and self._correction.problem or self._tf_problem
         if self._verifies and not warning:
             warning = self.pipeline.warning()
+        if self._calibration is not None:
+            self._calibration.hear_latched()   # once a second is enough, for it is optional
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
                 self._camera_frame, self.pipeline.model.metadata.training_camera)
