@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from geo_perception.geometry import se3
-from geo_perception.ros.localization import correction_of_odometry, move_pose_to_base
+from geo_perception.ros.localization import (
+    correction_of_odometry, move_pose_to_base, uncouple_plane)
 
 
 def planar(x, y, yaw, z=0.0):
@@ -60,3 +61,22 @@ def test_in_two_dimensions_tilt_and_height_do_not_reach_the_world(distance):
     base = T_map_odom @ T_odom_base
     assert np.allclose(base[:2, 3], [3.0, 4.0])
     assert np.isclose(np.arctan2(base[1, 0], base[0, 0]), 0.5, atol=2e-3)
+
+
+def test_a_filter_of_the_plane_can_read_the_covariance():
+    """Two_d_mode of robot_localization gives z, roll and pitch 1e-6, and kept what couples them."""
+    def as_the_filter_reads_it(covariance):
+        read = covariance.copy()
+        read[[2, 3, 4], [2, 3, 4]] = 1e-6
+        return read
+
+    T_base_camera = se3.make_transform(se3.R_BODY_OPTICAL, [0.15, 0.0, 0.75])
+    T_map_camera = planar(1.0, 2.0, 0.7) @ T_base_camera
+    camera = np.diag([0.01, 0.01, 0.01, 0.003, 0.003, 0.003]) ** 2
+    _, covariance = move_pose_to_base(T_map_camera, camera, T_base_camera)
+    assert np.linalg.eigvalsh(as_the_filter_reads_it(covariance))[0] < 0
+    uncoupled = uncouple_plane(covariance)
+    assert np.linalg.eigvalsh(as_the_filter_reads_it(uncoupled))[0] > 0
+    assert np.array_equal(np.diag(uncoupled), np.diag(covariance))
+    plane = np.ix_([0, 1, 5], [0, 1, 5])
+    assert np.array_equal(uncoupled[plane], covariance[plane])
