@@ -80,7 +80,7 @@ def test_no_instant_is_broadcast_twice(graph, tf):
 
 
 def test_a_filter_of_the_plane_can_read_the_covariance():
-    """Two_d_mode of robot_localization gives z, roll and pitch 1e-6, and kept what couples them."""
+    """Two_d_mode of robot_localization gives z, roll, pitch 1e-6, and keeps what couples them."""
     def as_the_filter_reads_it(covariance):
         read = covariance.copy()
         read[[2, 3, 4], [2, 3, 4]] = 1e-6
