@@ -265,8 +265,11 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     found = json.loads(Path('flow.json').read_text())['flow']
     assert found['epe_px'] > 0 and found['rigid']['epe_px'] > 0 and found['dis']['epe_px'] > 0
     assert 0 <= found['fl_percent'] <= 100 and found['pairs'] == 3
+    assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--image_topic', '/other']) == 1
+    assert 'set image_topic to one of' in capsys.readouterr().err
     assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--json', 'motion.json',
-                 '--output', 'pairs.csv', '--report', 'motion']) == 0
+                 '--image_topic', '/image', '--camera_info_topic', '/camera_info', '--output',
+                 'pairs.csv', '--report', 'motion']) == 0
     for job, words in (('flow', 'flow if nothing moved'), ('motion', 'of the image moves')):
         assert words in Page(Path(f'{job}/report.html')).raw
         figures, told = (json.loads(Path(name).read_text())[job] for name in (

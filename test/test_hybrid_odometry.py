@@ -453,3 +453,5 @@ def test_the_covariance_is_that_of_the_errors_on_a_recording(tmp_path):
     pipeline.reset()
     with pytest.raises(RecordingError, match='have a known truth; a calibration takes 12'):
         calibrate_hybrid_motion(pipeline, Recording(frames[:8]))
+    with pytest.raises(RecordingError, match='has no intrinsics, without which there is no odom'):
+        calibrate_hybrid_motion(pipeline, Recording([replace(frames[0], camera=None)]))

@@ -50,6 +50,7 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
     from dataclasses import asdict
 
     from geo_perception.commands.outcome import write_outcome
+    from geo_perception.datasets.frame import needed_camera
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ConfigurationError, RecordingError
     from geo_perception.inference.stereo_depth import JOB, StereoDepthPipeline
@@ -68,11 +69,9 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
             raise RecordingError(f'{image} holds {len(sequence)} images; name the one that was '
                                  f'measured in, such as {image}[0]')
         frame = sequence[0]
-        if frame.camera is None:
-            raise RecordingError(f'{frame.name} has no intrinsics, without which depth has no '
-                                 'metres; record camera_info beside the images')
+        camera = needed_camera(frame, 'depth has no metres')
         pipeline = StereoDepthPipeline(loaded, **engine_options(**engine), post_process=True)
-        estimate = pipeline(frame.image, frame.camera)
+        estimate = pipeline(frame.image, camera)
         sample = measure(estimate.depth, distance, parse_region(region), frame.name)
         tape = TapeScale((*tape.samples, sample))
         print(f'{sample.predicted:.3f} m without correction, {sample.measured:.3f} m by tape.')

@@ -11,7 +11,8 @@ from geo_perception.commands.engine_options import engine_options
 def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
                    json: Optional[str] = None, report: Optional[str] = None,
                    output: Optional[str] = None, image_topic: Optional[str] = None,
-                   pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+                   pose_topic: Optional[str] = None,
+                   camera_info_topic: Optional[str] = None, pose_frame: Optional[str] = None,
                    quaternion: Optional[str] = None, samples: int = 40, verify: bool = True,
                    **options):
     """
@@ -41,6 +42,8 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
         Image topic of a bag; by default the only one that fits.
     pose_topic : str, optional
         Pose, odometry or TF topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag, for a place file; by default the one beside the images.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     quaternion : str, optional
@@ -71,8 +74,8 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
         return evaluate_many('relocalization', model, recordings, jobs, options_of(given))
     require_writable(json, output, folder=report)
     relocalizer = load_relocalizer(model, verify, samples=samples, **engine_options(**options))
-    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion, beside=())
+    sequence = open_recording(recording, image_topic, pose_topic, camera_info_topic, quaternion,
+                              pose_frame, beside=())
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)

@@ -8,6 +8,7 @@ from typing import Optional
 
 def bag(recording: str, *, output: str, overwrite: bool = False,
         image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+        camera_info_topic: Optional[str] = None,
         pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
         json: Optional[str] = None):
     """
@@ -28,6 +29,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
         Image topic of a bag; by default the only one that fits.
     pose_topic : str, optional
         Pose, odometry or TF topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     quaternion : str, optional
@@ -48,8 +51,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
     from geo_perception.datasets.recording import open_with_poses_if_any
     from geo_perception.progress import track
 
-    sequence = open_with_poses_if_any(recording, image_topic, pose_topic, quaternion=quaternion,
-                                      pose_frame=pose_frame, beside=('depth',))
+    sequence = open_with_poses_if_any(recording, image_topic, pose_topic, camera_info_topic,
+                                      quaternion, pose_frame, beside=('depth',))
     # Datasets without times count from zero, which ROS takes for "no time".
     offset = max(0, 10**9 - int(sequence.stamps[0]))
     with BagWriter(output, overwrite=overwrite) as writer:

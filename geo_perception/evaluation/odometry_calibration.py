@@ -5,6 +5,7 @@
 
 import numpy as np
 
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.errors import RecordingError
 from geo_perception.evaluation.beside import read_ahead
 from geo_perception.geometry.se3 import inverse_transform, make_transform
@@ -33,14 +34,15 @@ def calibrate_hybrid_motion(pipeline, sequence):
     Raises
     ------
     RecordingError
-        When there are too few motions by corners with a known truth.
+        When there are too few motions by corners with a known truth, or no intrinsics.
 
     """
     motions, true_motions, raw = [], [], []
     index = {int(stamp): i for i, stamp in enumerate(sequence.stamps)}
     for i, frame in enumerate(track(read_ahead(sequence), 'Following corners',
                                     total=len(sequence))):
-        result = pipeline(frame.image, frame.camera, frame.stamp)
+        camera = needed_camera(frame, 'there is no odometry')
+        result = pipeline(frame.image, camera, frame.stamp)
         odometry, scale = result.odometry, result.scale.metres_per_unit
         if odometry is None or odometry.state != HYBRID or odometry.standing or scale is None:
             continue

@@ -16,7 +16,7 @@ from jsonargparse.typing import PositiveInt
 import numpy as np
 from torch.utils.data import Dataset
 
-from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.frame import needed_camera, SlicedSequence
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
 from geo_perception.datasets.recording import open_stereo, open_with_poses_if_any
 from geo_perception.datasets.snippets import (
@@ -112,10 +112,8 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
     depths, flows, masks = [], [], []
     for i in track(range(len(sequence)), 'Reading frames'):
         frame = sequence[i]
-        if frame.camera is None:
-            raise RecordingError(f'{name}: frame {frame.name} has no intrinsics, and depth cannot '
-                                 'be learned without; record camera_info beside the images')
-        image, camera = frame.camera.undistort(frame.image)
+        camera = needed_camera(frame, 'depth cannot be learned', name)
+        image, camera = camera.undistort(frame.image)
         resized = preprocessing.resize(image)
         left, top = preprocessing.centre(resized.shape[1], resized.shape[0])
         images[i] = preprocessing.centre_crop(resized)
