@@ -36,11 +36,11 @@ NOWHERE = make_transform(np.eye(3), [9.0, 9.0, 9.0])
 class Network:
     """Says that the camera went far away, and counts who asks."""
 
-    memory, asked = 0, 0
+    memory, asked, guess = 0, 0, None
 
     def __call__(self, earlier, previous, current, guess):
         """Return T_previous_current."""
-        self.asked += 1
+        self.asked, self.guess = self.asked + 1, guess
         return NOWHERE
 
 
@@ -153,6 +153,17 @@ def test_a_camera_that_jerks_is_followed():
     assert set(states) == {HYBRID} and network.asked == 0
     assert rotation_angle(T[:, :3, :3], true[:, :3, :3]).max() < np.radians(0.5)
     assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 0.05
+
+
+def test_alignment_begins_where_the_whole_image_turned_to(monkeypatch):
+    """Where no corners are found again the fallback is told of a turn of nine degrees."""
+    turn = matrix_from_rotation_vector(np.array([0.03, 0.15, 0.0]))
+    before, now = room_views([make_transform(R, [-2.0, -1.1, -0.9])
+                              for R in (R_BODY_OPTICAL, R_BODY_OPTICAL @ turn)])
+    monkeypatch.setattr(LocalMap, 'follow', lambda *arguments: 'no corners')
+    network = Network()
+    HybridMotion(network)((), before, now, np.eye(4))
+    assert np.degrees(rotation_angle(network.guess[:3, :3], turn)) < 0.5
 
 
 @pytest.mark.parametrize('trusted,lost', [(10, False), (7, True)])

@@ -12,8 +12,9 @@ frame has the motion of the network alone, and the map begins anew.
 
 import numpy as np
 
-from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.geometry.se3 import inverse_transform, make_transform
 from geo_perception.inference.local_map import FEWEST, LocalMap
+from geo_perception.inference.turn_alignment import turn_between
 
 HYBRID = 'hybrid'
 
@@ -101,13 +102,13 @@ class HybridMotion:
         T_previous, unsure = known
         reason = self._map.follow(current.features)
         if reason and self._map.size >= FEWEST:
-            T_network = self._network(earlier, previous, current, guess)
+            T_network = self._ask_network(earlier, previous, current, guess)
             if np.isfinite(T_network).all():
                 reason = self._map.follow(
                     current.features, inverse_transform(self._map.T) @ T_previous @ T_network)
         if reason:
             self._map, self.state, self.covariance = None, f'network alone: {reason}', None
-            return (self._network(earlier, previous, current, guess) if T_network is None
+            return (self._ask_network(earlier, previous, current, guess) if T_network is None
                     else T_network)
         self.state, own = HYBRID, self._map.covariance()
         to_previous = np.kron(np.eye(2), T_previous[:3, :3].T)
@@ -152,6 +153,13 @@ class HybridMotion:
         """
         if self._map is not None:
             self._map.leave_out(moving, K)
+
+    def _ask_network(self, earlier, previous, current, guess):
+        """Return the motion of the network; alignment begins where the whole image turned to."""
+        turn = turn_between(previous.features, current.features, guess[:3, :3])
+        if turn is not None:
+            guess = make_transform(turn, guess[:3, 3])
+        return self._network(earlier, previous, current, guess)
 
     def _known(self, view):
         """Return pose and covariance of a frame of the last motion, None of any other."""
