@@ -122,6 +122,14 @@ def test_video(tmp_path):
         assert np.abs(blue - 20 * i).max() <= 6
     copy = pickle.loads(pickle.dumps(video))
     np.testing.assert_array_equal(copy[4].image, video[4].image)
+    # A header that announces a billion frames, in both places where AVI says so.
+    damaged = bytearray(path.read_bytes())
+    for place, skipped in ((b'avih', 24), (b'strh', 40)):
+        start = damaged.index(place) + skipped
+        assert damaged[start:start + 4] == (10).to_bytes(4, 'little')
+        damaged[start:start + 4] = (10 ** 9).to_bytes(4, 'little')
+    path.write_bytes(damaged)
+    assert len(open_images(path)) == 10
     path.write_bytes(b'no video')
     with pytest.raises(RecordingError, match='clip.avi'):
         open_images(path)

@@ -17,7 +17,8 @@ from geo_perception.errors import ConfigurationError, PoseError, TransformError
 from geo_perception.ros.amcl_seed import AmclSeed
 from geo_perception.ros.calibration import CalibrationCheck
 from geo_perception.ros.fix_track import FixLimits, FixTrack
-from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
+from geo_perception.ros.localization import (
+    move_pose_to_base, OdometryCorrection, uncouple_plane)
 from geo_perception.ros.messages import (
     LOST_VARIANCE, pose_stamped, pose_with_covariance_stamped)
 from geo_perception.ros.node import (
@@ -64,7 +65,8 @@ class RelocalizeParameters(PerceptionParameters):
         False, 'Broadcast map_frame -> odom_frame; needs base_frame. Only when no AMCL or SLAM '
         'does so.')
     two_d: bool = parameter(
-        False, 'The robot moves in a plane: reduce the broadcast correction to x, y and yaw.')
+        False, 'The robot moves in a plane: reduce the broadcast correction to x, y and yaw; in '
+        'covariances z, roll and pitch are correlated with nothing.')
     largest_jump_m: float = parameter(
         0.0, 'Withhold a fix that is farther than this from where odometry (TF odom_frame -> '
         'base_frame) has carried the fix before; 0 sets no limit. Needs base_frame.', unit='m',
@@ -285,10 +287,11 @@ class RelocalizeNode(PerceptionNode):
 
     def _of_base(self, stamp, fix):
         """Return pose and covariance of what is to be published, the base or the camera."""
-        if not self.parameters.base_frame:
-            return fix.T_world_camera, fix.covariance
-        T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
-        return move_pose_to_base(fix.T_world_camera, fix.covariance, T_base_camera)
+        T, covariance = fix.T_world_camera, fix.covariance
+        if self.parameters.base_frame:
+            T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
+            T, covariance = move_pose_to_base(T, covariance, T_base_camera)
+        return T, uncouple_plane(covariance) if self.parameters.two_d else covariance
 
     def _publish_coarse(self, stamp, coarse):
         """Publish what the network alone says, as refused as it was."""
