@@ -95,8 +95,8 @@ def test_help_lists_the_verbs(capsys):
 
 
 @pytest.mark.parametrize('arguments, words', [
-    ((), 'say what to do: sample, prepare, train, '),
-    (('infr',), "there is no 'infr' (did you mean infer?); choose from sample, "),
+    ((), 'say what to do: info, sample, prepare, train, '),
+    (('infr',), "there is no 'infr' (did you mean infer?); choose from info, "),
     (('evaluate', 'reloc', 'm', 'r'), '(did you mean relocalization?); choose from reloc'),
     (('infer', '--model', 'm', '--output', 'o'), 'model is given as a word, without --model'),
     (('train',), 'system'), (('train', 'depth'), 'depth'),
