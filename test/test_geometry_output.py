@@ -142,6 +142,11 @@ def test_infer_on_the_command_line(bag, capsys):
     assert 'up to scale' in capsys.readouterr().out
     assert not Path('r/depth_png').exists()
     assert np.allclose(2 * np.load('r/depth_npy/000003.npy'), np.load('o/depth_npy/000003.npy'))
+    # What other models alone have would change nothing here.
+    assert main(['infer', model, str(bag), '--output', 'n', '--samples', '3', '--depth_scale',
+                 '2']) == 1
+    assert 'only models of relocalization have --samples' in capsys.readouterr().err
+    assert not Path('n').exists()
 
 
 def test_pictures_without_intrinsics(capsys):

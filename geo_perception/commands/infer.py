@@ -3,9 +3,17 @@
 
 """``geo_perception infer``: run a model over images and keep the answers."""
 
+from inspect import signature
 from typing import Literal, Optional
 
 from geo_perception.commands.engine_options import engine_options
+
+# What is an option for models of one kind alone.
+_OPTIONS = {
+    'relocalization': ('samples', 'dense', 'verify'),
+    'geometry': ('scale', 'metres_per_unit', 'camera_height', 'camera_pitch', 'camera_roll',
+                 'flow', 'motion', 'odometry'),
+    'stereo_depth': ('post_process', 'camera_policy', 'depth_scale')}
 
 
 def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
@@ -82,27 +90,29 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         What was done, in numbers.
 
     """
+    chosen = locals()
     from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ConfigurationError, ModelFileError
     from geo_perception.inference.scale import ScaleOptions
     from geo_perception.model_file import load_model_file
 
+    given = [name for name, parameter in signature(infer).parameters.items()
+             if name in chosen and chosen[name] != parameter.default]
     options = engine_options(**engine)
     sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic,
                            beside=())
     loaded = load_model_file(model)
     job = loaded.metadata.job
+    for kind, names in _OPTIONS.items():
+        others = [f'--{name}' for name in given if name in names and job != kind]
+        if others:
+            raise ConfigurationError(f'only models of {kind} have {" and ".join(others)}, and '
+                                     f'{model} is for {job}')
     if job == 'relocalization':
         require_writable(output, json)
     else:
         require_writable(json, folder=output)
-    if (post_process or camera_policy != 'resize') and job != 'stereo_depth':
-        raise ConfigurationError('--post_process and --camera_policy are for models trained on '
-                                 f'stereo pairs, and {model} is for {job}')
-    if (flow or motion) and job != 'geometry':
-        raise ConfigurationError(f'--flow and --motion are for models of geometry, and {model} is '
-                                 f'for {job}')
     if job == 'relocalization':
         summary = _relocalize(loaded, sequence, output, dense, verify=verify, samples=samples,
                               **options)
