@@ -51,8 +51,6 @@ def main():
     parser.add_argument('--precision', default='32-true',
                         choices=['32-true', 'bf16-mixed', '16-mixed'],
                         help='of our step for depth and flow; the plain loop has 32 bits')
-    parser.add_argument('--compile', action='store_true',
-                        help='compile our loss for depth and flow (model.compile_loss)')
     parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
     parser.add_argument('--batch-size', type=int, help='in place of what is usual here')
     arguments = parser.parse_args()
@@ -73,7 +71,7 @@ def _measure(architecture, folder, arguments, results):
     where = f"{architecture}, {outcome['size']}, {outcome['device']}"
     bare = architecture in RECIPES
     if not bare:
-        where += f', {arguments.precision}' + (', compiled loss' if arguments.compile else '')
+        where += f', {arguments.precision}'
     other = 'bare PyTorch' if bare else 'plain PyTorch'
     results.times(where, {'geo_perception train': outcome['ours'], other: outcome['other']})
     results.target(f'step of geo_perception train / {other}, {where}',
@@ -135,13 +133,11 @@ def _video(architecture, folder, arguments):
     if architecture == 'geonet_flow':
         rigid, plain_step = Path(folder, 'rigid.safetensors'), PlainFlowStep
         write_untrained_model(rigid, 'geonet')
-        module = FlowModule(str(rigid), flow_loss=GEONET_FLOW,
-                            compile_loss=arguments.compile)
+        module = FlowModule(str(rigid), flow_loss=GEONET_FLOW)
     else:
         module = ViewSynthesisModule(
             depth, depth_arguments, egomotion_arguments=egomotion_arguments, stretch=True,
-            loss=SFMLEARNER if architecture == 'sfmlearner' else GEONET_RIGID,
-            compile_loss=arguments.compile)
+            loss=SFMLEARNER if architecture == 'sfmlearner' else GEONET_RIGID)
     size = arguments.batch_size or 4
 
     def plain(module, batch):
@@ -192,8 +188,7 @@ def _stereo(architecture, folder, arguments):
     pairs = Path(folder, 'pairs')
     if not pairs.exists():
         _write_pairs(pairs)
-    module = StereoModule(architecture, loss=StereoOptions(border='published'),
-                          compile_loss=arguments.compile)
+    module = StereoModule(architecture, loss=StereoOptions(border='published'))
     size = arguments.batch_size or STEREO_RECIPES[architecture]
 
     def plain(module, batch):

@@ -154,7 +154,7 @@ def pipeline_on_camera(path, flow=False, **options):
     path : str or pathlib.Path
         Model file.
     flow : bool
-        Whether somebody looks at flow and what moves.
+        Whether somebody looks at flow and what moves, as of the node.
     **options
         Of the pipeline.
 
@@ -171,6 +171,8 @@ def pipeline_on_camera(path, flow=False, **options):
         return relocalizer, partial(relocalizer, camera_image())
     pipeline, images, camera, number = (
         GeometryPipeline.load(path, **options), camera_video(), video_camera(), count())
+    if flow:
+        pipeline.prepare_flow(newest_only=True)
 
     def process():
         i = next(number)

@@ -27,6 +27,7 @@ _OVERRIDES = {
     'motion_smoothing': ('How much of the motion score of the frame before is carried along, 0 to '
                          '0.99; with a decimal point.', None),
     'publish_tf': ('Broadcast odom -> base_frame, where nobody else does.', BOOLEAN),
+    'two_d': ('The robot moves in a plane; for a filter that takes the odometry.', BOOLEAN),
 }
 _TOPICS = {
     'image': 'Image topic of the camera.',

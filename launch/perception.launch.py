@@ -39,8 +39,8 @@ _ARGUMENTS = {
                     'SLAM or a filter does.'),
     'odom_to_base': ('false', _SWITCH, 'Our odometry is broadcast as odom -> base_frame; only '
                      'where neither wheels nor a filter do.'),
-    'two_d': ('', BOOLEAN, 'The robot moves in a plane: map -> odom is x, y and yaw only. Empty: '
-              'as in relocalizer_params_file.'),
+    'two_d': ('', BOOLEAN, 'The robot moves in a plane: map -> odom is x, y and yaw only, and '
+              f'covariances are as two_d_mode of robot_localization wants them. {_FILES}'),
     'seed': ('', ['', 'never', 'first_fix'], 'first_fix sends the first fix to AMCL, once, on '
              'initialpose. Empty: as in relocalizer_params_file.'),
     'processes': ('one', ['one', 'two'], 'one for both nodes, which then decode each image once; '
@@ -67,12 +67,11 @@ _ARGUMENTS = {
 }
 # What both nodes are told alike: parameters, and what concerns their process.
 _SHARED = ('base_frame', 'device', 'image_transport', 'image_reliability', 'rectified',
-           'autostart')
+           'autostart', 'two_d')
 _PROCESS = ('image', 'camera_info', 'namespace', 'use_sim_time', 'log_level', 'large_images')
 # Parameter of one node -> argument.
 _OWN = {
-    'relocalize': {'map_frame': 'map_frame', 'publish_tf': 'map_to_odom', 'two_d': 'two_d',
-                   'seed': 'seed'},
+    'relocalize': {'map_frame': 'map_frame', 'publish_tf': 'map_to_odom', 'seed': 'seed'},
     'geometry': {'publish_tf': 'odom_to_base'}}
 
 

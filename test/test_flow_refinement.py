@@ -50,11 +50,26 @@ def test_refined_flow_is_nearer_to_the_truth(pair):
     truth, moving = small_truth(frame, camera)
     start = truth + np.float32(1.0)
     start[moving] = np.median(truth[~moving], 0)
-    refined = FlowRefinement()(*details, start)
+    refined = FlowRefinement()(details, np.stack([start, np.zeros_like(start)]))[0]
     before, after = (np.linalg.norm(flow - truth, axis=-1) for flow in (start, refined))
     assert refined.shape == truth.shape and refined.dtype == np.float32
     assert np.median(after[~moving]) < 0.3 * np.median(before[~moving])
     assert np.median(after[moving]) < 0.5 * np.median(before[moving])
+
+
+def test_the_newest_flow_is_as_good_by_itself(pair):
+    """What only checks it is coarser, and it is the same to the last bit."""
+    (frame, following), rectifier = pair
+    _, camera = rectifier(frame.image, LARGE)
+    details = [rectifier.detail(rectifier.straighten(f.image, LARGE)) for f in (frame, following)]
+    truth, _ = small_truth(frame, camera)
+    start = np.stack([truth + np.float32(1.0), -truth])
+    both = FlowRefinement()(details, start)
+    alone = FlowRefinement(threads=1, newest_only=True)(details, start)
+    np.testing.assert_array_equal(alone[1], both[1])
+    before, sharp, check = (np.median(np.linalg.norm(flow - truth, axis=-1))
+                            for flow in (start[0], both[0], alone[0]))
+    assert sharp < check < 0.5 * before
 
 
 def test_the_motion_suits_depth_that_is_wrong_as_a_whole(pair):

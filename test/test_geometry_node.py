@@ -16,6 +16,7 @@ from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
 from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.diagnostics import OK, WARN
+from geo_perception.ros.localization import uncouple_plane
 from geo_perception.ros.messages import (
     image_message, matrix_from_pose, matrix_from_transform, ns_to_stamp, odometry_message,
     stamp_to_ns)
@@ -184,6 +185,17 @@ def test_odometry_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
     assert odometry_problems(message, scene.odometry[-2]) == []
     covariance = np.reshape(message.twist.covariance, (6, 6))
     assert covariance[0, 0] > 3e-6 / 0.1 ** 2 and abs(covariance[0, 4]) > 1e-6
+
+
+def test_in_a_plane_height_and_tilt_are_correlated_with_nothing(graph, tf):
+    """As two_d_mode of robot_localization wants it; the lever arm would couple them."""
+    scene = Scene(graph, base_frame='base_link', two_d=True, tf_timeout_s=5.0).start()
+    tf(0, 'base_link', 'camera_optical_frame', T_BASE_CAMERA)
+    scene.look()
+    for covariance in (scene.move().twist.covariance, scene.move().pose.covariance):
+        covariance = np.reshape(covariance, (6, 6))
+        assert np.array_equal(covariance, uncouple_plane(covariance))
+        assert abs(covariance[0, 1]) + abs(covariance[1, 5]) > 0
 
 
 def test_a_camera_that_pans_on_a_standing_base_is_no_motion(graph, tf):

@@ -30,7 +30,7 @@ NODES = {
         'rectified', 'map_frame', 'base_frame', 'publish_tf', 'two_d', 'seed']),
     'geometry': (GeometryParameters, COMMON + [
         'rectified', 'scale_source', 'scale', 'camera_height', 'base_frame',
-        'odometry', 'motion_smoothing', 'publish_tf', 'wheel_odometry']),
+        'odometry', 'motion_smoothing', 'publish_tf', 'two_d', 'wheel_odometry']),
     'stereo_depth': (StereoDepthParameters, COMMON + [
         'rectified', 'post_process', 'scale_correction', 'right_image'])}
 
@@ -182,10 +182,10 @@ def test_both_nodes_start_and_each_is_told_its_own(installed):
                     image='/cam/image', camera_info='/cam/info', namespace='robot1',
                     device='cpu', map_frame='map', two_d='true', processes='two')
     assert list(nodes) == ['relocalize', 'geometry']
-    shared = [('device', 'cpu')]
+    shared = [('device', 'cpu'), ('two_d', True)]
     assert nodes['relocalize'][1] == [
         ('model', 'r.safetensors'), *shared, ('map_frame', 'map'), ('base_frame', 'base_link'),
-        ('publish_tf', True), ('two_d', True), ('use_sim_time', False)]
+        ('publish_tf', True), ('use_sim_time', False)]
     assert nodes['geometry'][1] == [
         ('model', 'g.safetensors'), *shared, ('base_frame', 'base_link'), ('publish_tf', False),
         ('use_sim_time', False)]

@@ -21,6 +21,7 @@ from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
 from geo_perception.nodes.relocalize import RelocalizeNode
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
+from geo_perception.ros.localization import uncouple_plane
 from geo_perception.ros.messages import (
     make_header, matrix_from_pose, matrix_from_transform, stamp_to_ns)
 
@@ -299,9 +300,11 @@ def test_tf_without_tf2_msgs_is_one_clear_error(graph, monkeypatch):
         Scene(graph, publish_tf=True)
 
 
-def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
+@pytest.mark.parametrize('two_d', [False, True])
+def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf, two_d):
     """Nothing before, then the base; the lever arm moves the covariance."""
-    scene = Scene(graph, base_frame='base_link', map_frame='map', tf_timeout_s=0.0).start()
+    scene = Scene(graph, base_frame='base_link', map_frame='map', two_d=two_d,
+                  tf_timeout_s=0.0).start()
     scene.process()
     assert scene.diagnosis('waiting for TF').level == WARN
     assert scene.poses == []
@@ -317,8 +320,18 @@ def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
     T_map_base = T_MAP_CAMERA @ se3.inverse_transform(T_BASE_CAMERA)
     assert np.allclose(matrix_from_pose(pose.pose), T_map_base)
     lever_arm = T_map_base[:3, 3] - T_MAP_CAMERA[:3, 3]
+    expected = se3.move_pose_covariance(COVARIANCE, lever_arm)
     assert np.allclose(np.reshape(message.pose.covariance, (6, 6)),
-                       se3.move_pose_covariance(COVARIANCE, lever_arm))
+                       uncouple_plane(expected) if two_d else expected)
+
+
+def test_static_transforms_from_before_the_start_count(graph, tf):
+    """They are latched; robot_state_publisher says them once."""
+    tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+    graph.spin_for(0.1)
+    scene = Scene(graph, base_frame='base_link', tf_timeout_s=5.0).start()
+    pose, _ = scene.fix()
+    assert np.allclose(matrix_from_pose(pose.pose) @ T_BASE_CAMERA, T_MAP_CAMERA)
 
 
 def test_the_correction_of_odometry_is_broadcast_and_kept_alive(graph, tf):

@@ -25,7 +25,6 @@ from geo_perception.inference.motion_uncertainty import MotionCalibration   # no
 from geo_perception.model_file import load_model_file   # noqa: E402
 from geo_perception.preprocessing import Preprocessing   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
-from geo_perception.training.guarded import GuardedModule   # noqa: E402
 from geo_perception.training.video_augmentation import (   # noqa: E402
     crop_and_flip, recolour, VideoAugmentation)
 from geo_perception.training.view_synthesis import (   # noqa: E402
@@ -414,27 +413,3 @@ def test_wrong_snippet_length_is_refused_without_data():
     module = ViewSynthesisModule('dispnet_vgg', {'width': 0.05}, size=(32, 32))
     with pytest.raises(ConfigurationError, match='model.sources must be 4'):
         module.describe_data({'length': 5})
-
-
-@pytest.mark.parametrize('wanted', [True, False])
-def test_losses_are_compiled_where_that_is_asked_for(monkeypatch, wanted):
-    """Once each, with what the loss itself says; the compiler is PyTorch's own matter."""
-    compiled = []
-
-    def remember(function, dynamic):
-        compiled.append(function)
-        return function
-
-    class Loss:
-        """Twice what it is given."""
-
-        def __call__(self, x):
-            """Return it by name."""
-            return {'total': 2 * x}
-
-    monkeypatch.setattr(torch, 'compile', remember)
-    module = GuardedModule(1e-4, 0.0, 'constant', 0, compile_loss=wanted)
-    losses = Loss(), Loss()
-    for _ in range(2):
-        assert [module.taken(loss, 3)['total'] for loss in losses] == [6, 6]
-    assert len(compiled) == (2 if wanted else 0)

@@ -17,7 +17,7 @@ from geo_perception.geometry.projection import rigid_flow
 from geo_perception.geometry.sampling import BORDERS, flow_warp
 from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.depth import network_arguments
-from geo_perception.inference.engine import Engine
+from geo_perception.inference.engine import Engine, upload
 from geo_perception.inference.flow_input import flow_input
 from geo_perception.inference.flow_refinement import FlowRefinement, motion_of_still_scene
 from geo_perception.inference.motion_score import MotionScore, refuted, solid
@@ -125,6 +125,9 @@ class FlowNetwork:
         How much of the score of the frame before is carried along, 0..1.
     refine : bool
         Whether flow is made sharp in the image of the camera.
+    newest_only : bool
+        Whether the flow of the earlier image serves only to check that of the later one, and need
+        not be as good.
 
     Raises
     ------
@@ -135,7 +138,7 @@ class FlowNetwork:
     """
 
     def __init__(self, model, device='auto', precision='auto', threads=0, smoothing=0.0,
-                 refine=True):
+                 refine=True, newest_only=False):
         arguments = network_arguments(model)
         if not has_flow(model):
             raise ModelFileError(f'model file {model.path} has no flow network; train one with '
@@ -155,10 +158,11 @@ class FlowNetwork:
         self._residual = network.variant == 'residual'
         self._score = MotionScore.from_model(model)
         self._smoothing, self._last = smoothing, None
-        self._refinement = FlowRefinement() if refine else None
+        self._refinement = FlowRefinement(threads, newest_only) if refine else None
         example = np.random.default_rng(0).uniform(
             -1, 1, (2, INPUTS[network.variant], height, width)).astype(np.float32)
         self._engine = Engine(_Finest(network), example, device, precision, threads)
+        self._device = self._engine.device
 
     def describe(self):
         """
@@ -191,38 +195,47 @@ class FlowNetwork:
         FlowEstimate
 
         """
-        images = torch.from_numpy(np.stack([earlier.crop, later.crop]))
+        device = self._device
+        images, depth, K, T = upload(device, *(np.stack(pair) for pair in (
+            (earlier.crop, later.crop), (earlier.depth, later.depth),
+            (earlier.camera.K, later.camera.K),
+            (inverse_transform(T_earlier_later), T_earlier_later))))
         images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        depth = torch.from_numpy(np.stack([earlier.depth, later.depth]))[:, None]
+        depth, K = depth[:, None], K.float()
         known = torch.isfinite(depth)
         depth = torch.where(known, depth, torch.ones_like(depth))
-        T = torch.from_numpy(np.stack([inverse_transform(T_earlier_later), T_earlier_later]))
-        K = torch.from_numpy(np.stack([earlier.camera.K, later.camera.K])).float()
         with torch.inference_mode():
             rigid, _ = rigid_flow(depth, T.float(), K)
             x = flow_input(images, images.flip(0), rigid if self._residual else None,
                            self._border)
-            network = self._engine(x.contiguous().numpy())
+            network = self._engine(x.contiguous().cpu().numpy()).to(device)
             network = rigid + network if self._residual else network
             details = earlier.detail, later.detail
             refine = self._refinement is not None and all(d is not None for d in details)
-            flow = self._refined(network, details) if refine else network
-            miss, inside = round_trip(flow, flow.flip(0))
-            valid = (inside & consistent(flow, miss) & known)[:, 0].numpy()
+            flow = network
             if refine:
-                T = torch.from_numpy(np.stack([motion_of_still_scene(
-                    f.permute(1, 2, 0).double().numpy(), v, d[0].double().numpy(),
-                    k.double().numpy(), t.numpy())
-                    for f, v, d, k, t in zip(flow, valid, depth, K, T)]))
+                flow, = upload(device, self._refinement(details, _channels_last(network)))
+                flow = flow.permute(0, 3, 1, 2)
+            miss, inside = round_trip(flow, flow.flip(0))
+            valid = inside & consistent(flow, miss) & known
+            if refine:
+                T, = upload(device, np.stack([motion_of_still_scene(*seen) for seen in zip(
+                    _channels_last(flow), valid[:, 0].cpu().numpy(), depth[:, 0].cpu().numpy(),
+                    K.cpu().numpy(), T.cpu().numpy())]))
                 rigid, _ = rigid_flow(depth, T.float(), K)
             turned = T.float().clone()
             turned[:, :3, 3] = 0
             parallax = rigid - rigid_flow(torch.ones_like(depth), turned, K)[0]
-            heard = refuted(images, images.flip(0), flow, rigid)[:, 0].numpy()
-            score = self._scores(flow, rigid, parallax, valid, heard)
+            heard = refuted(images, images.flip(0), flow, rigid)
+        valid, heard = (mask[:, 0].cpu().numpy() for mask in (valid, heard))
         rigid = torch.where(known, rigid, torch.nan)
         flow, rigid, parallax, network = (
-            f.permute(0, 2, 3, 1).numpy() for f in (flow, rigid, parallax, network))
+            _channels_last(f) for f in (flow, rigid, parallax, network))
+        score = np.where(heard, self._score(flow, rigid, parallax), np.float32(0))
+        score[~valid] = np.nan
+        if self._smoothing and self._last is not None:
+            self._carry_along(score[1], flow[1])
+        self._last = score[1]
         moving = np.nan_to_num(score, nan=0.0) > self._score.threshold
         reason = _undecided(moving[1], valid[1])
         moving = np.stack([solid(mask) for mask in moving])
@@ -233,25 +246,12 @@ class FlowNetwork:
               for i in (0, 1)),
             later.camera, earlier.stamp, later.stamp, reason)
 
-    def _refined(self, flow, details):
-        """Return flow both ways, (2, 2, h, w), after a search in the larger images."""
-        return torch.from_numpy(np.stack([
-            self._refinement(*images, np.ascontiguousarray(one.permute(1, 2, 0).numpy()))
-            for images, one in zip((details, details[::-1]), flow)])).permute(0, 3, 1, 2)
-
-    def _scores(self, flow, rigid, parallax, valid, heard):
-        """Return the scores of both images, shape (2, h, w); those before are carried along."""
-        score = np.stack([self._score(*(f.permute(1, 2, 0).numpy() for f in fields))
-                          for fields in zip(flow, rigid, parallax)])
-        score[~heard] = 0
-        score[~valid] = np.nan
-        if self._smoothing and self._last is not None:
-            # What is in the later image was there in the earlier one, where the flow leads back.
-            before = flow_warp(torch.from_numpy(self._last)[None, None], flow[1:])[0][0, 0].numpy()
-            carried = self._smoothing * before + (1 - self._smoothing) * score[1]
-            score[1] = np.where(np.isfinite(carried), carried, score[1])
-        self._last = score[1]
-        return score
+    def _carry_along(self, score, flow):
+        """Mix the score of the frame before into that of the newest, where flow leads back."""
+        before = flow_warp(torch.from_numpy(self._last)[None, None],
+                           torch.from_numpy(flow).permute(2, 0, 1)[None])[0][0, 0].numpy()
+        carried = self._smoothing * before + (1 - self._smoothing) * score
+        np.copyto(score, carried, where=np.isfinite(carried))
 
 
 class _Finest(nn.Module):
@@ -264,6 +264,11 @@ class _Finest(nn.Module):
     def forward(self, x):
         """Return flow, pixels, shape (2, 2, h, w)."""
         return self.network(x)[0]
+
+
+def _channels_last(fields):
+    """Return fields of pixels, (B, 2, h, w), as arrays of shape (B, h, w, 2)."""
+    return np.ascontiguousarray(fields.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def _undecided(moving, valid):

@@ -9,6 +9,8 @@ world move less than one pixel there. Dense inverse search (Kroeger et al. 2016)
 has, begins at the flow of the network and ends within a fraction of a pixel of the large image.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 
@@ -24,25 +26,36 @@ PIXELS, LARGEST_LACK = 1400, 1.0 / 128
 
 
 class FlowRefinement:
-    """Refines flow both ways between two images."""
+    """
+    Refines flow both ways between two images.
 
-    def __init__(self):
-        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._search.setFinestScale(FINEST_SCALE)
-        self._search.setPatchStride(PATCH_STRIDE)
-        self._search.setVariationalRefinementIterations(VARIATIONAL_STEPS)
+    Parameters
+    ----------
+    threads : int
+        With 1 one way after the other; else both at once, for OpenCV's search uses little more
+        than one core.
+    newest_only : bool
+        Whether the flow of the first image serves only to check that of the second: it is not
+        smoothed, which is most of the work.
 
-    def __call__(self, image, other, flow):
+    """
+
+    def __init__(self, threads=0, newest_only=False):
+        self._searches = [_search(0 if newest_only else VARIATIONAL_STEPS),
+                          _search(VARIATIONAL_STEPS)]
+        self._pool = ThreadPoolExecutor(1 if threads == 1 else len(self._searches))
+
+    def __call__(self, images, flow):
         """
         Return better flow.
 
         Parameters
         ----------
-        image, other : np.ndarray
-            Grey, uint8, shape (H, W).
+        images : sequence of np.ndarray
+            Both, grey, uint8, shape (H, W).
         flow : np.ndarray
-            From ``image`` to ``other``, of the same view at a smaller size and in its pixels,
-            float32, shape (h, w, 2).
+            From each of the images to the other, of the same view at a smaller size and in its
+            pixels, float32, shape (2, h, w, 2).
 
         Returns
         -------
@@ -50,11 +63,26 @@ class FlowRefinement:
             Same shape and pixels.
 
         """
-        (height, width), (rows, columns) = image.shape, flow.shape[:2]
-        zoom = np.array([width / columns, height / rows], np.float32)
-        start = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * zoom
-        found = self._search.calc(image, other, np.ascontiguousarray(start))
-        return cv2.resize(found, (columns, rows), interpolation=cv2.INTER_AREA) / zoom
+        return np.stack(list(self._pool.map(
+            _refined, self._searches, images, images[::-1], flow)))
+
+
+def _search(variational_steps):
+    """Return OpenCV's search, which keeps buffers: one for each thread."""
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(FINEST_SCALE)
+    search.setPatchStride(PATCH_STRIDE)
+    search.setVariationalRefinementIterations(variational_steps)
+    return search
+
+
+def _refined(search, image, other, flow):
+    """Return better flow from an image to another one."""
+    (height, width), (rows, columns) = image.shape, flow.shape[:2]
+    zoom = np.array([width / columns, height / rows], np.float32)
+    start = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * zoom
+    found = search.calc(image, other, np.ascontiguousarray(start))
+    return cv2.resize(found, (columns, rows), interpolation=cv2.INTER_AREA) / zoom
 
 
 def motion_of_still_scene(flow, valid, depth, K, T_other_own):

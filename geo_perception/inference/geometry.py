@@ -11,12 +11,13 @@ import numpy as np
 
 from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform
+from geo_perception.inference.corner_uncertainty import CornerCalibration
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
 from geo_perception.inference.feature_tracks import FeatureImage
 from geo_perception.inference.flow import FlowEstimate, FlowNetwork, has_flow
 from geo_perception.inference.hybrid_motion import HybridMotion
 from geo_perception.inference.motion import build_motion, View
-from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
+from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
 from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
@@ -168,6 +169,11 @@ class GeometryPipeline:
         """
         return {} if self._hybrid is None else self._hybrid.describe()
 
+    @property
+    def corner_covariance(self):
+        """See `HybridMotion`; None where only the network is asked."""
+        return None if self._hybrid is None else self._hybrid.covariance
+
     def network_alone(self):
         """
         Return a pipeline with the same networks that finds motions by the model's way alone.
@@ -189,7 +195,7 @@ class GeometryPipeline:
         """Whether the model holds a flow network."""
         return has_flow(self.model)
 
-    def prepare_flow(self, smoothing=0.0):
+    def prepare_flow(self, smoothing=0.0, newest_only=False):
         """
         Load the flow network; otherwise that happens with the first flow that is asked for.
 
@@ -197,6 +203,8 @@ class GeometryPipeline:
         ----------
         smoothing : float
             How much of the motion score of the frame before is carried along, 0..1.
+        newest_only : bool
+            Whether only the newest image's flow has to be as good as it can, which is faster.
 
         Raises
         ------
@@ -204,7 +212,8 @@ class GeometryPipeline:
             When the model has none, or it is damaged.
 
         """
-        self._flow_network = FlowNetwork(self.model, **self._flow_options, smoothing=smoothing)
+        self._flow_network = FlowNetwork(self.model, **self._flow_options, smoothing=smoothing,
+                                         newest_only=newest_only)
 
     def __call__(self, image, camera, stamp, flow=False):
         """
@@ -379,8 +388,8 @@ class GeometryPipeline:
         ) if odometry == 'hybrid' else None
         self._odometry = VisualOdometry(
             self._hybrid or self._motion, MotionCalibration.from_model(self.model),
-            _trained_interval(self.model), None if self._hybrid is None else
-            MotionCalibration.from_model(self.model, HYBRID_PREFIX))
+            _trained_interval(self.model),
+            None if self._hybrid is None else CornerCalibration.from_model(self.model))
 
     def _view_of(self, image, camera, stamp):
         """Return an image as the networks see it."""

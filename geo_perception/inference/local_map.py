@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from geo_perception.geometry.bundle_adjustment import (
-    adjust, DEPTH_SIGMA, FRAME_SIGMA, locate, Prior, Window, without_oldest)
+    adjust, DEPTH_SIGMA, FRAME_SIGMA, locate, pose_covariance, Prior, Window, without_oldest)
 from geo_perception.geometry.perspective_n_point import solve_pose
 from geo_perception.geometry.se3 import inverse_transform, make_transform, transform_points
 from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
@@ -99,6 +99,8 @@ class LocalMap:
         # How often in a row a point did not agree; beyond the limit it is not followed.
         self._faults = np.zeros(0, int)
         self._patches = Patches.of(image, none)
+        # Points that agreed with the pose of the last frame.
+        self._agreed = np.zeros(0, int)
         self._key_frames = 1
         # Sharp images tell places better than blurred ones.
         self._noise = 1.0
@@ -167,9 +169,24 @@ class LocalMap:
         self._faults[chosen[~good]] = LARGEST_FAULTS
         self._pixels[found] = pixels
         self._faults[found] = np.where(agreeing, 0, self._faults[found] + 1)
+        self._agreed = found[agreeing]
         self._velocity = inverse_transform(self.T) @ T
         self.T, self.image, self.agreeing = T, image, int(agreeing.sum())
         return ''
+
+    def covariance(self):
+        """
+        Return how far the pose of the last frame that was followed may be off.
+
+        Returns
+        -------
+        np.ndarray
+            See `pose_covariance`.
+
+        """
+        chosen = self._agreed
+        return pose_covariance(self._window.points(chosen), self._variances[chosen],
+                               self.image.rays(self._pixels[chosen]), self.T)
 
     def is_key_frame(self):
         """

@@ -115,17 +115,17 @@ class MotionScore:
         Parameters
         ----------
         flow, rigid : np.ndarray
-            Full and rigid flow, pixels, shape (H, W, 2).
+            Full and rigid flow, pixels, shape (..., H, W, 2).
         parallax : np.ndarray
             The part of rigid flow that depends on depth, pixels, same shape.
 
         Returns
         -------
         np.ndarray
-            float32, shape (H, W).
+            float32, shape (..., H, W).
 
         """
-        return self.of_pixels(flow - rigid, parallax, flow.shape[1]).astype(np.float32)
+        return self.of_pixels(flow - rigid, parallax, flow.shape[-2]).astype(np.float32)
 
     def of_pixels(self, lack, parallax, width):
         """

@@ -21,6 +21,7 @@ from geo_perception.errors import (
 from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.calibration import CameraInfoInput
 from geo_perception.ros.flow_output import FlowOutput
+from geo_perception.ros.localization import uncouple_plane
 from geo_perception.ros.messages import (
     camera_info_message, image_message, odometry_message, point_cloud_message)
 from geo_perception.ros.node import (
@@ -74,6 +75,9 @@ class GeometryParameters(PerceptionParameters):
         'odom', 'Frame of the odometry.')
     publish_tf: bool = parameter(
         False, 'Broadcast odom_frame -> base_frame. Only when neither wheels nor a filter do so.')
+    two_d: bool = parameter(
+        False, 'The robot moves in a plane: in the covariances of the odometry z, roll and pitch '
+        'are correlated with nothing, as filters of a plane want it.')
     odometry: str = parameter(
         'hybrid', 'How motion is found. hybrid follows corners of the whole image, at the scale '
         'of the depth network, and asks the network where they fail; network asks it alone.',
@@ -143,7 +147,7 @@ class GeometryNode(PerceptionNode):
                 camera_roll=chosen.camera_roll),
             refine_flow=chosen.refine_flow)
         if pipeline.has_flow:
-            pipeline.prepare_flow(chosen.motion_smoothing)
+            pipeline.prepare_flow(chosen.motion_smoothing, newest_only=True)
         elif chosen.confirmed_depth:
             raise ConfigurationError('confirmed_depth needs flow, and model file '
                                      f'{chosen.model} has no flow network; set it to false')
@@ -358,8 +362,12 @@ class GeometryNode(PerceptionNode):
         frame = copy(self._frame)
         try:
             base = frame.update(estimate, now, before)
+            covariances = base.covariance, base.twist_covariance
+            if self.parameters.two_d:
+                covariances = map(uncouple_plane, covariances)
+            pose_covariance, twist_covariance = covariances
             message = odometry_message(stamp, self.parameters.odom_frame, child, base.T_odom_base,
-                                       base.covariance, base.twist, base.twist_covariance)
+                                       pose_covariance, base.twist, twist_covariance)
             broken = broken_rule(odometry_problems(message))
         except PoseError as error:
             broken = broken_rule([str(error)])

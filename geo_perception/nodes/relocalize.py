@@ -17,7 +17,8 @@ from geo_perception.errors import ConfigurationError, PoseError, TransformError
 from geo_perception.ros.amcl_seed import AmclSeed
 from geo_perception.ros.calibration import CalibrationCheck
 from geo_perception.ros.fix_track import FixLimits, FixTrack
-from geo_perception.ros.localization import move_pose_to_base, OdometryCorrection
+from geo_perception.ros.localization import (
+    move_pose_to_base, OdometryCorrection, uncouple_plane)
 from geo_perception.ros.messages import (
     LOST_VARIANCE, pose_stamped, pose_with_covariance_stamped)
 from geo_perception.ros.node import (
@@ -64,7 +65,8 @@ class RelocalizeParameters(PerceptionParameters):
         False, 'Broadcast map_frame -> odom_frame; needs base_frame. Only when no AMCL or SLAM '
         'does so.')
     two_d: bool = parameter(
-        False, 'The robot moves in a plane: reduce the broadcast correction to x, y and yaw.')
+        False, 'The robot moves in a plane: reduce the broadcast correction to x, y and yaw; in '
+        'covariances z, roll and pitch are correlated with nothing.')
     largest_jump_m: float = parameter(
         0.0, 'Withhold a fix that is farther than this from where odometry (TF odom_frame -> '
         'base_frame) has carried the fix before; 0 sets no limit. Needs base_frame.', unit='m',
@@ -265,6 +267,8 @@ class RelocalizeNode(PerceptionNode):
         warning = self._correction is not None and self._correction.problem or self._tf_problem
         if self._verifies and not warning:
             warning = self.pipeline.warning()
+        if self._calibration is not None:
+            self._calibration.hear_latched()   # once a second is enough, for it is optional
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
                 self._camera_frame, self.pipeline.model.metadata.training_camera)
@@ -283,10 +287,11 @@ class RelocalizeNode(PerceptionNode):
 
     def _of_base(self, stamp, fix):
         """Return pose and covariance of what is to be published, the base or the camera."""
-        if not self.parameters.base_frame:
-            return fix.T_world_camera, fix.covariance
-        T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
-        return move_pose_to_base(fix.T_world_camera, fix.covariance, T_base_camera)
+        T, covariance = fix.T_world_camera, fix.covariance
+        if self.parameters.base_frame:
+            T_base_camera = self._look_up(self.parameters.base_frame, self._camera_frame, stamp)
+            T, covariance = move_pose_to_base(T, covariance, T_base_camera)
+        return T, uncouple_plane(covariance) if self.parameters.two_d else covariance
 
     def _publish_coarse(self, stamp, coarse):
         """Publish what the network alone says, as refused as it was."""
@@ -337,7 +342,7 @@ class RelocalizeNode(PerceptionNode):
         if self._correction is None and not self._fused_is_wanted():
             return
         T_odom_base = self._look_up_odometry(
-            stamp, f'{self._map_frame} -> odom is not corrected: ')
+            stamp, f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
         if T_odom_base is not None:
             if not self.parameters.limits.needs_odometry:   # else it was judged already
                 self._track.judge(T_map_base, covariance, T_odom_base)

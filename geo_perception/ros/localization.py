@@ -166,6 +166,29 @@ def correction_of_odometry(T_map_base, T_odom_base, two_d):
     return T_map_base @ se3.inverse_transform(T_odom_base)
 
 
+def uncouple_plane(covariance):
+    """
+    Return a covariance in which z, roll and pitch are coupled with nothing.
+
+    A filter that holds z, roll and pitch at zero (``two_d_mode`` of robot_localization) gives
+    them a tiny variance of its own. Versions before August 2025 keep what couples them; then the
+    matrix is no covariance any more, and the filter arrives at negative variances.
+
+    Parameters
+    ----------
+    covariance : np.ndarray
+        6x6, order (x, y, z, rot X, rot Y, rot Z), z up; of a pose or a twist.
+
+    Returns
+    -------
+    np.ndarray
+        6x6.
+
+    """
+    in_plane = np.array([True, True, False, False, False, True])
+    return np.where(np.outer(in_plane, in_plane) | np.eye(6, dtype=bool), covariance, 0.0)
+
+
 def _planar(T):
     yaw = np.arctan2(T[1, 0], T[0, 0])
     R = se3.matrix_from_rotation_vector([0.0, 0.0, yaw])

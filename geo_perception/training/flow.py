@@ -72,9 +72,6 @@ class FlowModule(ViewSynthesisModule):
         ``constant`` as published, or ``one_cycle``.
     seed : int
         Of everything random.
-    compile_loss : bool
-        Compile the loss of training (torch.compile): faster steps, once the first has taken a
-        minute; needs a C++ compiler, on a GPU Triton.
 
     Raises
     ------
@@ -92,8 +89,7 @@ class FlowModule(ViewSynthesisModule):
                  rigid_loss: ViewSynthesisOptions = ViewSynthesisOptions(),
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
-                 schedule: Literal['constant', 'one_cycle'] = 'constant', seed: int = 0,
-                 compile_loss: bool = False):
+                 schedule: Literal['constant', 'one_cycle'] = 'constant', seed: int = 0):
         self._rigid = rigid = read_rigid_part(init)
         arguments = rigid.metadata.arguments
         super().__init__(
@@ -103,8 +99,7 @@ class FlowModule(ViewSynthesisModule):
             tuple(rigid.metadata.preprocessing.crop), rigid.metadata.preprocessing.stretch,
             replace(rigid_loss,
                     normalise_disparity=arguments.get('normalise_disparity', False)),
-            augmentation, learning_rate, weight_decay, schedule, rigid.sources, seed,
-            compile_loss)
+            augmentation, learning_rate, weight_decay, schedule, rigid.sources, seed)
         self.preprocessing = rigid.metadata.preprocessing
         self._finetune, self._pieces = finetune, pieces
         self._flow_name, self._flow_arguments = flow, dict(flow_arguments or {})
@@ -281,14 +276,14 @@ class FlowModule(ViewSynthesisModule):
                                                self._pieces)
             shown, looked_at = both.chunk(2, 2)
         flows, residuals = self.predict_flow(looked_at, rigid)
-        terms = self.taken(self.flow_loss, *split_snippet(shown), flows, residuals)
+        terms = self.flow_loss(*split_snippet(shown), flows, residuals)
         if self._pieces.count:
             terms['pieces'] = self._pieces.weight * miss_of_pieces(flows, known, inside)
             terms['total'] = terms['total'] + terms['pieces']
         if self._finetune:
             either = self.loss.options.both_directions
-            for name, value in self.taken(self.loss, *split_snippet(images), K, own, poses, None,
-                                          theirs if either else None).items():
+            for name, value in self.loss(*split_snippet(images), K, own, poses, None,
+                                         theirs if either else None).items():
                 terms[f'rigid_{name}'] = value
             terms['total'] = terms['total'] + terms['rigid_total']
         return terms

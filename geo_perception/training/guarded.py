@@ -34,22 +34,19 @@ class GuardedModule(lightning.LightningModule):
         quarter after 80 % (monodepth.md section 10).
     seed : int
         Of everything random.
-    compile_loss : bool
-        Whether the loss is compiled in training, see `taken`.
 
     """
 
     # What a batch is made of, for messages.
     items = 'snippets'
 
-    def __init__(self, learning_rate, weight_decay, schedule, seed, compile_loss=False):
+    def __init__(self, learning_rate, weight_decay, schedule, seed):
         super().__init__()
         torch.manual_seed(seed)
         self.seed = seed
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self._learning_rate, self._weight_decay = float(learning_rate), float(weight_decay)
         self._schedule = schedule
-        self._compile_loss, self._compiled = compile_loss, {}
         self._not_finite, self._skipped = 0, 0
         self._indices: Optional[torch.Tensor] = None
         self._metrics: Dict[str, float] = {}
@@ -57,31 +54,6 @@ class GuardedModule(lightning.LightningModule):
     def seed_step(self, batch_index):
         """Let chance depend on seed, step and rank alone, so a resumed run goes on as it was."""
         torch.manual_seed(hash((self.seed, self.global_step, batch_index, self.global_rank)))
-
-    def taken(self, loss, *arguments):
-        """
-        Return what a loss says of a training batch.
-
-        Compiled where that was asked for: a loss is hundreds of small operations, each of which
-        goes through memory, or on a GPU waits for its launch.
-
-        Parameters
-        ----------
-        loss : callable
-            One of the module's.
-        *arguments
-            Its arguments.
-
-        Returns
-        -------
-        dict of str to torch.Tensor
-
-        """
-        if not self._compile_loss:
-            return loss(*arguments)
-        if loss not in self._compiled:
-            self._compiled[loss] = torch.compile(loss.__call__, dynamic=False)
-        return self._compiled[loss](*arguments)
 
     def checked(self, terms, indices):
         """

@@ -67,9 +67,6 @@ class StereoModule(GuardedModule):
         "geo_perception import backbone" made.
     seed : int
         Of everything random.
-    compile_loss : bool
-        Compile the loss of training (torch.compile): faster steps, once the first has taken a
-        minute; needs a C++ compiler, on a GPU Triton.
 
     Raises
     ------
@@ -87,8 +84,8 @@ class StereoModule(GuardedModule):
                  augmentation: StereoAugmentation = StereoAugmentation(),
                  learning_rate: PositiveFloat = 1e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle', 'halving'] = 'halving',
-                 start_from: Optional[str] = None, seed: int = 0, compile_loss: bool = False):
-        super().__init__(learning_rate, weight_decay, schedule, seed, compile_loss)
+                 start_from: Optional[str] = None, seed: int = 0):
+        super().__init__(learning_rate, weight_decay, schedule, seed)
         self._network_name, self._network_arguments = network, dict(network_arguments or {})
         self.network = build_stereo_network(network, self._network_arguments)
         if hasattr(self.network, 'load_pretrained'):
@@ -162,7 +159,7 @@ class StereoModule(GuardedModule):
             first, second = seen, other
         disparities = [ratio * d for d in self.network(seen)]
         self.log('train/disparity', disparities[0][:, 0].detach().float().mean())
-        return self.checked(self.taken(self.loss, first, second, disparities, side),
+        return self.checked(self.loss(first, second, disparities, side),
                             batch['index'])
 
     def validation_step(self, batch, batch_index):

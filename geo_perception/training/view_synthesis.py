@@ -79,9 +79,6 @@ class ViewSynthesisModule(GuardedModule):
         Neighbours of the target in a snippet: ``data.length - 1``.
     seed : int
         Of everything random.
-    compile_loss : bool
-        Compile the loss of training (torch.compile): faster steps, once the first has taken a
-        minute; needs a C++ compiler, on a GPU Triton.
     start_from : str, optional
         Checkpoint or model file whose weights to begin with, to fine-tune a model, or what
         "geo_perception import backbone" made. Of "train monodepth", too: depth then begins in
@@ -102,9 +99,9 @@ class ViewSynthesisModule(GuardedModule):
                  augmentation: VideoAugmentation = VideoAugmentation(),
                  learning_rate: PositiveFloat = 2e-4, weight_decay: NonNegativeFloat = 0.0,
                  schedule: Literal['constant', 'one_cycle'] = 'constant',
-                 sources: int = 2, seed: int = 0, compile_loss: bool = False,
+                 sources: int = 2, seed: int = 0,
                  start_from: Optional[str] = None):
-        super().__init__(learning_rate, weight_decay, schedule, seed, compile_loss)
+        super().__init__(learning_rate, weight_decay, schedule, seed)
         self._depth_name, self._depth_arguments = depth, dict(depth_arguments or {})
         stereo = None if start_from is None else stereo_start(start_from, depth)
         if stereo is not None:
@@ -343,8 +340,7 @@ class ViewSynthesisModule(GuardedModule):
             known = poses.new_zeros(len(poses), 1, 6)
             known[:, 0, 0] = -baseline
             poses, sources = torch.cat([poses, known], 1), torch.cat([sources, right], 1)
-        return self.taken(self.loss, target, sources, K, disparities, poses, masks,
-                          source_disparities)
+        return self.loss(target, sources, K, disparities, poses, masks, source_disparities)
 
     def validation_step(self, batch, batch_index):
         """Collect what is known about one batch."""
