@@ -64,7 +64,7 @@ def test_in_two_dimensions_tilt_and_height_do_not_reach_the_world(distance):
 
 
 def test_a_filter_of_the_plane_can_read_the_covariance():
-    """Two_d_mode of robot_localization gives z, roll and pitch 1e-6, and kept what couples them."""
+    """Two_d_mode of robot_localization gives z, roll, pitch 1e-6, and kept what couples them."""
     def as_the_filter_reads_it(covariance):
         read = covariance.copy()
         read[[2, 3, 4], [2, 3, 4]] = 1e-6
