@@ -67,7 +67,7 @@ setup(
     author='The geo_perception authors',
     maintainer='The geo_perception authors',
     maintainer_email='geo_perception@users.noreply.example',
-    description='Visual relocalization for ROS 2: where a robot is, from one camera image',
+    description='Where a robot is, how it moves and how far everything is, from one camera',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

@@ -95,11 +95,11 @@ def _run(arguments):
             return super().add_argument(*names, **options)
 
     from geo_perception.commands import (
-        calibrate, demo, evaluate, evaluate_flow, export, import_weights, infer, map_place,
+        calibrate, demo, evaluate, evaluate_flow, export, import_weights, infer, info, map_place,
         prepare, replay, report, sample, train)
 
     auto_cli(
-        {'sample': sample.sample,
+        {'info': info.info, 'sample': sample.sample,
          'prepare': {'_help': 'Turn recordings into other forms.', 'bag': prepare.bag,
                      'kitti-raw': prepare.kitti_raw, 'kitti-odometry': prepare.kitti_odometry,
                      'cityscapes': prepare.cityscapes, 'stereo': prepare.stereo},

@@ -66,7 +66,7 @@ class Metadata:
     Attributes
     ----------
     job : str
-        ``relocalization`` (others come with their pipelines).
+        ``relocalization``, ``geometry`` or ``stereo_depth``.
     architecture : str
         Name of the network.
     arguments : dict
@@ -245,6 +245,27 @@ def save_model_file(path, metadata, tensors):
     # Straight into the file: in memory it would be there two more times.
     _write_atomically(path, lambda temporary: save_file(
         tensors, temporary, {HEADER_KEY: json.dumps(header)}))
+
+
+def is_model_file(path):
+    """
+    Tell a model file from what else a path may name: a recording, or a checkpoint.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Any.
+
+    Returns
+    -------
+    bool
+
+    """
+    try:
+        with open(path, 'rb') as file:
+            return file.read(9)[8:] == b'{'
+    except OSError:
+        return False
 
 
 def load_model_file(path, job=None):

@@ -79,6 +79,28 @@ def test_a_full_bag_needs_no_options(tmp_path, storage):
         sequence[FRAMES]
 
 
+def test_broken_images_at_the_start_cost_no_others(tmp_path):
+    """They are told of when they are read; a bag of nothing else says so at once."""
+    topic = '/camera/image_raw/compressed'
+
+    def write(name, good):
+        with BagWriter(tmp_path / name) as bag:
+            for i in range(3):
+                bag.write(topic, stamp(i), bag.typestore.types['sensor_msgs/msg/CompressedImage'](
+                    header=bag._header(stamp(i), OPTICAL), format='rgb8; jpeg compressed bgr8',
+                    data=np.zeros(40, np.uint8)))
+            for i in range(3, 3 + good):
+                bag.compressed_image(topic, stamp(i), OPTICAL, picture(i))
+        return BagSequence(tmp_path / name, with_poses=False)
+
+    sequence = write('mixed', 1)
+    assert len(sequence) == 4 and sequence[3].image.shape == (24, 32, 3)
+    with pytest.raises(ImageError):
+        sequence[0]
+    with pytest.raises(ImageError, match=f'images on {topic} of .*broken cannot be read: '):
+        write('broken', 0)
+
+
 def test_leaving_depth_and_right_image_out(full):
     frame = BagSequence(full, beside=())[0]
     assert frame.depth is None and frame.right is None and frame.baseline is None

@@ -8,7 +8,8 @@ import pytest
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from geo_perception.errors import CalibrationError
-from geo_perception.ros.calibration import checked_camera
+from geo_perception.model_file import TrainingCamera
+from geo_perception.ros.calibration import CalibrationCheck, CameraInfoInput, checked_camera
 
 
 def message(**changes):
@@ -34,6 +35,31 @@ def test_a_raw_image_has_K_and_distortion_a_rectified_one_P():
     assert (rectified.K[0, 0], rectified.K[1, 2]) == (400, 250)
     assert not rectified.distortion.any()
     assert (raw.width, raw.height, raw.frame_id) == (640, 480, 'camera')
+
+
+@pytest.mark.parametrize('rectified, topic, distorts, sentence', [
+    (True, '/camera/image_raw', True, 'rectified is true, but /camera/image_raw is not called so'),
+    (False, '/camera/image_rect/compressed', True, 'is called so; set rectified: true'),
+    (False, '/camera/image_raw', True, ''), (True, '/camera/image_rect', True, ''),
+    (False, '/camera/image_rect', False, '')])
+def test_topic_that_is_called_otherwise_than_said(graph, rectified, topic, distorts, sentence):
+    """A camera without distortion is both."""
+    calibration = CameraInfoInput(graph.peer, '/camera/camera_info', rectified)
+    assert calibration.doubt(topic) == ''
+    calibration._on_info(message() if distorts else message(d=[0.0] * 5))
+    assert (sentence in calibration.doubt(topic)) if sentence else not calibration.doubt(topic)
+
+
+def test_field_of_view_is_that_of_the_shorter_side(graph):
+    """Which is what the network is given, however the camera is mounted."""
+    check = CalibrationCheck(graph.peer, '/camera/camera_info')
+    trained = TrainingCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
+    for focal, differs in ((510.0, False), (400.0, True)):
+        check._input._on_info(message())
+        assert not check.problem('camera', trained)
+        check._input._on_info(message(width=480, height=640, k=np.array(
+            [focal, 0, 240, 0, 500, 320, 0, 0, 1])))
+        assert ('field of view' in check.problem('camera', trained)) == differs
 
 
 def test_binning_and_region_of_interest_are_followed():

@@ -23,19 +23,19 @@ from tiny_model import images, metadata, network, tensors, write_model
 import torch
 
 from geo_perception.cli import main
-from geo_perception.datasets.recording import open_recording
+from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.geometry.se3 import matrix_from_quaternion, matrix_from_rotation_vector
 from geo_perception.inference.relocalizer import Relocalizer
 from geo_perception.model_file import load_model_file
 from geo_perception.training.checkpoint import CONTENT_KEY
 
 ROOT = Path(__file__).parents[1]
-VERBS = ('sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
+VERBS = ('info', 'sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-odometry',
          'prepare cityscapes', 'prepare stereo', 'train', 'export', 'import posenet',
          'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'import monodepth',
-         'import backbone', 'infer',
-         'evaluate relocalization',
-         'evaluate depth', 'evaluate odometry', 'replay', 'report', 'demo')
+         'import backbone', 'infer', 'calibrate scale', 'calibrate motion', 'calibrate odometry',
+         'evaluate relocalization', 'evaluate depth', 'evaluate odometry', 'evaluate flow',
+         'evaluate motion', 'map', 'replay', 'report', 'demo')
 
 
 @pytest.fixture
@@ -78,7 +78,8 @@ def test_every_verb_explains_itself(capsys, verb):
         described.setdefault(option, []).extend(line.split())
     assert len(described) > 2
     for option, words in described.items():
-        assert len(words) > 4 or option == '--print_config', option
+        told = ' '.join(words).partition('(type:')[0].partition('(required')[0]
+        assert len(told.split()) > 4 or option in ('--config', '--print_config', '-h,'), option
 
 
 def test_help_lists_the_verbs(capsys):
@@ -94,10 +95,15 @@ def test_help_lists_the_verbs(capsys):
 
 
 @pytest.mark.parametrize('arguments, words', [
-    ((), 'subcommand'), (('fly',), 'fly'), (('train',), 'system'), (('train', 'depth'), 'depth'),
+    ((), 'say what to do: info, sample, prepare, train, '),
+    (('infr',), "there is no 'infr' (did you mean infer?); choose from info, "),
+    (('evaluate', 'reloc', 'm', 'r'), '(did you mean relocalization?); choose from reloc'),
+    (('infer', '--model', 'm', '--output', 'o'), 'model is given as a word, without --model'),
+    (('train',), 'system'), (('train', 'depth'), 'depth'),
     (('export', 'a.ckpt'), 'output'), (('import', 'geonet', 'a', 'b'), 'output is missing'),
     (('import', 'geonet', '--output', 'o'), 'sources is missing'),
-    (('evaluate',), 'relocalization'),
+    (('evaluate',), 'say what to evaluate: relocalization, depth, odometry, flow, motion; '
+     'see geo_perception evaluate --help'),
     (('infer', 'm', 'i', '--outptu', 'o'), 'outptu'),
     (('evaluate', 'depth', 'm'),
      'recordings is missing; see geo_perception evaluate depth --help'),
@@ -131,6 +137,7 @@ def test_wrong_usage(capsys, arguments, words):
     (('evaluate', 'relocalization', 'tiny.safetensors', 'pictures'), 'no recording with poses'),
     (('export', 'none.ckpt', '--output', 'o'), 'cannot read checkpoint none.ckpt'),
     (('export', 'pictures/0.png', '--output', 'o'), 'is not a checkpoint'),
+    (('export', 'tiny.safetensors', '--output', 'o'), 'is a model file already'),
     (('sample', '--output', 'o', '--frames_train', '0'), 'frames_train')])
 def test_mistakes_are_one_sentence(capsys, place, arguments, words):
     """Status 1, one line on standard error, nothing on standard output, nothing written."""
@@ -192,11 +199,26 @@ def test_prepare_bag_writes_a_bag_and_a_summary(capsys, place):
     assert open_recording('copy').stamps.tolist() == open_recording('drive').stamps[1:3].tolist()
 
 
+def test_prepare_bag_of_images_without_poses(capsys, place):
+    """Is a bag of images."""
+    assert run(capsys, 'prepare', 'bag', 'pictures', '--output', 'copy')[:2] == (
+        0, 'wrote 3 frames without poses to copy\n')
+    bag = open_images('copy')
+    assert len(bag) == 3 and bag[2].image.shape == cv2.imread('pictures/2.png').shape
+
+
 def test_infer_with_dense_crops(capsys, place):
     """A flag needs no value."""
     status, _, _ = run(capsys, 'infer', 'tiny.safetensors', 'pictures/0.png', '--output', 'a.csv',
                        '--dense')
     assert status == 0 and Path('a.csv').read_text().count('\n') == 2
+
+
+def test_sample_says_where_the_bags_are(capsys, place, monkeypatch):
+    """One line a bag."""
+    monkeypatch.setattr('geo_perception.datasets.sample_world.write_sample_world',
+                        lambda *_: {'train': Path('w/train'), 'val': Path('w/val')})
+    assert run(capsys, 'sample', '--output', 'w') == (0, 'wrote w/train\nwrote w/val\n', '')
 
 
 def checkpoint(path):
@@ -240,6 +262,38 @@ def test_export_turns_the_world_upright(capsys, place):
     T = np.array(load_model_file('model').metadata.T_map_world)
     assert_allclose(T[:3, :3] @ [0, 1, 0], [0, 0, -1], atol=1e-6)
     assert_allclose(T[:3, 3], 0)
+
+
+def test_interruption_keeps_the_answers_so_far(capsys, place, monkeypatch):
+    """The table of the images before Ctrl-C."""
+    answered, call = [], Relocalizer.__call__
+
+    def interrupted(relocalizer, *arguments):
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(call(relocalizer, *arguments))
+        return answered[-1]
+
+    monkeypatch.setattr(Relocalizer, '__call__', interrupted)
+    assert run(capsys, 'infer', 'tiny.safetensors', 'pictures', '--output', 'poses.csv') == (
+        130, '2 of 3 images: 2 accepted, 0 refused, 0 unreadable; wrote poses.csv\n',
+        'interrupted\n')
+    assert Path('poses.csv').read_text().count('\n') == 3
+
+
+@pytest.mark.parametrize('verb, options, place_for_it', [
+    ('infer', ['--output', 'tiny.safetensors/poses.csv'], 'tiny.safetensors/poses.csv'),
+    ('infer', ['--output', 'poses.csv', '--json', 'pictures'], 'pictures: it is a folder'),
+    ('evaluate relocalization', ['--report', 'tiny.safetensors'], 'tiny.safetensors'),
+    ('evaluate relocalization', ['--output', 'pictures'], 'pictures: it is a folder')])
+def test_results_that_could_not_be_kept_are_not_worked_for(capsys, place, monkeypatch, verb,
+                                                           options, place_for_it):
+    """Said before the first image is looked at; nothing is left behind."""
+    monkeypatch.setattr(Relocalizer, '__init__', None)
+    before = sorted(os.listdir())
+    status, out, err = run(capsys, *verb.split(), 'tiny.safetensors', 'pictures', *options)
+    assert (status, out) == (1, '') and f'cannot write {place_for_it}' in err
+    assert sorted(os.listdir()) == before
 
 
 def test_sigterm_is_answered_like_ctrl_c(capsys, place, monkeypatch):

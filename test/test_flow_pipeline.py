@@ -30,6 +30,7 @@ from geo_perception.inference.flow import FlowNetwork
 from geo_perception.inference.flow_picture import flow_picture
 from geo_perception.inference.geometry import GeometryPipeline
 from geo_perception.inference.motion import View
+from geo_perception.inference.scale import ScaleOptions
 from geo_perception.model_file import load_model_file
 
 pytestmark = pytest.mark.usefixtures('without_openvino')
@@ -178,6 +179,21 @@ def test_pipeline_gives_flow_only_when_asked(tmp_path, drive):
         unscaled(drive[0].image, CAMERA, drive[0].stamp, flow=True)
 
 
+def test_unit_of_odometry_does_not_matter(tmp_path, drive):
+    """Rigid flow is that of the motion of the networks, whatever a unit is in metres."""
+    path = write_flow_model(tmp_path / 'm.safetensors')
+    rigid = []
+    for metres in (1.0, 5.0):
+        pipeline = GeometryPipeline.load(path, precision='fp32', odometry='network',
+                                         scale=ScaleOptions('constant', metres))
+        for i in range(2):
+            result = pipeline(drive[i].image, CAMERA, drive[i].stamp, flow=True)
+        assert result.odometry.metric and np.linalg.norm(result.odometry.motion[:3, 3]) > 0
+        rigid.append(result.flow.forward.rigid)
+    np.testing.assert_allclose(*rigid, atol=1e-3)
+    assert np.abs(rigid[0]).max() > 0.01
+
+
 def test_what_is_carried_along_is_of_the_frame_before(tmp_path, drive):
     """A frame too soon leaves it alone; one without flow, or a new start, forgets it."""
     # Corners follow at any interval; the network alone leaves out what comes too soon.
@@ -249,8 +265,11 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     found = json.loads(Path('flow.json').read_text())['flow']
     assert found['epe_px'] > 0 and found['rigid']['epe_px'] > 0 and found['dis']['epe_px'] > 0
     assert 0 <= found['fl_percent'] <= 100 and found['pairs'] == 3
+    assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--image_topic', '/other']) == 1
+    assert 'set image_topic to one of' in capsys.readouterr().err
     assert main(['evaluate', 'motion', 'm.safetensors', 'bag', '--json', 'motion.json',
-                 '--output', 'pairs.csv', '--report', 'motion']) == 0
+                 '--image_topic', '/image', '--camera_info_topic', '/camera_info', '--output',
+                 'pairs.csv', '--report', 'motion']) == 0
     for job, words in (('flow', 'flow if nothing moved'), ('motion', 'of the image moves')):
         assert words in Page(Path(f'{job}/report.html')).raw
         figures, told = (json.loads(Path(name).read_text())[job] for name in (

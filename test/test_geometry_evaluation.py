@@ -236,7 +236,7 @@ def test_after_a_reset_the_way_goes_on_from_the_last_pose():
     odometry = score_of_odometry(recording)
     assert odometry['resets'] == 1 and 0.03 < odometry['ate_m'] < 0.2
     assert odometry['rpe_translation_m'] == pytest.approx(0.2 / np.sqrt(39), rel=0.01)
-    assert 'started anew 1 time on' in odometry_verdict(odometry)
+    assert 'restarted 1 time on' in odometry_verdict(odometry)
 
 
 def test_dropped_frames_are_counted_and_skipped():
@@ -353,7 +353,7 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
     assert page.headings == ['Overview', 'Along the way', 'Depth', 'Odometry', 'Timing', 'Run']
     assert page.lesser_headings == [
         'Depth', 'Odometry', 'Summary', 'Pictures', 'Errors', 'Summary', 'Trajectory', 'Drift',
-        'Errors along the way', 'Is the stated uncertainty right?',
+        'Errors along the path', 'Is the stated uncertainty right?',
         'Delay of depth and odometry', 'How this was measured', 'Model']
     assert '://' not in page.markup and '<b>1' not in page.raw and '@import' not in page.raw
     assert all(source.startswith(('data:image/', '#')) for source in page.sources)
@@ -369,7 +369,7 @@ def test_page_stands_alone_and_says_the_numbers(tmp_path):
 
 @pytest.mark.parametrize('jobs, headings', [
     (('depth',), ['Summary', 'Pictures', 'Errors']),
-    (('odometry',), ['Summary', 'Trajectory', 'Drift', 'Errors along the way',
+    (('odometry',), ['Summary', 'Trajectory', 'Drift', 'Errors along the path',
                      'Is the stated uncertainty right?'])])
 def test_one_job_has_a_page_of_its_own(tmp_path, jobs, headings):
     """Its sections are those of the page."""

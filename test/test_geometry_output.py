@@ -160,6 +160,49 @@ def test_pictures_without_intrinsics(capsys):
     assert '1.png' in read_table()[1]['reason']
 
 
+def test_earlier_results_are_replaced_as_a_whole(tmp_path, bag):
+    """No image of a longer run stands behind those of this one; other files are left alone."""
+    sequence = open_recording(f'{bag}[:4]')
+    pipeline = true_pipeline(tmp_path, [sequence[i] for i in range(4)])
+    write_geometry(pipeline, sequence, 'o')
+    Path('o/preview/notes.jpg').touch()
+    Path('o/trajectory_tum_2.txt').touch()
+    pipeline.reset()
+    write_geometry(pipeline, open_recording(f'{bag}[:2]'), 'o')
+    assert sorted(path.name for path in Path('o').glob('*/*')) == [
+        '000000.jpg', '000000.npy', '000000.png', '000001.jpg', '000001.npy', '000001.png',
+        'notes.jpg']
+    assert len(read_table()) == 2 and not Path('o/trajectory_tum_2.txt').exists()
+    Path('p/preview').mkdir(parents=True)
+    Path('p/preview/000009.jpg').touch()
+    pipeline.reset()
+    write_geometry(pipeline, open_recording(f'{bag}[:2]'), 'p')
+    assert Path('p/preview/000009.jpg').exists()
+
+
+def test_interruption_keeps_the_answers_so_far(tmp_path, bag, capsys):
+    """Table, trajectory and intrinsics of what was seen before Ctrl-C."""
+    sequence = open_recording(f'{bag}[:6]')
+    pipeline = true_pipeline(tmp_path, [sequence[i] for i in range(6)])
+
+    class Interrupted:
+        stamps = sequence.stamps
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, i):
+            if i == 4:
+                raise KeyboardInterrupt
+            return sequence[i]
+
+    with pytest.raises(KeyboardInterrupt):
+        write_geometry(pipeline, Interrupted(), 'o')
+    assert 'stopped after 4 of 6 images; they are in o' in capsys.readouterr().out
+    assert len(read_table()) == 4 and len(np.loadtxt('o/trajectory_tum.txt')) == 4
+    assert Path('o/camera.json').exists()
+
+
 def test_jump_in_time_makes_two_pieces(bag):
     """Each piece of the way has files of its own, from its own origin."""
     model = str(write_geometry_model('m.safetensors'))

@@ -253,6 +253,14 @@ def test_frames_slower_than_in_training(tmp_path, way):
     assert np.trace(results[3].odometry.motion_covariance) == pytest.approx(np.trace(usual))
 
 
+def test_camera_that_has_become_slow(tmp_path, way):
+    """The first long interval breaks the chain; when it is the usual one, it does no more."""
+    frames = [replace(f, stamp=SECOND + i * 5 * TENTH) for i, f in enumerate(way)]
+    results = run(true_pipeline(tmp_path, way), frames)
+    assert [i for i, result in enumerate(results) if result.reset] == [1]
+    assert all(result.odometry is not None for result in results[2:])
+
+
 def test_pure_rotation(tmp_path):
     """Turning on the spot gives turns and no NaN."""
     frames = drive([pose(yaw=0.03 * i) for i in range(8)])

@@ -19,11 +19,13 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_rotation_vector, R_BODY_OPTICAL,
     rotation_angle)
+from geo_perception.inference.corner_uncertainty import CornerCalibration, PREFIX
 from geo_perception.inference.feature_tracks import (
     FeatureImage, find_corners, follow, LARGEST_SIDE, place_roots)
 from geo_perception.inference.hybrid_motion import HYBRID, HybridMotion
+from geo_perception.inference.local_map import LocalMap
 from geo_perception.inference.motion import View
-from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
+from geo_perception.inference.motion_uncertainty import motion_errors, MotionCalibration
 from geo_perception.inference.scale import ScaleOptions
 
 # Metres: a pixel of the small camera, at the distance of the wall.
@@ -34,11 +36,11 @@ NOWHERE = make_transform(np.eye(3), [9.0, 9.0, 9.0])
 class Network:
     """Says that the camera went far away, and counts who asks."""
 
-    memory, asked = 0, 0
+    memory, asked, guess = 0, 0, None
 
     def __call__(self, earlier, previous, current, guess):
         """Return T_previous_current."""
-        self.asked += 1
+        self.asked, self.guess = self.asked + 1, guess
         return NOWHERE
 
 
@@ -138,6 +140,41 @@ def test_corners_do_not_slip_while_the_camera_rolls():
     true = inverse_transform(poses[0]) @ np.array(poses)
     assert set(states) == {HYBRID}
     assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 0.008
+
+
+def test_a_camera_that_jerks_is_followed():
+    """It turns by ten degrees to and fro, of which nothing was to be foreseen."""
+    turns = [[0.045 * (i % 2), 0.15 * (i % 3 == 1), 0.1 * (i % 2)] for i in range(12)]
+    poses = [make_transform(R_BODY_OPTICAL @ matrix_from_rotation_vector(np.array(turn)),
+                            [-2.0, 0.03 * i - 1.1, -0.9]) for i, turn in enumerate(turns)]
+    network = Network()
+    T, states = way_of(HybridMotion(network), room_views(poses))
+    true = inverse_transform(poses[0]) @ np.array(poses)
+    assert set(states) == {HYBRID} and network.asked == 0
+    assert rotation_angle(T[:, :3, :3], true[:, :3, :3]).max() < np.radians(0.5)
+    assert np.linalg.norm(T[:, :3, 3] - true[:, :3, 3], axis=1).max() < 0.05
+
+
+def test_alignment_begins_where_the_whole_image_turned_to(monkeypatch):
+    """Where no corners are found again the fallback is told of a turn of nine degrees."""
+    turn = matrix_from_rotation_vector(np.array([0.03, 0.15, 0.0]))
+    before, now = room_views([make_transform(R, [-2.0, -1.1, -0.9])
+                              for R in (R_BODY_OPTICAL, R_BODY_OPTICAL @ turn)])
+    monkeypatch.setattr(LocalMap, 'follow', lambda *arguments: 'no corners')
+    network = Network()
+    HybridMotion(network)((), before, now, np.eye(4))
+    assert np.degrees(rotation_angle(network.guess[:3, :3], turn)) < 0.5
+
+
+@pytest.mark.parametrize('trusted,lost', [(10, False), (7, True)])
+def test_a_few_trusted_corners_are_enough_where_all_agree(forward, monkeypatch, trusted, lost):
+    """Of 25 that several key frames have seen: ten and most others stand, seven do not."""
+    local = LocalMap(forward[0].features, forward[0].depth, textured_room.CAMERA.K)
+    monkeypatch.setattr(local, '_trusted', lambda found: np.arange(len(found)) < 25)
+    monkeypatch.setattr(local, '_locate', lambda image, found, pixels, expected: (
+        np.eye(4), (np.arange(len(found)) < trusted) | (np.arange(len(found)) >= 25)))
+    reason = local.follow(forward[1].features)
+    assert reason == (f'only {trusted} of 25 corners agree on a motion' if lost else '')
 
 
 def test_a_change_of_scale_is_no_motion(forward):
@@ -313,25 +350,39 @@ def test_frames_come_sooner_than_the_network_knows(curve, tmp_path):
         assert sum(r is not None for r in results) == answered
 
 
-def test_covariance_of_hybrid_motions_is_their_own(tmp_path, curve):
-    """With a calibration of their own; files without take that of the network."""
-    own = MotionCalibration(0.001, 0.01, 0.01, 0.001, 0.01, 1.0, 0.0, 0.0)
-    covariances = []
-    for entries in ({}, own.entries(HYBRID_PREFIX)):
-        law = MotionCalibration(usual_residual=1.0)
-        pipeline = true_pipeline(tmp_path, curve, calibration=law, odometry='hybrid',
-                                 others=entries)
-        for f in curve[:3]:
-            result = pipeline(f.image, f.camera, f.stamp).odometry
-        covariances.append(np.linalg.det(result.motion_covariance))
-    assert covariances[1] < 1e-3 * covariances[0]
+def test_covariance_of_hybrid_motions_is_what_the_corners_leave_open(tmp_path, curve):
+    """Times what validation taught, in metres; beside it the error of the scale."""
+    law = CornerCalibration(3.0, 0.5, 0.0, 0.01, 0.3)
+    pipeline = true_pipeline(tmp_path, curve, odometry='hybrid', others=law.entries())
+    for f in curve[:4]:
+        result = pipeline(f.image, f.camera, f.stamp).odometry
+    raw, stated = pipeline.corner_covariance, result.motion_covariance
+    way = np.hypot(pipeline._hybrid.scale_spread, 0.3) * result.motion[:3, 3]
+    assert np.allclose(stated[:3, :3], 36.0 * raw[:3, :3] + np.outer(way, way), rtol=1e-6)
+    assert np.allclose(stated[3:, 3:], 0.25 * raw[3:, 3:] + 1e-4 * np.eye(3), rtol=1e-6)
+    assert np.allclose(stated[:3, 3:], 3.0 * raw[:3, 3:], atol=1e-12)
+
+
+def test_corners_tell_the_errors_of_their_motions(curve):
+    """Errors are a few times what corners leave open, in every direction; none of the network."""
+    hybrid = HybridMotion(Network())
+    frames, errors = views(curve), []
+    for i, (previous, current) in enumerate(zip(frames, frames[1:])):
+        motion = hybrid([], previous, current, np.eye(4))
+        true = np.linalg.inv(curve[i].T_world_camera) @ curve[i + 1].T_world_camera
+        error = motion_errors(motion[None], true[None], 1.0)[0]
+        errors.append(error @ np.linalg.solve(hybrid.covariance, error) / 6)
+        assert np.linalg.eigvalsh(hybrid.covariance).min() > 0
+    assert 0.1 < np.median(errors) < 10
+    hybrid([], frames[-1], replace(frames[-1], features=FeatureImage.of(
+        np.zeros((64, 96, 3), np.uint8), CAMERA)), np.eye(4))
+    assert hybrid.state != HYBRID and hybrid.covariance is None
 
 
 def test_the_scale_of_a_young_map_is_known_to_a_tenth(tmp_path, curve):
     """In metres; not where metres are measured in the map, nor without one."""
-    law = MotionCalibration(1e-6, 1e-4, 1e-4, 1e-6, 1e-4, 1.0, 0.0, 0.0)
     pipeline = true_pipeline(tmp_path, curve, odometry='hybrid',
-                             others=law.entries(HYBRID_PREFIX),
+                             others=CornerCalibration(1e-3, 1e-3, scale_error=0.0).entries(),
                              scale=ScaleOptions('constant', constant=2.0))
     first, second = [pipeline(f.image, f.camera, f.stamp).odometry for f in curve[:3]][1:]
     way = 0.1 * second.motion[:3, 3]
@@ -396,21 +447,22 @@ class Recording(list):
 
 
 def test_the_covariance_is_that_of_the_errors_on_a_recording(tmp_path):
-    """Poses that are said to be other than they are make it larger; few of them are refused."""
+    """Poses that are said to be other than they are make it larger; too few are refused."""
     frames = drive([pose(0.02 * i, 0.03 * i) for i in range(16)])
     pipeline = true_pipeline(tmp_path, frames, odometry='hybrid')
     entries = calibrate_hybrid_motion(pipeline, Recording(frames))
-    assert all(name.startswith(HYBRID_PREFIX) for name in entries)
+    assert all(name.startswith(PREFIX) for name in entries)
     random = np.random.default_rng(0)
     noisy = Recording(replace(frame, T_world_camera=frame.T_world_camera @ make_transform(
         np.eye(3), 0.05 * random.normal(size=3))) for frame in frames)
     pipeline.reset()
     wider = calibrate_hybrid_motion(pipeline, noisy)
-    motion = make_transform(np.eye(3), np.array([0.01, 0, 0]))
-    spread, wide = (np.trace(MotionCalibration(**{
-        name[len(HYBRID_PREFIX):]: value for name, value in found.items()}).covariance(
-            motion, 0.01, 0.1)[:3, :3]) for found in (entries, wider))
+    spread, wide = (np.trace(CornerCalibration(**{
+        name[len(PREFIX):]: value for name, value in found.items()}).covariance(
+            pipeline.corner_covariance)[:3, :3]) for found in (entries, wider))
     assert wide > 9 * spread
     pipeline.reset()
     with pytest.raises(RecordingError, match='have a known truth; a calibration takes 12'):
         calibrate_hybrid_motion(pipeline, Recording(frames[:8]))
+    with pytest.raises(RecordingError, match='has no intrinsics, without which there is no odom'):
+        calibrate_hybrid_motion(pipeline, Recording([replace(frames[0], camera=None)]))

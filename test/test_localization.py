@@ -5,10 +5,11 @@
 
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 
 from geo_perception.geometry import se3
 from geo_perception.ros.localization import (
-    correction_of_odometry, move_pose_to_base, uncouple_plane)
+    correction_of_odometry, move_pose_to_base, OdometryCorrection, uncouple_plane)
 
 
 def planar(x, y, yaw, z=0.0):
@@ -63,8 +64,23 @@ def test_in_two_dimensions_tilt_and_height_do_not_reach_the_world(distance):
     assert np.isclose(np.arctan2(base[1, 0], base[0, 0]), 0.5, atol=2e-3)
 
 
+def test_no_instant_is_broadcast_twice(graph, tf):
+    """Where the clock of a simulation stands between two images: tf2 would warn."""
+    graph.peer.set_parameters([Parameter('use_sim_time', value=True)])
+    heard = graph.listen(tf.message_class, '/tf')
+    correction = OdometryCorrection(graph.peer, 'map', 'odom', 0.5, False, lambda now: '')
+    for stamp, known in ((10**9, 2), (10**9, 2), (2 * 10**9, 3)):
+        correction.see(stamp)
+        correction.update(stamp, np.eye(4), np.eye(4))
+        correction._on_time()
+        graph.spin_until(lambda: len(heard) >= known)
+    graph.spin_for(0.1)
+    assert len(heard) == 3   # the first fix has one at its own stamp, too
+    correction.close()
+
+
 def test_a_filter_of_the_plane_can_read_the_covariance():
-    """Two_d_mode of robot_localization gives z, roll, pitch 1e-6, and kept what couples them."""
+    """Two_d_mode of robot_localization gives z, roll, pitch 1e-6, and keeps what couples them."""
     def as_the_filter_reads_it(covariance):
         read = covariance.copy()
         read[[2, 3, 4], [2, 3, 4]] = 1e-6

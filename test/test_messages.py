@@ -113,6 +113,20 @@ def test_calibration_of_a_depth_image_is_that_of_a_pinhole():
     assert not np.any(message.d) and message.r[0] == 1
 
 
+def test_colours_follow_the_distortion_of_the_picture():
+    """A pixel of the depth image has the colour of where its ray meets the picture."""
+    K = np.array([[60.0, 0, 40], [0, 60, 30], [0, 0, 1]])
+    straight = Camera(K, 80, 60)
+    raw = Camera(K, 80, 60, np.array([-0.4, 0.1, 0.0, 0.0, 0.0]))
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[..., 0] = 3 * np.arange(80)
+    points = coloured_points(np.ones((60, 80), np.float32), straight, image, raw)
+    red = np.ascontiguousarray(points[..., 3]).view(np.uint32) >> 16
+    x = (75 - 40) / 60   # of the ray, which OpenCV's polynomial moves inwards
+    u = 40 + 60 * x * (1 - 0.4 * x ** 2 + 0.1 * x ** 4)
+    assert u < 73 and red[30, 75] == pytest.approx(3 * u, abs=3)
+
+
 def test_a_cloud_crosses_the_wire():
     """A point of a known pixel has its place and colour there."""
     camera = Camera(np.array([[10.0, 0, 2], [0, 10, 1], [0, 0, 1]]), 5, 3)

@@ -12,7 +12,7 @@ import pytest
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.motion_uncertainty import (
-    Drift, fit_motion_calibration, motion_errors, MotionCalibration, scale_root)
+    common_root, Drift, fit_motion_calibration, motion_errors, MotionCalibration, scale_root)
 
 LAW = MotionCalibration(
     floor_translation=0.002, along=0.2, across=0.05, floor_rotation=0.003, per_angle=0.1,
@@ -70,7 +70,7 @@ def test_common_part_of_a_covariance():
     for part in (0.0, 0.3, 0.95):
         law = replace(LAW, common_translation=part, common_rotation=part)
         covariance = law.covariance(motion, 0.1, 0.1)
-        root = law.common_root(covariance, np.zeros(6))
+        root = common_root(law, covariance, np.zeros(6))
         assert np.allclose(root @ root.T, part * covariance)
         start = Drift.none()
         drift = start.after(np.eye(4), motion, covariance, root)
@@ -91,7 +91,7 @@ def test_an_error_of_the_scale_is_one_for_all_motions():
         motion = make_transform(np.eye(3), np.array(step))
         own, of_scale = 1e-9 * np.eye(6), scale_root(motion, 0.1)
         drift = drift.after(T, motion, own + np.outer(of_scale, of_scale),
-                            law.common_root(own, of_scale))
+                            common_root(law, own, of_scale))
         T = T @ motion
         stated.append(drift.covariance[:3, :3])
     way = 0.1 * np.array([3.0, 0.0, 4.0])

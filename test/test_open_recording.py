@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from small_recordings import N, picture, POSES, refused, write_bag, write_image, write_seven_scenes
 
-from geo_perception.datasets.recording import open_images, open_recording
+from geo_perception.datasets.bag_writer import BagWriter
+from geo_perception.datasets.recording import (
+    open_images, open_recording, open_with_poses_if_any)
 from geo_perception.errors import ImageError, RecordingError
 
 
@@ -81,10 +83,27 @@ def test_images_without_poses(tmp_path):
     assert len(bag) == N and bag.poses is None
     assert open_images(write_seven_scenes(tmp_path / 'scene')).poses is not None
     (tmp_path / 'empty').mkdir()
-    for spec, word in ((tmp_path / 'empty', 'neither an image'), (tmp_path / 'gone.jpg',
-                                                                  'does not exist')):
+    (tmp_path / 'notes').mkdir()
+    (tmp_path / 'notes' / 'todo.txt').touch()
+    for spec, word in ((tmp_path / 'empty', 'empty is empty'), (
+            tmp_path / 'notes', 'neither an image'), (tmp_path / 'gone.jpg', 'does not exist')):
         with pytest.raises(RecordingError, match=word):
             open_images(spec)
+
+
+def test_poses_where_there_are_any(tmp_path, caplog):
+    """Without them the images, and a warning where there might have been; not where asked for."""
+    bag = write_bag(tmp_path / 'bag')
+    assert open_with_poses_if_any(bag).poses is not None
+    write_image(tmp_path / 'image.jpg', picture(0))
+    assert open_with_poses_if_any(tmp_path / 'image.jpg').poses is None and not caplog.records
+    with BagWriter(tmp_path / 'video') as video:
+        for i in range(3):
+            video.image('/camera/image_raw', 10**9 + i, 'camera', picture(i), 'rgb8')
+    assert len(open_with_poses_if_any(tmp_path / 'video')) == 3
+    assert 'video is taken without poses: the bag' in caplog.text
+    with pytest.raises(RecordingError, match='/amcl_pose'):
+        open_with_poses_if_any(tmp_path / 'video', pose_topic='/amcl_pose')
 
 
 def test_video(tmp_path):
@@ -103,6 +122,14 @@ def test_video(tmp_path):
         assert np.abs(blue - 20 * i).max() <= 6
     copy = pickle.loads(pickle.dumps(video))
     np.testing.assert_array_equal(copy[4].image, video[4].image)
+    # A header that announces a billion frames, in both places where AVI says so.
+    damaged = bytearray(path.read_bytes())
+    for place, skipped in ((b'avih', 24), (b'strh', 40)):
+        start = damaged.index(place) + skipped
+        assert damaged[start:start + 4] == (10).to_bytes(4, 'little')
+        damaged[start:start + 4] = (10 ** 9).to_bytes(4, 'little')
+    path.write_bytes(damaged)
+    assert len(open_images(path)) == 10
     path.write_bytes(b'no video')
     with pytest.raises(RecordingError, match='clip.avi'):
         open_images(path)

@@ -198,6 +198,22 @@ def test_moved_furniture_does_not_move_the_pose(model, recording):
         assert not (errors > 0.03).any()
 
 
+def test_evidence_is_that_of_the_points_that_fit(model, recording):
+    """Where they are in the image, and how far off the coarse pose was, in its deviations."""
+    place = Place.from_model(model)
+    verifier, T, camera = Verifier(place), recording.poses[10], recording[10].camera
+    image = recording[10].image.copy()
+    step = make_transform(np.eye(3), [0.1, 0.0, 0.0])
+    turn = make_transform(matrix_from_rotation_vector([0.0, 0.2, 0.0]), np.zeros(3))
+    whole = verifier(verifier.look(image, camera), T, T @ step, (0.05, 1.0)).evidence
+    assert whole.spread > 0.5 and whole.disagreement == pytest.approx(2.0, abs=0.3)
+    turned = verifier(verifier.look(image, camera), T, T @ turn, (1.0, 0.05)).evidence
+    assert turned.disagreement == pytest.approx(4.0, abs=0.3)
+    image[:, image.shape[1] // 2:] = 128
+    half = verifier(verifier.look(image, camera), T, T, (1.0, 1.0)).evidence
+    assert half.spread <= 0.5 and half.inliers < whole.inliers
+
+
 def test_kidnapped_robot_is_found_by_what_it_sees(model, recording):
     """A coarse pose on the other side of the room does not matter."""
     lost = Coarse(model, recording, (2.0, -1.0, 0.3, 0.0, 0.0, 2.5))

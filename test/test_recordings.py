@@ -145,6 +145,8 @@ def test_tum(tmp_path):
     np.testing.assert_allclose(frame.depth, 1.5)
     assert frame.camera.K[0, 0] == pytest.approx(517.3 * 32 / 640)
     assert frame.camera.distortion[0] == 0.2624
+    (root / 'cam.txt').write_text('30 0 16 0 31 12 0 0 1')
+    assert open_recording(root)[1].camera.K[1, 1] == 31
     lines = (root / 'groundtruth.txt').read_text().splitlines()
     (root / 'groundtruth.txt').write_text('\n'.join(lines[:-2]))
     assert len(open_recording(root)) == 5
@@ -154,6 +156,12 @@ def test_tum(tmp_path):
     refused(['groundtruth.txt', "'soon 1 2 3"], root)
     (root / 'groundtruth.txt').write_text('# nothing\n')
     refused(['groundtruth.txt', 'no lines'], root)
+
+
+def test_tum_of_an_unknown_camera(tmp_path, caplog):
+    """The default is told of, for another focal length is a bias that no count shows."""
+    assert open_recording(write_tum(tmp_path / 'mine'))[0].camera.K[0, 0] == 525 * 32 / 640
+    assert 'focal length is taken to be 525 pixels' in caplog.text
 
 
 def test_tum_gap_in_the_ground_truth(tmp_path, caplog):
@@ -180,6 +188,13 @@ def test_association_uses_each_stamp_once_and_the_closest_first():
             expected[i] = j
             taken.add(j)
     np.testing.assert_array_equal(associate(a, b, 7), expected)
+
+
+def test_cambridge_with_a_camera_file(tmp_path):
+    root = write_cambridge(tmp_path)
+    assert open_recording(root)[0].camera is None
+    (root / 'cam.txt').write_text('30 0 16 0 31 12 0 0 1')
+    assert open_recording(root)[0].camera.K[0, 0] == 30
 
 
 def test_cambridge_untidy_list(tmp_path, caplog):
@@ -246,6 +261,14 @@ def test_kitti(tmp_path):
     refused(['line 1', '00.txt', '12 numbers'], root)
     (root / 'poses' / '00.txt').unlink()
     refused(['no poses', '00.txt'], root)
+
+
+@pytest.mark.parametrize('time', ['nan', '-inf', '1e11'])
+def test_a_kitti_time_that_is_none(tmp_path, time):
+    root = write_kitti(tmp_path)
+    times = root / 'sequences' / '00' / 'times.txt'
+    times.write_text(times.read_text().replace('2.074000e-01', time))
+    refused(['times.txt', str(float(time)), 'image number 2'], root)
 
 
 def test_kitti_colour_camera_sits_beside_the_grey_one(tmp_path):

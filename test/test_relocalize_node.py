@@ -325,6 +325,15 @@ def test_the_pose_is_that_of_the_base_where_tf_knows_the_camera(graph, tf, two_d
                        uncouple_plane(expected) if two_d else expected)
 
 
+def test_static_transforms_from_before_the_start_count(graph, tf):
+    """They are latched; robot_state_publisher says them once."""
+    tf(0, 'base_link', 'camera', T_BASE_CAMERA)
+    graph.spin_for(0.1)
+    scene = Scene(graph, base_frame='base_link', tf_timeout_s=5.0).start()
+    pose, _ = scene.fix()
+    assert np.allclose(matrix_from_pose(pose.pose) @ T_BASE_CAMERA, T_MAP_CAMERA)
+
+
 def test_the_correction_of_odometry_is_broadcast_and_kept_alive(graph, tf):
     """From the first fix on, stamped ahead, also when the camera has stopped."""
     scene = Scene(graph, listen=False, base_frame='base_link', publish_tf=True,

@@ -4,6 +4,7 @@
 """The node ``relocalize`` with its real pipeline, and as a process."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from geo_perception.networks.relocalization import build_regressor
 from geo_perception.nodes.relocalize import RelocalizeNode
 from geo_perception.preprocessing import Preprocessing
 from geo_perception.ros.messages import matrix_from_pose
-from geo_perception.ros.run import spin
+from geo_perception.ros.run import run_node, spin
 
 HERE = os.path.dirname(__file__)
 
@@ -115,10 +116,32 @@ def test_a_signal_ends_the_process_cleanly(number, times):
     assert 'Traceback' not in errors
 
 
+@pytest.mark.parametrize('arguments, mended', [
+    (['model:=x'], 'relocalize --ros-args -p model:=x ('),
+    (['image:=/camera', '--ros-args', '-p', 'model:=x'], '--ros-args -r image:=/camera'),
+    (['--ros-args', '-p', 'model:=x', '--', '--samples', '3'],
+     "'--samples' is outside of --ros-args; write relocalize --ros-args -p name:=value")])
+def test_arguments_that_ros_would_ignore_are_refused(capsys, arguments, mended):
+    """Exit code 2, and how it is written."""
+    assert run_node(RelocalizeNode, ['bin/relocalize', *arguments]) == 2
+    assert mended in capsys.readouterr().err
+
+
+def test_help_lists_the_parameters(capsys):
+    """With type, default, unit and range."""
+    assert run_node(RelocalizeNode, ['bin/relocalize', '--help']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith('usage: relocalize --ros-args -p model:=<file>')
+    assert '  watchdog_s (double, default 5.0, s, 0.1 to 3600.0)\n      Without an image' in out
+    assert all(f'  {field.name} (' in out for field in dataclasses.fields(
+        RelocalizeNode.parameters_class))
+
+
 @pytest.mark.parametrize('arguments, sentence', [
     (['-p', 'modle:=x'], "error: there is no parameter 'modle'; did you mean 'model'?"),
     (['-p', 'watchdog_s:=5'], "error: parameter 'watchdog_s' must be of type double, but 5 is of "
                               'type integer; write 5.0'),
+    (['model:=x'], 'a parameter is given as -p name:=value'),
     (['-p', 'model=x'], "error: wrong ROS arguments: failed to initialize rcl: Couldn't parse")])
 def test_wrong_parameters_end_the_process_with_one_sentence(arguments, sentence):
     """Exit code 2, no traceback."""

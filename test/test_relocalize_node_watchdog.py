@@ -5,6 +5,7 @@
 
 import numpy as np
 import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from relocalize_scene import Scene
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -86,6 +87,18 @@ def test_the_watchdog_misses_the_clock(graph):
 
 
 # Calibration
+
+
+def test_calibration_that_was_latched_before_the_start_is_heard(graph):
+    """As ``camera_info`` of a driver that says it once; a place file verifies by it."""
+    latched = graph.peer.create_publisher(CameraInfo, '/camera_info', QoSProfile(
+        depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    info = CameraInfo(header=make_header(0, 'other'), width=64, height=48)
+    info.k = np.array([60.0, 0, 32, 0, 60, 24, 0, 0, 1])
+    latched.publish(info)
+    scene = Scene(graph).start()
+    scene.fix()
+    assert scene.diagnosis("camera_info is for 'other'").level == WARN
 
 
 @pytest.mark.parametrize('focal, frame_id, sentence', [

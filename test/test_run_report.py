@@ -22,7 +22,7 @@ from geo_perception.datasets.frame import Frame
 from geo_perception.errors import RunError
 from geo_perception.evaluation import moments as moments_module
 from geo_perception.evaluation import scrubber
-from geo_perception.evaluation.charts import chart
+from geo_perception.evaluation.charts import chart, legend_below
 from geo_perception.evaluation.depth_samples import chosen_samples
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.map_chart import map_picture
@@ -158,6 +158,18 @@ def test_places_in_a_picture_are_where_things_are_drawn():
     assert 0 < top < 0.1 < bottom < 0.5
 
 
+def test_legend_is_no_wider_than_the_picture():
+    """Too many entries for a row take another one."""
+    with chart() as (axes, _):
+        for name in ('truth', 'odometry', 'network alone', 'five-point', 'constant motion', 'o'):
+            axes.plot([0, 1], [0, 1], label=name)
+        legend_below(axes, columns=6)
+        legend, = axes.figure.legends
+        assert len(legend.get_texts()) == 6
+        box = legend.get_window_extent()
+        assert box.width <= axes.figure.bbox.width and box.height > 25
+
+
 def test_ellipse_holds_95_percent():
     """Of a normal distribution with that covariance, seen along the axes asked for."""
     rng = np.random.default_rng(0)
@@ -193,7 +205,7 @@ def test_odometry_begins_where_the_camera_was(run):
     nan = np.full_like(truth, np.nan)
     blind = run_map(replace(run, geometry=replace(recording, T_truth=nan),
                             relocalization=replace(run.relocalization, T_truth=nan)))
-    assert 'over the fixes' in blind.laid and np.isnan(blind.truth).all()
+    assert 'with the fixes' in blind.laid and np.isnan(blind.truth).all()
     answered = run.relocalization.accepted
     off = np.linalg.norm(blind.odometry - truth[:, :3, 3], axis=1)
     assert np.median(off) < 0.1 and not np.isfinite(blind.fixes[~answered]).any()

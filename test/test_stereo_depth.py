@@ -202,6 +202,17 @@ def test_block_matching_finds_the_true_disparity():
     assert np.isfinite(found[5:-5, 20:80]).mean() > 0.8 and np.isnan(found[:, :5]).all()
 
 
+def test_block_matching_believes_nothing_beyond_the_border():
+    """What is black, as the lens of a dirty camera, matches the black that is not there."""
+    wide = np.random.default_rng(0).integers(0, 256, (60, 160, 3), np.uint8)
+    wide = cv2.GaussianBlur(wide, (0, 0), 1.5)
+    left = wide[:, :120].copy()
+    left[:, :31] = 0
+    found = block_matching(left, np.ascontiguousarray(wide[:, 9:129]), 32)
+    columns = np.broadcast_to(np.arange(120), found.shape)[np.isfinite(found)]
+    assert (found[np.isfinite(found)] <= columns).all() and len(columns) > 1000
+
+
 def test_evaluate_depth_measures_metres_and_disparity(place, tmp_path, capsys):
     """Without any scaling, D1-all, and block matching beside it."""
     assert main(['evaluate', 'depth', str(place / 'flat.safetensors'), str(place / 'val'),

@@ -10,8 +10,7 @@ from geo_perception.commands.engine_options import engine_options
 
 def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, region: str = '',
           reset: bool = False, image_topic: Optional[str] = None,
-          camera_info_topic: Optional[str] = None, json: Optional[str] = None,
-          device: str = 'auto', precision: str = 'auto', threads: int = 0):
+          camera_info_topic: Optional[str] = None, json: Optional[str] = None, **engine):
     """
     Correct the depth of a model that was trained on stereo pairs by measured distances.
 
@@ -27,7 +26,7 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
     image : str, optional
         An image of a recording with intrinsics: ``bag[120]``, ``folder[3]``.
     distance : float
-        Metres.
+        From the lens to what was measured, metres.
     region : str
         Where it was measured: ``left,top,width,height`` in pixels; by default the tenth of width
         and height in the middle.
@@ -39,12 +38,8 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
         Calibration topic of a bag; by default the one beside the images.
     json : str, optional
         Write a summary to this file.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the network; 0 leaves it to the engine.
+    **engine
+        See `engine_options`.
 
     Returns
     -------
@@ -55,6 +50,7 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
     from dataclasses import asdict
 
     from geo_perception.commands.outcome import write_outcome
+    from geo_perception.datasets.frame import needed_camera
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ConfigurationError, RecordingError
     from geo_perception.inference.stereo_depth import JOB, StereoDepthPipeline
@@ -68,16 +64,14 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
         raise ConfigurationError('give an --image and the --distance to something in it, or '
                                  '--reset')
     if image is not None:
-        sequence = open_images(image, image_topic, camera_info_topic)
+        sequence = open_images(image, image_topic, camera_info_topic, beside=())
         if len(sequence) != 1:
             raise RecordingError(f'{image} holds {len(sequence)} images; name the one that was '
                                  f'measured in, such as {image}[0]')
         frame = sequence[0]
-        if frame.camera is None:
-            raise RecordingError(f'{frame.name} has no intrinsics, without which depth has no '
-                                 'metres; record camera_info beside the images')
-        pipeline = StereoDepthPipeline(loaded, device, precision, threads, post_process=True)
-        estimate = pipeline(frame.image, frame.camera)
+        camera = needed_camera(frame, 'depth has no metres')
+        pipeline = StereoDepthPipeline(loaded, **engine_options(**engine), post_process=True)
+        estimate = pipeline(frame.image, camera)
         sample = measure(estimate.depth, distance, parse_region(region), frame.name)
         tape = TapeScale((*tape.samples, sample))
         print(f'{sample.predicted:.3f} m without correction, {sample.measured:.3f} m by tape.')
@@ -94,7 +88,8 @@ def scale(model: str, *, image: Optional[str] = None, distance: float = 0.0, reg
     return summary
 
 
-def motion(model: str, recording: str, **options):
+def motion(model: str, recording: str, *, image_topic: Optional[str] = None,
+           camera_info_topic: Optional[str] = None, **options):
     """
     Fit when a geometry model says that something moves, on a recording it did not learn from.
 
@@ -108,6 +103,10 @@ def motion(model: str, recording: str, **options):
         Model file (.safetensors) for geometry, with a flow network.
     recording : str
         A recording with intrinsics, with an optional slice: ``drive[0:100]``.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
     **options
         See `_fitted`.
 
@@ -117,12 +116,12 @@ def motion(model: str, recording: str, **options):
         The new entries of the calibration.
 
     """
-    from geo_perception.datasets.bag import BESIDE
     from geo_perception.datasets.recording import open_images
     from geo_perception.evaluation.motion_calibration import calibrate_motion_score
 
-    return _fitted(model, recording, open_images(recording, beside=BESIDE),
-                   calibrate_motion_score, **options)
+    # The mask of what moves comes with the flow.
+    sequence = open_images(recording, image_topic, camera_info_topic, beside=('flow',))
+    return _fitted(model, recording, sequence, calibrate_motion_score, **options)
 
 
 def odometry(model: str, recording: str, *, image_topic: Optional[str] = None,
@@ -140,8 +139,12 @@ def odometry(model: str, recording: str, *, image_topic: Optional[str] = None,
         Model file (.safetensors) for geometry, or for depth from stereo pairs.
     recording : str
         A recording with poses and intrinsics, with an optional slice: ``drive[0:100]``.
-    image_topic, camera_info_topic, pose_topic : str, optional
-        Topics of a bag; by default the only ones that fit.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
+    pose_topic : str, optional
+        Pose, odometry or TF topic of a bag; by default the only one that fits.
     pose_frame : str, optional
         Frame whose pose the pose topic gives, where it is not the camera.
     **options
@@ -157,7 +160,7 @@ def odometry(model: str, recording: str, *, image_topic: Optional[str] = None,
     from geo_perception.evaluation.odometry_calibration import calibrate_hybrid_motion
 
     sequence = open_recording(recording, image_topic, pose_topic, camera_info_topic,
-                              pose_frame=pose_frame)
+                              pose_frame=pose_frame, beside=())
     return _fitted(model, recording, sequence, calibrate_hybrid_motion, **options)
 
 
@@ -189,12 +192,13 @@ def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str]
     """
     from dataclasses import replace
 
-    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import geometry_of, GeometryPipeline, JOB
     from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
     from geo_perception.model_file import load_model_file, save_model_file
 
+    require_writable(output, json)
     loaded = load_model_file(model, (JOB, STEREO_DEPTH))
     pipeline = GeometryPipeline(geometry_of(loaded), **engine_options(**engine))
     refuse_training_data(loaded, recording, sequence)

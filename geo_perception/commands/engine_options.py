@@ -11,9 +11,9 @@ def engine_options(*, device: str = 'auto', precision: str = 'auto', threads: in
     Parameters
     ----------
     device : str
-        ``auto``, ``cpu`` or ``cuda``.
+        ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` takes the first GPU if there is one.
     precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        ``fp32``, ``bf16`` or ``fp16``; ``auto`` takes the fastest that keeps the accuracy.
     threads : int
         CPU threads of the networks; 0 leaves it to the engine.
 

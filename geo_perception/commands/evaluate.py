@@ -5,14 +5,16 @@
 
 from typing import List, Literal, Optional, Union
 
+from geo_perception.commands.engine_options import engine_options
+
 
 def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
                    json: Optional[str] = None, report: Optional[str] = None,
                    output: Optional[str] = None, image_topic: Optional[str] = None,
-                   pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
-                   quaternion: Optional[str] = None, device: str = 'auto',
-                   precision: str = 'auto', samples: int = 40, threads: int = 0,
-                   verify: bool = True):
+                   pose_topic: Optional[str] = None,
+                   camera_info_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+                   quaternion: Optional[str] = None, samples: int = 40, verify: bool = True,
+                   **options):
     """
     Relocalize every image of a recording offline and compare with its poses.
 
@@ -25,7 +27,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
         Model file (.safetensors) or place file (.place).
     recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     json : str, optional
@@ -40,20 +42,18 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
         Image topic of a bag; by default the only one that fits.
     pose_topic : str, optional
         Pose, odometry or TF topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag, for a place file; by default the one beside the images.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     quaternion : str, optional
         ``world_to_camera`` or ``camera_to_world``, for label lists in PoseNet's text format.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
     samples : int
         Monte-Carlo samples for the covariance.
-    threads : int
-        CPU threads of the network; 0 leaves it to the engine.
     verify : bool
         Whether to use the place memory of a place file.
+    **options
+        See `engine_options`.
 
     Returns
     -------
@@ -64,6 +64,7 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
     """
     given = dict(locals())
     from geo_perception.commands.many import evaluate_many, one_recording, options_of
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.commands.relocalization_output import present
     from geo_perception.datasets.recording import open_recording
     from geo_perception.evaluation.run import evaluate_relocalizer
@@ -71,10 +72,10 @@ def relocalization(model: str, recordings: Union[str, List[str]], *, jobs: int =
 
     if (recording := one_recording(recordings, jobs)) is None:
         return evaluate_many('relocalization', model, recordings, jobs, options_of(given))
-    relocalizer = load_relocalizer(model, verify, device=device, precision=precision,
-                                   samples=samples, threads=threads)
-    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion, beside=())
+    require_writable(json, output, folder=report)
+    relocalizer = load_relocalizer(model, verify, samples=samples, **engine_options(**options))
+    sequence = open_recording(recording, image_topic, pose_topic, camera_info_topic, quaternion,
+                              pose_frame, beside=())
     result = evaluate_relocalizer(relocalizer, sequence)
     return present(result, sequence, relocalizer.retrieval, relocalizer.model, recording,
                    json=json, report=report, output=output)
@@ -101,7 +102,7 @@ def depth(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
     recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; with ``split`` the
         folder of KITTI raw that holds those of the dates, or that of KITTI 2015. Several are
-        measured each by itself, and are told of side by side.
+        measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     split : str, optional
@@ -206,7 +207,7 @@ def odometry(model: str, recordings: Union[str, List[str]], *, jobs: int = 1,
         Model file (.safetensors).
     recordings : str or list of str
         Bag, dataset folder or file, with an optional slice: ``drive[0:500]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     baselines : bool
@@ -265,8 +266,7 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
              metres_per_unit: float = 1.0, camera_height: float = 0.0, camera_pitch: float = 0.0,
              camera_roll: float = 0.0, image_topic: Optional[str] = None,
              camera_info_topic: Optional[str] = None, pose_topic: Optional[str] = None,
-             pose_frame: Optional[str] = None, device: str = 'auto', precision: str = 'auto',
-             threads: int = 0, odometry: str = 'hybrid'):
+             pose_frame: Optional[str] = None, odometry: str = 'hybrid', **engine):
     """
     Measure a geometry model and present the result; its options are those of both verbs.
 
@@ -308,15 +308,11 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
         for scale ``odometry`` only.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the networks; 0 leaves it to the engine.
     odometry : str
         How motion is found: ``hybrid``, by corners at the scale of the depth network; ``network``,
         by what the model was trained with, alone.
+    **engine
+        See `engine_options`.
 
     Returns
     -------
@@ -325,13 +321,16 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
 
     """
     from geo_perception.commands.geometry_evaluation import present_geometry, resized_as_published
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.inference.geometry import GeometryPipeline, load_geometry_model
     from geo_perception.inference.scale import ScaleOptions
 
+    require_writable(json, output, folder=report)
     loaded = load_geometry_model(model)
     pipeline = GeometryPipeline(
-        resized_as_published(loaded) if published else loaded, device, precision, threads,
-        ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll), odometry)
+        resized_as_published(loaded) if published else loaded, **engine_options(**engine),
+        scale=ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll),
+        odometry=odometry)
     result = measure(pipeline, {
         'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
         'pose_topic': pose_topic, 'pose_frame': pose_frame})

@@ -25,7 +25,7 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, baseli
     recordings : str or list of str
         KITTI 2015 (the folder above image_2), FlyingChairs, or any recording with true flow,
         with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     baselines : bool
@@ -76,8 +76,8 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **op
     """
     Compare what is said to move by itself with what does.
 
-    It is told of each image by the next one; ``newest`` is told of the later image, as the node
-    does it.
+    Each image is judged by the next one; ``newest`` is the judgement of the later image, which
+    the node publishes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **op
     recordings : str or list of str
         A recording with true flow and masks of what moves, such as those of "geo_perception
         sample", with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are told of side by side.
+        are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     **options
@@ -126,7 +126,9 @@ def motion(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, **op
 
 def _present_flow(job, tell, model, recording, baselines, enlargement, *,
                   json: Optional[str] = None, report: Optional[str] = None,
-                  output: Optional[str] = None, refine: bool = True, **engine):
+                  output: Optional[str] = None, refine: bool = True,
+                  image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+                  **engine):
     """
     Run a model over pairs of images and present the result; its options are those of both verbs.
 
@@ -152,6 +154,10 @@ def _present_flow(job, tell, model, recording, baselines, enlargement, *,
         Write one row per pair to this CSV file.
     refine : bool
         Whether flow is made sharp in the image of the camera.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
     **engine
         See `engine_options`.
 
@@ -161,15 +167,16 @@ def _present_flow(job, tell, model, recording, baselines, enlargement, *,
         The metrics.
 
     """
-    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.datasets.flow_pairs import open_flow_pairs, RecordedPairs
     from geo_perception.errors import ConfigurationError
     from geo_perception.evaluation.flow_run import evaluate_flow
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import GeometryPipeline
 
+    require_writable(json, output, folder=report)
     pipeline = GeometryPipeline.load(model, refine_flow=refine, **engine_options(**engine))
-    pairs = open_flow_pairs(recording)
+    pairs = open_flow_pairs(recording, image_topic, camera_info_topic)
     if isinstance(pairs, RecordedPairs):
         refuse_training_data(pipeline.model, recording, pairs.sequence)
     elif report:

@@ -39,17 +39,21 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.errors import ConfigurationError
-    from geo_perception.model_file import load_model_file, ModelFile, save_model_file
+    from geo_perception.model_file import (
+        is_model_file, load_model_file, ModelFile, save_model_file)
 
     if onnx:
         if half:
             raise ConfigurationError('ONNX files hold 32 bits; leave --half out')
-        if _is_model_file(checkpoint) and not align_gravity:
+        if is_model_file(checkpoint) and not align_gravity:
             model = load_model_file(checkpoint)
         else:
             metadata, tensors = _from_checkpoint(checkpoint, False, align_gravity)
             model = ModelFile(metadata, tensors, '', checkpoint)
         return _write_onnx(model, output, json)
+    if is_model_file(checkpoint):
+        raise ConfigurationError(f'{checkpoint} is a model file already; what is exported is a '
+                                 'checkpoint of training (.ckpt), or with --onnx a model file')
     metadata, tensors = _from_checkpoint(checkpoint, half, align_gravity)
     save_model_file(output, metadata, tensors)
     megabytes = Path(output).stat().st_size / 1e6
@@ -57,15 +61,6 @@ def export(checkpoint: str, *, output: str, half: bool = False, align_gravity: b
     summary = {'output': output, 'megabytes': megabytes}
     write_outcome(json, summary)
     return summary
-
-
-def _is_model_file(path):
-    """Tell a model file from a checkpoint, which is an archive or a pickle."""
-    try:
-        with open(path, 'rb') as file:
-            return file.read(9)[8:] == b'{'
-    except OSError:
-        return False
 
 
 def _from_checkpoint(checkpoint, half, align_gravity):

@@ -12,8 +12,8 @@ from geo_perception.commands.run_output import write_run
 from geo_perception.commands.tables import print_table
 from geo_perception.datasets.bag import BESIDE
 from geo_perception.datasets.kitti_raw import open_eigen_test
-from geo_perception.datasets.recording import open_images, open_recording
-from geo_perception.errors import ConfigurationError, RecordingError
+from geo_perception.datasets.recording import open_with_poses_if_any
+from geo_perception.errors import ConfigurationError
 from geo_perception.evaluation.flow_summary import (
     flow_note, flow_table, flow_verdict, motion_note, motion_table, motion_verdict)
 from geo_perception.evaluation.geometry_score import (
@@ -144,15 +144,8 @@ def open_scored(spec, model, image_topic, camera_info_topic, pose_topic, pose_fr
         When the model was trained on it.
 
     """
-    try:
-        sequence = open_recording(spec, image_topic=image_topic, pose_topic=pose_topic,
-                                  camera_info_topic=camera_info_topic, pose_frame=pose_frame,
-                                  beside=beside)
-    except RecordingError:
-        if pose_topic or pose_frame:
-            raise
-        sequence = open_images(spec, image_topic=image_topic,
-                               camera_info_topic=camera_info_topic, beside=beside)
+    sequence = open_with_poses_if_any(
+        spec, image_topic, pose_topic, camera_info_topic, pose_frame=pose_frame, beside=beside)
     refuse_training_data(model, spec, sequence)
     return sequence
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from geo_perception.commands.outcome import kept_when_interrupted
 from geo_perception.datasets.flow_files import flo_bytes, kitti_flow_bytes
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
 from geo_perception.geometry.se3 import quaternion_from_matrix
@@ -23,6 +24,11 @@ from geo_perception.progress import track
 MILLIMETRES, FARTHEST = 1000.0, 65535
 COLUMNS = ('index', 'name', 'stamp_ns', 'depth_median', 'residual', 'standing', 'tracking',
            'piece', 'reset', 'reason', 'warning')
+_NUMBER = '[0-9]' * 6
+_RESULTS = ('frames.csv', 'camera.json', 'trajectory_tum*.txt', 'trajectory_kitti*.txt',
+            *(f'{kind}/{_NUMBER}.*' for kind in (
+                'depth_npy', 'depth_png', 'preview', 'flow_flo', 'flow_png', 'flow_preview',
+                'motion_mask', 'motion_score')))
 
 
 def write_geometry(pipeline, sequence, output, flow=False, motion=False):
@@ -43,7 +49,7 @@ def write_geometry(pipeline, sequence, output, flow=False, motion=False):
     sequence : Sequence
         Images.
     output : str or pathlib.Path
-        Folder; it is created.
+        Folder; it is created. What an earlier run left in it is replaced.
     flow, motion : bool
         Whether these are wanted as well.
 
@@ -58,55 +64,119 @@ def write_geometry(pipeline, sequence, output, flow=False, motion=False):
         When the folder cannot be written, or flow is wanted of a model that has none.
 
     """
-    folder = Path(output)
-    rows, pieces, camera = [], [], None
-    counts = {'images': len(sequence), 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0}
-    metric, warnings, names = None, [], {}
     if flow or motion:
         pipeline.prepare_flow()
-        counts['flow'] = 0
-    for i in track(range(len(sequence)), 'Depth and odometry'):
-        try:
-            frame = sequence[i]
-            depth, odometry, row, moved = _process(pipeline, frame, flow or motion)
-        except (ImageError, RecordingError) as error:
-            counts['failed'] += 1
-            rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': int(sequence.stamps[i]),
-                         'reason': str(error)})
-            continue
-        names[frame.stamp] = f'{i:06d}', frame.image
-        if moved is not None:
-            counts['flow'] += 1
-            _write_flow(folder, *names[moved.earlier_stamp], moved, flow, motion)
-            names = {frame.stamp: names[frame.stamp]}
-        known = np.isfinite(depth.depth).any()
-        if known:
-            counts['depth'] += 1
-            camera, metric = depth.camera or camera, depth.metric
-            write_depth(folder, f'{i:06d}', depth, frame.image)
-        if row.get('reset') or not pieces:
-            pieces.append([])
-            counts['resets'] += bool(row.get('reset'))
-        if odometry is not None:
-            counts['odometry'] += 1
-            pieces[-1].append((frame.stamp, odometry.T_odom_camera))
-        elif not pieces[-1] and known:
-            pieces[-1].append((frame.stamp, np.eye(4)))
-        if row.get('warning') and row['warning'] not in warnings:
-            warnings.append(row['warning'])
-        rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
-                     'depth_median': f'{np.nanmedian(depth.depth):.4f}' if known else '',
-                     'piece': len(pieces), **row})
-    write_table(folder / 'frames.csv', rows)
-    # A piece of one frame is no way.
-    pieces = [piece for piece in pieces if len(piece) > 1]
-    _write_trajectories(folder, pieces)
-    if camera is not None:
-        write_camera(folder / 'camera.json', camera)
-    return {**counts, 'pieces': len(pieces), 'output': str(output), 'metric': bool(metric),
+    written = _Written(Path(output), len(sequence), flow, motion)
+
+    def keep():
+        if not written.rows:
+            return
+        written.finish()
+        print(f'stopped after {len(written.rows)} of {len(sequence)} images; they are in {output}')
+
+    with kept_when_interrupted(keep):
+        for i in track(range(len(sequence)), 'Depth and odometry'):
+            try:
+                frame = sequence[i]
+                seen = _process(pipeline, frame, flow or motion)
+            except (ImageError, RecordingError) as error:
+                written.fail(i, int(sequence.stamps[i]), error)
+                continue
+            written.add(i, frame, *seen)
+    pieces = written.finish()
+    metric = bool(written.metric)
+    return {**written.counts, 'pieces': pieces, 'output': str(output), 'metric': metric,
             'unit': 'metres' if metric else 'up to scale', 'scale': pipeline.scale().sentence,
             'metres_per_unit': pipeline.scale().metres_per_unit,
-            'intrinsics': camera is not None, 'warnings': warnings}
+            'intrinsics': written.camera is not None, 'warnings': written.warnings}
+
+
+class _Written:
+    """
+    The folder as it grows: pictures at once, tables and trajectories at the end.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to.
+    images : int
+        How many there will be.
+    flow, motion : bool
+        Whether these are written.
+
+    """
+
+    def __init__(self, folder, images, flow, motion):
+        self._folder, self._flow, self._motion = folder, flow, motion
+        self.counts = {'images': images, 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0,
+                       **({'flow': 0} if flow or motion else {})}
+        self.rows, self.warnings, self.camera, self.metric = [], [], None, None
+        self._pieces, self._names = [], {}
+        clear_earlier_results(folder)
+
+    def fail(self, i, stamp, error):
+        """Note an image that cannot be read."""
+        self.counts['failed'] += 1
+        self.rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': stamp,
+                          'reason': str(error)})
+
+    def add(self, i, frame, depth, odometry, row, moved):
+        """Write what `_process` says about an image."""
+        name, known = f'{i:06d}', np.isfinite(depth.depth).any()
+        self._names[frame.stamp] = name, frame.image
+        if moved is not None:
+            self.counts['flow'] += 1
+            _write_flow(self._folder, *self._names[moved.earlier_stamp], moved, self._flow,
+                        self._motion)
+            self._names = {frame.stamp: self._names[frame.stamp]}
+        if known:
+            self.counts['depth'] += 1
+            self.camera, self.metric = depth.camera or self.camera, depth.metric
+            write_depth(self._folder, name, depth, frame.image)
+        if row.get('reset') or not self._pieces:
+            self._pieces.append([])
+            self.counts['resets'] += bool(row.get('reset'))
+        if odometry is not None:
+            self.counts['odometry'] += 1
+            self._pieces[-1].append((frame.stamp, odometry.T_odom_camera))
+        elif not self._pieces[-1] and known:
+            self._pieces[-1].append((frame.stamp, np.eye(4)))
+        if row.get('warning') and row['warning'] not in self.warnings:
+            self.warnings.append(row['warning'])
+        self.rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
+                          'depth_median': f'{np.nanmedian(depth.depth):.4f}' if known else '',
+                          'piece': len(self._pieces), **row})
+
+    def finish(self):
+        """Write the table, the intrinsics and the trajectory; return in how many pieces it is."""
+        write_table(self._folder / 'frames.csv', self.rows)
+        # A piece of one frame is no way.
+        pieces = [piece for piece in self._pieces if len(piece) > 1]
+        _write_trajectories(self._folder, pieces)
+        if self.camera is not None:
+            write_camera(self._folder / 'camera.json', self.camera)
+        return len(pieces)
+
+
+def clear_earlier_results(folder):
+    """
+    Remove what an earlier run wrote, whose images would stand between those of this one.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they may be; one without our table is left alone.
+
+    """
+    try:
+        with open(folder / 'frames.csv') as table:
+            ours = table.readline().startswith(','.join(COLUMNS[:4]))
+    except (OSError, UnicodeDecodeError):
+        return
+    if ours:
+        for pattern in _RESULTS:
+            for path in folder.glob(pattern):
+                path.unlink()
 
 
 def summary_sentence(summary):

@@ -5,15 +5,17 @@
 
 from typing import Literal, Optional
 
+from geo_perception.commands.engine_options import engine_options
+
 
 def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
           image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
-          device: str = 'auto', precision: str = 'auto', threads: int = 0, samples: int = 40,
-          dense: bool = False, scale: str = 'model', metres_per_unit: float = 1.0,
-          camera_height: float = 0.0, camera_pitch: float = 0.0, flow: bool = False,
-          motion: bool = False, post_process: bool = False,
+          samples: int = 40, dense: bool = False, scale: str = 'model',
+          metres_per_unit: float = 1.0, camera_height: float = 0.0, camera_pitch: float = 0.0,
+          camera_roll: float = 0.0, flow: bool = False, motion: bool = False,
+          post_process: bool = False,
           camera_policy: Literal['resize', 'canonical_crop'] = 'resize', depth_scale: float = 1.0,
-          odometry: str = 'hybrid', verify: bool = True):
+          odometry: str = 'hybrid', verify: bool = True, **engine):
     """
     Run a model over images and keep its answers.
 
@@ -23,7 +25,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
     unknown; only with a scale), depth_npy (float32, NaN = unknown), preview, trajectory_tum.txt
     and trajectory_kitti.txt (further pieces where the odometry had to start anew), frames.csv,
     camera.json. A model trained on stereo pairs gives the same without trajectories. An image
-    that cannot be decoded gets a row with the reason and nothing else.
+    that cannot be decoded gets a row with the reason and nothing else. What an earlier run left
+    under this name is replaced; when interrupted, the answers so far are kept.
 
     Parameters
     ----------
@@ -39,12 +42,6 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Image topic of a bag; by default the only one that fits.
     camera_info_topic : str, optional
         Calibration topic of a bag; by default the one that belongs to the images.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    threads : int
-        CPU threads of the network; 0 leaves it to the engine.
     samples : int
         Relocalization: Monte-Carlo samples for the covariance; 0 for none.
     dense : bool
@@ -57,6 +54,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         Geometry: metres over the ground, for ``camera_height``.
     camera_pitch : float
         Geometry: how far the camera looks down, radians, for ``camera_height``.
+    camera_roll : float
+        Geometry: how far it is turned clockwise about its axis, radians, for ``camera_height``.
     flow : bool
         Geometry: optical flow from each image to the next as well: flow_flo, flow_png (KITTI's
         form), flow_preview.
@@ -74,6 +73,8 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         motions by what the model was trained with, alone.
     verify : bool
         Relocalization: whether to use the place memory of a place file.
+    **engine
+        See `engine_options`.
 
     Returns
     -------
@@ -81,16 +82,21 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         What was done, in numbers.
 
     """
-    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.datasets.recording import open_images
     from geo_perception.errors import ConfigurationError, ModelFileError
     from geo_perception.inference.scale import ScaleOptions
     from geo_perception.model_file import load_model_file
 
-    options = {'device': device, 'precision': precision, 'threads': threads}
-    sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic)
+    options = engine_options(**engine)
+    sequence = open_images(images, image_topic=image_topic, camera_info_topic=camera_info_topic,
+                           beside=())
     loaded = load_model_file(model)
     job = loaded.metadata.job
+    if job == 'relocalization':
+        require_writable(output, json)
+    else:
+        require_writable(json, folder=output)
     if (post_process or camera_policy != 'resize') and job != 'stereo_depth':
         raise ConfigurationError('--post_process and --camera_policy are for models trained on '
                                  f'stereo pairs, and {model} is for {job}')
@@ -104,8 +110,9 @@ def infer(model: str, images: str, *, output: str, json: Optional[str] = None,
         if scale == 'odometry':
             raise ConfigurationError('scale "odometry" needs true distances, which only the node '
                                      'gets; choose model, camera_height, constant or none')
-        summary = _see(loaded, sequence, output, flow, motion, scale=ScaleOptions(
-            scale, metres_per_unit, camera_height, camera_pitch), odometry=odometry, **options)
+        metres = ScaleOptions(scale, metres_per_unit, camera_height, camera_pitch, camera_roll)
+        summary = _see(loaded, sequence, output, flow, motion, scale=metres, odometry=odometry,
+                       **options)
     elif job == 'stereo_depth':
         summary = _see_stereo(loaded, sequence, output, post_process=post_process,
                               camera_policy=camera_policy, scale=depth_scale, **options)
@@ -145,6 +152,7 @@ def _relocalize(model, sequence, output, dense, **options):
     import csv
     import io
 
+    from geo_perception.commands.outcome import kept_when_interrupted
     from geo_perception.errors import CalibrationError, ImageError, RecordingError
     from geo_perception.inference.verified import make_relocalizer
     from geo_perception.model_file import write_atomically
@@ -158,21 +166,30 @@ def _relocalize(model, sequence, output, dense, **options):
                      *(f'sigma_{axis}' for axis in ('x', 'y', 'z', 'rot_x', 'rot_y', 'rot_z')),
                      'score', 'accepted', 'reason'])
     stamps = sequence.stamps
-    for i in track(range(len(sequence)), 'Relocalizing'):
-        try:
-            frame = sequence[i]
-            fix = (relocalizer.dense(frame.image) if dense
-                   else relocalizer(frame.image, frame.camera))
-        except (CalibrationError, ImageError, RecordingError) as error:
-            counts['failed'] += 1
-            writer.writerow([f'frame {i}', stamps[i]] + [''] * 14 + [0, str(error)])
-            continue
-        counts['accepted' if fix.accepted else 'refused'] += 1
-        writer.writerow([frame.name, stamps[i], *_pose_cells(fix), f'{fix.score:.3f}',
-                         int(fix.accepted), fix.reason])
-    write_atomically(output, table.getvalue().encode())
-    print(f"{counts['images']} images: {counts['accepted']} accepted, {counts['refused']} "
-          f"refused, {counts['failed']} unreadable; wrote {output}")
+
+    def keep():
+        done = counts['accepted'] + counts['refused'] + counts['failed']
+        if not done:
+            return
+        write_atomically(output, table.getvalue().encode())
+        images = f'{done} images' if done == len(sequence) else f'{done} of {len(sequence)} images'
+        print(f"{images}: {counts['accepted']} accepted, {counts['refused']} refused, "
+              f"{counts['failed']} unreadable; wrote {output}")
+
+    with kept_when_interrupted(keep):
+        for i in track(range(len(sequence)), 'Relocalizing'):
+            try:
+                frame = sequence[i]
+                fix = (relocalizer.dense(frame.image) if dense
+                       else relocalizer(frame.image, frame.camera))
+            except (CalibrationError, ImageError, RecordingError) as error:
+                counts['failed'] += 1
+                writer.writerow([f'frame {i}', stamps[i]] + [''] * 14 + [0, str(error)])
+                continue
+            counts['accepted' if fix.accepted else 'refused'] += 1
+            writer.writerow([frame.name, stamps[i], *_pose_cells(fix), f'{fix.score:.3f}',
+                             int(fix.accepted), fix.reason])
+    keep()
     return {**counts, 'output': output, 'world_frame': relocalizer.world_frame}
 
 

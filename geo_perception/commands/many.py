@@ -15,7 +15,7 @@ import threading
 
 from rich.console import Console
 
-from geo_perception.commands.outcome import write_outcome
+from geo_perception.commands.outcome import require_writable, write_outcome
 from geo_perception.commands.report import write_index
 from geo_perception.errors import ConfigurationError, RunError
 from geo_perception.evaluation.run_folders import METRICS, read_metrics
@@ -111,6 +111,7 @@ def evaluate_many(verb, model, recordings, jobs, options):
     if 'output' in options:
         raise ConfigurationError('--output is the table of one recording; of several give '
                                  '--report, which holds a folder with a table for each')
+    require_writable(json, folder=report)
     threads = options.pop('threads', 0) or max(1, len(os.sched_getaffinity(0)) // jobs)
     words = [word for name, value in options.items()
              for word in (f'--{name}', str(value).lower() if value in (True, False) else

@@ -56,7 +56,7 @@ def map_place(recording: str, *, output: str, relocalizer: Optional[str] = None,
     from pathlib import Path
     import time
 
-    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.commands.outcome import require_writable, write_outcome
     from geo_perception.datasets.recording import open_recording
     from geo_perception.errors import ConfigurationError
     from geo_perception.inference.relocalizer import JOB, Relocalizer
@@ -67,6 +67,7 @@ def map_place(recording: str, *, output: str, relocalizer: Optional[str] = None,
     if relocalizer and add:
         raise ConfigurationError('--add takes the relocalizer of that place file; leave out '
                                  '--relocalizer')
+    require_writable(output, json)
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}
     sequence = open_recording(recording, camera_info_topic=camera_info_topic, beside=('depth',),
                               **topics)

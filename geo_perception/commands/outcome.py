@@ -1,10 +1,15 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a verb tells machines."""
+"""What a verb leaves behind: where it can, what of it when interrupted, what machines read."""
 
+from contextlib import contextmanager
 import json
+import os
+from pathlib import Path
+import tempfile
 
+from geo_perception.errors import ModelFileError
 from geo_perception.model_file import write_atomically
 
 
@@ -27,3 +32,56 @@ def write_outcome(path, outcome):
     """
     if path is not None:
         write_atomically(path, json.dumps(outcome, indent=2).encode() + b'\n')
+
+
+def require_writable(*files, folder=None):
+    """
+    Raise where results could not be written, before any work is done. Nothing is left behind.
+
+    Parameters
+    ----------
+    *files : str or None
+        Files that will be written, and their folders where there are none yet.
+    folder : str, optional
+        Folder that files will be written into.
+
+    Raises
+    ------
+    ModelFileError
+        As the attempt at the end would.
+
+    """
+    for path in filter(None, files):
+        if Path(path).is_dir():
+            raise ModelFileError(f'cannot write {path}: it is a folder; name a file')
+        _try(path, Path(path).absolute().parent)
+    if folder:
+        _try(folder, Path(folder).absolute())
+
+
+def _try(path, folder):
+    """Make a nameless file in the folder, or in the one where that would come to be."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ModelFileError(f'cannot write {path}: {folder}: {error.strerror}') from error
+
+
+@contextmanager
+def kept_when_interrupted(keep):
+    """
+    Let Ctrl-C end long work without losing what it has found.
+
+    Parameters
+    ----------
+    keep : callable
+        Writes what there is by then, and says so.
+
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        keep()
+        raise

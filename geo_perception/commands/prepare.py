@@ -8,6 +8,7 @@ from typing import Optional
 
 def bag(recording: str, *, output: str, overwrite: bool = False,
         image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+        camera_info_topic: Optional[str] = None,
         pose_frame: Optional[str] = None, quaternion: Optional[str] = None,
         json: Optional[str] = None):
     """
@@ -28,6 +29,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
         Image topic of a bag; by default the only one that fits.
     pose_topic : str, optional
         Pose, odometry or TF topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
     pose_frame : str, optional
         Frame whose pose the pose topic of a bag gives, where it is not the camera.
     quaternion : str, optional
@@ -45,11 +48,11 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.bag_writer import BagWriter
-    from geo_perception.datasets.recording import open_recording
+    from geo_perception.datasets.recording import open_with_poses_if_any
     from geo_perception.progress import track
 
-    sequence = open_recording(recording, image_topic=image_topic, pose_topic=pose_topic,
-                              pose_frame=pose_frame, quaternion=quaternion)
+    sequence = open_with_poses_if_any(recording, image_topic, pose_topic, camera_info_topic,
+                                      quaternion, pose_frame, beside=('depth',))
     # Datasets without times count from zero, which ROS takes for "no time".
     offset = max(0, 10**9 - int(sequence.stamps[0]))
     with BagWriter(output, overwrite=overwrite) as writer:
@@ -58,14 +61,16 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
             stamp, camera = frame.stamp + offset, frame.camera
             frame_id = (camera.frame_id if camera else '') or 'camera_optical_frame'
             writer.image('/camera/image_raw', stamp, frame_id, frame.image, 'rgb8')
-            writer.pose('/ground_truth/pose', stamp, sequence.world_frame,
-                        frame.T_world_camera)
+            if sequence.poses is not None:
+                writer.pose('/ground_truth/pose', stamp, sequence.world_frame,
+                            frame.T_world_camera)
             if camera is not None:
                 writer.camera_info('/camera/camera_info', stamp,
                                    replace(camera, frame_id=frame_id))
             if frame.depth is not None:
                 writer.image('/camera/depth/image', stamp, frame_id, frame.depth, '32FC1')
-    print(f'wrote {len(sequence)} frames to {output}')
+    lacking = '' if sequence.poses is not None else ' without poses'
+    print(f'wrote {len(sequence)} frames{lacking} to {output}')
     summary = {'frames': len(sequence), 'output': output}
     write_outcome(json, summary)
     return summary

@@ -67,11 +67,13 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
         raise ConfigurationError('--output is the table of one node; with both give --report, '
                                  'which writes both tables')
     from geo_perception.commands.geometry_evaluation import open_scored
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.commands.replay_output import present_replay
     from geo_perception.datasets.recording import open_recording
     from geo_perception.inference.geometry import load_geometry_model
     from geo_perception.model_file import load_model_file
 
+    require_writable(json, output, folder=report)
     place = load_model_file(relocalizer, 'relocalization') if relocalizer else None
     way = load_geometry_model(geometry) if geometry else None
     topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}

@@ -43,5 +43,7 @@ def sample(*, output: str, frames_train: int = 500, frames_val: int = 200, frame
 
     bags = write_sample_world(output, frames_train, frames_val, frames_test, seed, overwrite)
     paths = {name: str(path) for name, path in bags.items()}
+    for path in paths.values():
+        print(f'wrote {path}')
     write_outcome(json, paths)
     return paths

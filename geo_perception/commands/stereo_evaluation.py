@@ -8,6 +8,7 @@ from pathlib import Path
 
 from geo_perception.commands.geometry_evaluation import (
     open_split, present_geometry, refuse_topics, SPLITS)
+from geo_perception.commands.outcome import require_writable
 from geo_perception.datasets.recording import open_stereo
 from geo_perception.datasets.stereo_lists import open_kitti_2015
 from geo_perception.errors import ConfigurationError, RecordingError
@@ -61,6 +62,7 @@ def evaluate_stereo_depth(model, recording, split, crop, cap, matching, topics, 
         When there is no such split, or the model was trained on it.
 
     """
+    require_writable(json, output, folder=report)
     rules = DepthRules(crop or ('garg' if split == 'eigen' else 'none'), cap,
                        cap_truth=split != _KITTI_2015)
     sequence = _open(model, recording, split, topics)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geo_perception.commands.geometry_output import write_camera, write_depth, write_table
+from geo_perception.commands.geometry_output import (
+    clear_earlier_results, write_camera, write_depth, write_table)
+from geo_perception.commands.outcome import kept_when_interrupted
 from geo_perception.errors import ImageError, RecordingError
 from geo_perception.progress import track
 
@@ -27,7 +29,7 @@ def write_stereo_depth(pipeline, sequence, output):
     sequence : Sequence
         Images.
     output : str or pathlib.Path
-        Folder; it is created.
+        Folder; it is created. What an earlier run left in it is replaced.
 
     Returns
     -------
@@ -42,26 +44,38 @@ def write_stereo_depth(pipeline, sequence, output):
     """
     folder, rows, camera, warnings = Path(output), [], None, []
     counts = {'images': len(sequence), 'depth': 0, 'failed': 0}
-    for i in track(range(len(sequence)), 'Depth'):
-        try:
-            frame = sequence[i]
-            estimate = pipeline(frame.image, frame.camera)
-        except (ImageError, RecordingError) as error:
-            counts['failed'] += 1
-            rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': int(sequence.stamps[i]),
-                         'reason': str(error)})
-            continue
-        counts['depth'] += 1
-        camera = estimate.camera or camera
-        write_depth(folder, f'{i:06d}', estimate, frame.image)
-        if estimate.warning and estimate.warning not in warnings:
-            warnings.append(estimate.warning)
-        rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
-                     'depth_median': f'{np.median(estimate.depth):.4f}',
-                     'warning': estimate.warning})
-    write_table(folder / 'frames.csv', rows)
-    if camera is not None:
-        write_camera(folder / 'camera.json', camera)
+    clear_earlier_results(folder)
+
+    def finish():
+        write_table(folder / 'frames.csv', rows)
+        if camera is not None:
+            write_camera(folder / 'camera.json', camera)
+
+    def keep():
+        if not rows:
+            return
+        finish()
+        print(f'stopped after {len(rows)} of {len(sequence)} images; they are in {output}')
+
+    with kept_when_interrupted(keep):
+        for i in track(range(len(sequence)), 'Depth'):
+            try:
+                frame = sequence[i]
+                estimate = pipeline(frame.image, frame.camera)
+            except (ImageError, RecordingError) as error:
+                counts['failed'] += 1
+                rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': int(sequence.stamps[i]),
+                             'reason': str(error)})
+                continue
+            counts['depth'] += 1
+            camera = estimate.camera or camera
+            write_depth(folder, f'{i:06d}', estimate, frame.image)
+            if estimate.warning and estimate.warning not in warnings:
+                warnings.append(estimate.warning)
+            rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
+                         'depth_median': f'{np.median(estimate.depth):.4f}',
+                         'warning': estimate.warning})
+    finish()
     return {**counts, 'output': str(output), 'metric': camera is not None,
             'baseline': pipeline.baseline, 'warnings': warnings}
 

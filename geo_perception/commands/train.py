@@ -59,6 +59,7 @@ def run(arguments):
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
     import torch
 
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.errors import ConfigurationError
     from geo_perception.training.checkpoint import read_checkpoint
 
@@ -66,6 +67,7 @@ def run(arguments):
     best, last, waiting = _callbacks()
     try:
         cli = _command_line(arguments[0], arguments[1:], [best, last, waiting])
+        require_writable(cli.config.json)
         if cli.config.resume is not None:
             read_checkpoint(cli.config.resume)
         if getattr(cli.config, 'recalibrate', None) is not None:
@@ -121,6 +123,29 @@ def _callbacks():
     return best, KeepLast(), DataWait()
 
 
+def _parts(system, stage):
+    """Return module and data of what is to be trained."""
+    if system == 'relocalization':
+        from geo_perception.training.relocalization import RelocalizationModule
+        from geo_perception.training.relocalization_data import RelocalizationData
+
+        return RelocalizationModule, RelocalizationData
+    if system == 'monodepth':
+        from geo_perception.training.stereo import StereoModule
+        from geo_perception.training.stereo_data import StereoData
+
+        return StereoModule, StereoData
+    from geo_perception.training.view_synthesis_data import ViewSynthesisData
+
+    if stage == 'flow':
+        from geo_perception.training.flow import FlowModule
+
+        return FlowModule, ViewSynthesisData
+    from geo_perception.training.view_synthesis import ViewSynthesisModule
+
+    return ViewSynthesisModule, ViewSynthesisData
+
+
 def _command_line(system, arguments, callbacks):
     """Return Lightning's command line with trainer, model and data made from the arguments."""
     from pathlib import Path
@@ -139,24 +164,13 @@ def _command_line(system, arguments, callbacks):
     recipe = PUBLISHED.get((system, stage))
     if recipe is not None and not any(a.split('=')[0] in ('--config', '-c') for a in arguments):
         arguments = ['--config', str(share_file(recipe)), *arguments]
-    if system == 'relocalization':
-        from geo_perception.training.relocalization import RelocalizationModule as Module
-        from geo_perception.training.relocalization_data import RelocalizationData as Data
-    elif system == 'monodepth':
-        from geo_perception.training.stereo import StereoModule as Module
-        from geo_perception.training.stereo_data import StereoData as Data
-    elif stage == 'flow':
-        from geo_perception.training.flow import FlowModule as Module
-        from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
-    else:
-        from geo_perception.training.view_synthesis import ViewSynthesisModule as Module
-        from geo_perception.training.view_synthesis_data import ViewSynthesisData as Data
+    Module, Data = _parts(system, stage)
 
     class Parser(OneSentence, LightningArgumentParser):
         """Keeps its help for those who ask."""
 
     class TrainingCLI(LightningCLI):
-        """Adds our own two options."""
+        """Adds what Lightning does not know of."""
 
         def add_arguments_to_parser(self, parser):
             parser.add_argument('--json', default=None, type=str,
@@ -240,9 +254,7 @@ def _stage(arguments):
 
 def _report(trainer, best, last, waiting, json_path):
     """Say where the model is and what to do next."""
-    import json
-
-    from geo_perception.model_file import write_atomically
+    from geo_perception.commands.outcome import write_outcome
 
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = best.best_model_path or last.path
@@ -256,6 +268,5 @@ def _report(trainer, best, last, waiting, json_path):
               'no validation took place, so the last checkpoint is not calibrated and may not be '
               'the best: lower --trainer.check_val_every_n_epoch')
         print(f'next: geo_perception export {checkpoint} --output model.safetensors')
-        if json_path is not None:
-            write_atomically(json_path, json.dumps(outcome, indent=2).encode())
+        write_outcome(json_path, outcome)
     return outcome

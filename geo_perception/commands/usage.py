@@ -15,6 +15,9 @@ _OUT_OF_RANGE = re.compile(
 _UNKNOWN = re.compile(r'unrecognized arguments: (?P<option>[^\s=]+)'
                       r"|Group '(?P<group>[\w.]+)' does not accept option '(?P<name>[\w.]+)'")
 _REQUIRED = re.compile(r'the following arguments are required: (?P<keys>[\w.]+(?:, [\w.]+)*)$')
+_NO_SUCH_VERB = re.compile(r"invalid choice: '(?P<verb>[^']*)' \(choose from (?P<verbs>[^)]*)\)")
+_NO_VERB = re.compile(r'expected "(?:(?P<verb>[\w-]+)\.)?subcommand" to be one of '
+                      r'\{(?P<verbs>[^}]*)\}')
 _TYPES = {'int': 'a whole number', 'float': 'a number', 'str': 'text', 'bool': 'true or false',
           'NoneType': 'null'}
 
@@ -36,7 +39,11 @@ class OneSentence:
         """
         parser = getattr(ex, 'subcommand_parser', None) or self
         program = parser.prog.replace(' [options]', '')
-        sentence = explain(message, parser._option_string_actions)
+        words = [action.dest for action in parser._actions if not action.option_strings]
+        sentence = explain(message, parser._option_string_actions, words)
+        unsaid = _NO_VERB.search(message)
+        if unsaid and unsaid['verb'] and ' ' not in program:
+            program = f"{program} {unsaid['verb']}"
         found = _REQUIRED.search(sentence)
         if found and ' ' not in program:
             # Of the whole program, whose keys begin with the words of the verb.
@@ -46,7 +53,7 @@ class OneSentence:
         self.exit(2, f'error: {sentence}; see {program} --help\n')
 
 
-def explain(message, options):
+def explain(message, options, words=()):
     """
     Return what is wrong with the arguments, on one line.
 
@@ -56,6 +63,8 @@ def explain(message, options):
         jsonargparse's own.
     options : iterable of str
         Those that there are, with their dashes.
+    words : iterable of str
+        Names of the arguments that have no dashes.
 
     Returns
     -------
@@ -66,8 +75,19 @@ def explain(message, options):
     text = ' '.join(message.split())
     if found := _UNKNOWN.search(text):
         option = found['option'] or f"--{found['group']}.{found['name']}"
-        near = get_close_matches(option, options, 1)
+        if option.lstrip('-') in words:
+            return f'{option.lstrip("-")} is given as a word, without {option}'
+        near = get_close_matches(option, set(options) - {'-h', '--help'}, 1)
         return f'there is no option {option}' + (f' (did you mean {near[0]}?)' if near else '')
+    if found := _NO_SUCH_VERB.search(text):
+        verbs = found['verbs'].replace("'", '').split(', ')
+        near = get_close_matches(found['verb'], verbs, 1, 0.5)
+        return (f"there is no '{found['verb']}'" + (f' (did you mean {near[0]}?)' if near else '')
+                + f"; choose from {', '.join(verbs)}")
+    if found := _NO_VERB.search(text):
+        verbs = found['verbs'].replace(', ...', '').split(',')
+        return f"say what to {found['verb'] or 'do'}: {', '.join(verbs)}" + (
+            ', …' if '...' in found['verbs'] else '')
     found = _WRONG_TYPE.search(text) or _OUT_OF_RANGE.search(text)
     if not found:
         return re.sub(_KEY, r'--\g<key>: ', text).rstrip('.')

@@ -27,6 +27,7 @@ _DEPTH_REACH_NS = 20_000_000
 _STEREO_REACH_NS = 1_000_000
 # Where pairs are asked for, so that whoever asks can be told how far apart their eyes are.
 _ASKED_STEREO_REACH_NS = 100_000_000
+_STARTING_IMAGES = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class BagSequence:
                 reader.add(topic, position[0], message)
         self._images = {topic: index.in_time_order(topic, path) for topic, index in images.items()}
         self._calibrations = calibrations
-        self._check_calibration(decode_rgb(first), info_topic, bool(camera_info_topic))
+        self._check_calibration(self._first_picture(), info_topic, bool(camera_info_topic))
         self._baseline = self._find_baseline()
         self._positions = self._images[self.image_topic].positions
         self._stamps = self._images[self.image_topic].stamps
@@ -176,6 +177,17 @@ class BagSequence:
     def poses(self):
         """``T_world_camera`` of all frames, shape (N, 4, 4), or None without poses."""
         return self._poses
+
+    def _first_picture(self):
+        """Return an image of the beginning; drivers send broken ones while a camera starts."""
+        problem = None
+        for position in self._images[self.image_topic].positions[:_STARTING_IMAGES]:
+            try:
+                return decode_rgb(self._bag.read(self.image_topic, position))
+            except ImageError as error:
+                problem = problem or error
+        raise ImageError(f'the images on {self.image_topic} of {self.path} cannot be read: '
+                         f'{problem}')
 
     def _read_same_size(self, topic, stamp, decode, image):
         """Return what another topic says about each pixel of an image, or None."""

@@ -13,7 +13,8 @@ import re
 
 import numpy as np
 
-from geo_perception.datasets.image_files import FileSequence, keep_usable, nominal_stamps
+from geo_perception.datasets.image_files import (
+    FileSequence, folder_camera, keep_usable, nominal_stamps)
 from geo_perception.datasets.trajectory import labels_from_quaternions
 from geo_perception.errors import RecordingError
 
@@ -73,9 +74,9 @@ def open_cambridge(path, quaternion=None):
         quaternions[:, 1:] *= -1
     labels = labels_from_quaternions(numbers[:, :3], quaternions, names)
     usable = keep_usable(path, images, labels)
-    return FileSequence([images[i] for i in usable],
-                        nominal_stamps(len(names), _SAMPLED_HZ)[usable], labels.poses[usable],
-                        world_frame='world')
+    stamps, images = nominal_stamps(len(names), _SAMPLED_HZ), [images[i] for i in usable]
+    return FileSequence(images, stamps[usable], labels.poses[usable], world_frame='world',
+                        camera=folder_camera(path.parent, images))
 
 
 def _read_lines(path):

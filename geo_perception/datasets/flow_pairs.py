@@ -9,7 +9,6 @@ from typing import Optional
 
 import numpy as np
 
-from geo_perception.datasets.bag import BESIDE
 from geo_perception.datasets.flow_files import read_flow_of
 from geo_perception.datasets.image_files import read_image
 from geo_perception.datasets.kitti_calibration import camera_by_size, camera_in_file
@@ -61,7 +60,7 @@ class FlowPair:
     stamps: tuple = (0, KITTI_INTERVAL_NS)
 
 
-def open_flow_pairs(spec):
+def open_flow_pairs(spec, image_topic=None, camera_info_topic=None):
     """
     Return an indexable, lazy list of pairs; the layout is known by its content.
 
@@ -74,6 +73,8 @@ def open_flow_pairs(spec):
     ----------
     spec : str or Path
         Where they are.
+    image_topic, camera_info_topic : str, optional
+        Topics of a bag where the choice is not clear.
 
     Returns
     -------
@@ -91,7 +92,8 @@ def open_flow_pairs(spec):
             files = find(path)
             if files:
                 return FlowPairs(files)
-    return RecordedPairs(open_images(spec, beside=BESIDE), spec)
+    return RecordedPairs(open_images(spec, image_topic, camera_info_topic, ('depth', 'flow')),
+                         spec)
 
 
 class FlowPairs:

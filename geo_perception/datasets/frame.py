@@ -8,6 +8,7 @@ from typing import Optional, Protocol
 
 import numpy as np
 
+from geo_perception.errors import RecordingError
 from geo_perception.geometry.camera import Camera
 
 
@@ -57,6 +58,37 @@ class Frame:
     right: Optional[np.ndarray] = None
     baseline: Optional[float] = None
     right_stamp: Optional[int] = None
+
+
+def needed_camera(frame, lack, recording=''):
+    """
+    Return the intrinsics of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        Of any recording; of anything with ``name`` and ``camera``.
+    lack : str
+        What there is not without them, for the sentence.
+    recording : str
+        Which one, where the name of the frame does not tell.
+
+    Returns
+    -------
+    Camera
+
+    Raises
+    ------
+    RecordingError
+        When it has none, and where they would be looked for.
+
+    """
+    if frame.camera is None:
+        where = f'{recording}: ' if recording else ''
+        raise RecordingError(f'{where}frame {frame.name} has no intrinsics, without which {lack}; '
+                             'record camera_info beside the images, or write cam.txt into a '
+                             'folder of images')
+    return frame.camera
 
 
 class Sequence(Protocol):

@@ -18,6 +18,8 @@ from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import make_transform
 
 _NOMINAL_HZ = 10
+# Seconds; more nanoseconds do not fit into 64 bits.
+_LATEST = 9e9
 # Left folder, right folder, and their rows in calib.txt; colour first.
 _PAIRS = (('image_2', 'image_3', 'P2', 'P3'), ('image_0', 'image_1', 'P0', 'P1'),
           ('image_l', 'image_r', 'P0', 'P1'))
@@ -135,7 +137,12 @@ def _read_times(path, numbers):
     if len(times) <= numbers.max():
         raise RecordingError(f'{path / "times.txt"} holds {len(times)} times, but there is an '
                              f'image number {numbers.max()}')
-    return np.round(times[numbers] * 1e9).astype(np.int64)
+    seconds = times[numbers]
+    if not (np.abs(seconds) < _LATEST).all():
+        wrong = numbers[~(np.abs(seconds) < _LATEST)][0]
+        raise RecordingError(f'{path / "times.txt"} says {times[wrong]} for image number {wrong}; '
+                             'a number of seconds is expected')
+    return np.round(seconds * 1e9).astype(np.int64)
 
 
 def _read_rows(path):

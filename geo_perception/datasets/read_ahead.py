@@ -47,7 +47,7 @@ class ReadAhead:
         time : int
             When it was recorded, nanoseconds.
         repeat : int
-            Of those of its topic and time the how manieth, from 0.
+            Which of the messages of that topic and time, counted from 0.
 
         Returns
         -------

@@ -3,6 +3,7 @@
 
 """Open a recording of any known format by its path, and part of it by a slice."""
 
+import logging
 from os.path import exists
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from geo_perception.datasets.stereo_lists import open_stereo_pairs
 from geo_perception.datasets.tum import open_tum
 from geo_perception.datasets.video import is_video, VideoSequence
 from geo_perception.errors import RecordingError
+
+_logger = logging.getLogger(__name__)
 
 
 def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=None,
@@ -66,7 +69,7 @@ def open_recording(spec, image_topic=None, pose_topic=None, camera_info_topic=No
     return _sliced(_open_posed(path, topics, quaternion), slices, spec)
 
 
-def open_images(spec, image_topic=None, camera_info_topic=None, beside=()):
+def open_images(spec, image_topic=None, camera_info_topic=None, beside=BESIDE):
     """
     Return the images of anything: an image file, a folder of them, a video, or a recording.
 
@@ -104,12 +107,50 @@ def open_images(spec, image_topic=None, camera_info_topic=None, beside=()):
         # A folder of images may look like a dataset of which the poses are missing.
         sequence = _open_unposed(path) if exists(path) else None
         if sequence is None and isinstance(error, _NothingFits):
+            if path.is_dir() and not any(path.iterdir()):
+                raise RecordingError(f'the folder {path} is empty') from None
             raise RecordingError(f'{path} is neither an image, a folder of images or a video, nor '
                                  'a bag, a prepared folder, nor a TUM, 7-Scenes, Cambridge, KITTI '
                                  'or Cityscapes recording') from None
         if sequence is None:
             raise
     return _sliced(sequence, slices, spec)
+
+
+def open_with_poses_if_any(spec, image_topic=None, pose_topic=None, camera_info_topic=None,
+                           quaternion=None, pose_frame=None, beside=BESIDE):
+    """
+    Return a recording with its poses where it has any, as `open_images` does where it has none.
+
+    A warning says why there are none, where there might have been.
+
+    Parameters
+    ----------
+    spec, image_topic, pose_topic, camera_info_topic, quaternion, pose_frame, beside
+        As for `open_recording`.
+
+    Returns
+    -------
+    Sequence
+        ``poses`` may be None.
+
+    Raises
+    ------
+    RecordingError
+        When nothing fits, the recording is damaged, or poses that were asked for by an option
+        are not there.
+
+    """
+    try:
+        return open_recording(spec, image_topic, pose_topic, camera_info_topic, quaternion,
+                              pose_frame, beside)
+    except RecordingError as error:
+        if pose_topic or pose_frame or quaternion:
+            raise
+        sequence = open_images(spec, image_topic, camera_info_topic, beside)
+        if not isinstance(error, _NothingFits):
+            _logger.warning('%s is taken without poses: %s', spec, error)
+        return sequence
 
 
 def open_stereo(spec, image_topic=None, right_topic=None, camera_info_topic=None):

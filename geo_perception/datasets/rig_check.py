@@ -292,7 +292,7 @@ def _judge(found, count, size, baseline, max_disparity):
             'vertical_spread_px': float(np.quantile(np.abs(rows), 0.9)),
             'disparity_px': tuple(np.quantile(columns, [0.5, 0.99]).tolist()),
             'positive': positive}
-        _judge_geometry(numbers, size, factor, baseline, max_disparity, faults, warnings)
+        _judge_geometry(numbers, size, factor, max_disparity, faults, warnings)
     _judge_baseline(found, baseline, numbers.get('positive'), faults, warnings)
     offset = float(np.median(found.offsets)) if found.offsets else None
     _judge_time(found.offsets, faults, warnings)
@@ -340,7 +340,7 @@ def _judge_presence(found, count, faults, warnings):
         warnings.append(f'{found.few} of {seen} pairs show too little to be compared.')
 
 
-def _judge_geometry(numbers, size, factor, baseline, max_disparity, faults, warnings):
+def _judge_geometry(numbers, size, factor, max_disparity, faults, warnings):
     """Are rows aligned, and is disparity what a network can say."""
     vertical, spread = numbers['vertical_px'], numbers['vertical_spread_px']
     middle, largest = numbers['disparity_px']

@@ -4,15 +4,18 @@
 """TUM RGB-D (posenet.md section 12.3): colour, registered depth, motion-capture poses."""
 
 from decimal import Decimal, InvalidOperation
+import logging
 from os.path import isfile
 
 import numpy as np
 
-from geo_perception.datasets.image_files import FileSequence, keep_usable
+from geo_perception.datasets.camera_files import CAMERA_FILES
+from geo_perception.datasets.image_files import FileSequence, folder_camera, keep_usable
 from geo_perception.datasets.trajectory import interpolate_poses, Labels, labels_from_quaternions
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.camera import Camera
 
+_logger = logging.getLogger(__name__)
 # Motion capture runs at 100 Hz; a longer pause means that it lost the markers.
 _MAX_GAP_NS = 100_000_000
 # The reference tool's limit between a colour and a depth image.
@@ -30,8 +33,9 @@ def open_tum(path):
     Return a TUM RGB-D recording.
 
     Poses are camera-to-world and interpolated to the colour images; images with no ground truth
-    within reach are left out. Intrinsics follow the name of the folder (``freiburg1``, ``2`` or
-    ``3``), else the ROS default of the Kinect.
+    within reach are left out. Intrinsics are those of a camera file in the folder (see
+    `geo_perception.datasets.camera_files`), else follow its name (``freiburg1``, ``2`` or ``3``),
+    else are the ROS default of the Kinect, with a warning.
 
     Parameters
     ----------
@@ -57,8 +61,9 @@ def open_tum(path):
     poses, valid, problems = _poses_at(path / 'groundtruth.txt', stamps)
     usable = keep_usable(path, images, Labels(poses, valid, problems))
     stamps = stamps[usable]
-    return FileSequence([images[i] for i in usable], stamps, poses[usable],
-                        camera=_camera(path.resolve().name), world_frame='world',
+    images = [images[i] for i in usable]
+    return FileSequence(images, stamps, poses[usable], world_frame='world',
+                        camera=folder_camera(path, images) or _known_camera(path),
                         depths=_depths(path, stamps), depth_units=5000.0)
 
 
@@ -118,10 +123,16 @@ def _depths(path, stamps):
             for j in associate(stamps, times, _DEPTH_REACH_NS)]
 
 
-def _camera(name):
-    known = (values for word, values in _CAMERAS.items()
-             if word in name or word.replace('freiburg', 'fr') + '_' in name)
-    (fx, fy, cx, cy), distortion = next(known, _ROS_DEFAULT)
+def _known_camera(path):
+    """Return the camera that the name of a folder stands for, else the default."""
+    name = path.resolve().name
+    known = next((values for word, values in _CAMERAS.items()
+                  if word in name or word.replace('freiburg', 'fr') + '_' in name), None)
+    if known is None:
+        _logger.warning(
+            '%s: the focal length is taken to be 525 pixels: there is no %s in the folder, and '
+            'its name is none of freiburg1 to 3', path, ' or '.join(CAMERA_FILES))
+    (fx, fy, cx, cy), distortion = known or _ROS_DEFAULT
     return Camera(K=np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), width=640,
                   height=480, distortion=np.array(distortion, float))
 

@@ -3,6 +3,7 @@
 
 """Videos as sequences of frames."""
 
+from bisect import bisect_left
 import os
 
 import cv2
@@ -56,11 +57,11 @@ class VideoSequence:
         self._capture = self._process = None
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        # Containers announce a frame or two more than they hold.
-        while count > 0 and self._read(count - 1) is None:
-            count -= 1
-        if count <= 0:
+        # Containers announce a frame or two more than they hold, damaged ones millions.
+        count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        if count and self._read(count - 1) is None:
+            count = bisect_left(range(count), True, key=lambda i: self._read(i) is None)
+        if count == 0:
             raise RecordingError(f'no frame of the video {path} can be read')
         self._stamps = nominal_stamps(count, rate if np.isfinite(rate) and rate > 0
                                       else NOMINAL_HZ)

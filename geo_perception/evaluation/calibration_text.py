@@ -6,7 +6,8 @@
 from geo_perception.evaluation.number_text import share_text
 
 # What odometry states a covariance of -> how its metrics begin.
-ODOMETRY = {'way of a step': 'motion_position', 'turn of a step': 'motion_orientation',
+ODOMETRY = {'translation per frame': 'motion_position',
+            'rotation per frame': 'motion_orientation',
             'position since the start': 'pose_position',
             'orientation since the start': 'pose_orientation'}
 POSE = {'position': 'position', 'orientation': 'orientation'}

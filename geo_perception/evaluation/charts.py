@@ -129,11 +129,17 @@ def legend_below(axes, columns):
     axes : matplotlib.axes.Axes
         From :func:`chart`.
     columns : int
-        Entries a row.
+        Entries a row; fewer where they would be wider than the picture.
 
     """
-    axes.figure.legend(loc='outside lower center', ncols=columns, markerscale=2,
-                       columnspacing=1.2, handletextpad=0.4)
+    figure = axes.figure
+    while True:
+        legend = figure.legend(loc='outside lower center', ncols=columns, markerscale=2,
+                               columnspacing=1.2, handletextpad=0.4)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
+        columns -= 1
 
 
 def jpeg_source(rgb, quality=80):

@@ -15,7 +15,7 @@ _NAMES = {
     'abs_rel': 'Relative error', 'abs_rel_median_scaled': 'Median-scaled', 'a1': 'Within 25 %',
     'scale_ratio_median': 'True over said', 'ate_m': 'Trajectory error',
     'ate_sim3_m': 'Scale fitted', 'drift_percent': 'Drift',
-    'drift_deg_per_100m': 'Turn per 100 m', 'epe_px': 'End point error',
+    'drift_deg_per_100m': 'Rotation drift per 100 m', 'epe_px': 'End point error',
     'fl_percent': 'Outliers', 'iou': 'Intersection over union',
     'false_alarm_rate': 'False alarms', 'recall': 'Found'}
 _MEANING = ('Errors of position and orientation, and delays, are medians; “in 95 %” is the share '

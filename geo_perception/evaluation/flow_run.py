@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 import numpy as np
 
 from geo_perception.datasets.flow_pairs import RecordedPairs
-from geo_perception.errors import RecordingError
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.evaluation.classical_flow import METHODS
 from geo_perception.evaluation.flow import compare_flow, FlowScore
 from geo_perception.evaluation.flow_samples import score_flow
@@ -121,9 +121,7 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
     for i in track(range(len(pairs)), 'Flow'):
         pair = pairs[i]
         run.names.append(pair.name)
-        if pair.camera is None:
-            raise RecordingError(f'{pair.name} has no intrinsics, and rigid flow needs them; '
-                                 'write them to cam.txt beside the images')
+        needed_camera(pair, 'there is no rigid flow')
         if in_order and i == 0:
             _note(run.recording, 0, pairs.sequence[0], pipeline(
                 pair.image, pair.camera, pair.stamps[0], flow=True))

@@ -112,7 +112,7 @@ def scale_over_time(recording):
                       markeredgewidth=0, label='depth', rasterized=many(t))
         if len(used) > 2:
             middle, ratio = step_ratios(recording.T_odom_camera[used], recording.T_truth[used])
-            axes.plot(t[used[middle]], ratio, color=BASELINE, linewidth=1.2, label='way')
+            axes.plot(t[used[middle]], ratio, color=BASELINE, linewidth=1.2, label='path')
         axes.axhline(1.0, color=INK, linewidth=0.9)
         _mark_resets(axes, recording, t)
         axes.set(xlabel='time in the recording (s)', ylabel='true over said', ylim=(0, None))
@@ -149,14 +149,14 @@ def drift(recording, quantity, with_scale):
                 axes.plot([row[0] for row in rows], [row[1 + quantity] for row in rows],
                           style, marker='o', markersize=4, color=colour, label=label)
         axes.set(xlabel='length of the segment (m)', ylim=(0, None), xlim=(0, None),
-                 ylabel=('drift (% of the way)', 'turn (degrees per 100 m)')[quantity])
+                 ylabel=('drift (% of the path)', 'rotation drift (deg / 100 m)')[quantity])
         legend_below(axes, columns=3)
     return picture.src
 
 
 def position_error_over_way(recording, with_scale):
     """
-    Draw how far each position is off once the whole is aligned, over the way.
+    Draw how far each position is off once the whole is aligned, along the path.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def position_error_over_way(recording, with_scale):
             axes.plot(path_length(recording.T_truth[used]),
                       absolute_errors(T[used], recording.T_truth[used], with_scale), style,
                       color=colour, label=label, rasterized=many(used))
-        axes.set(xlabel='way (m)', ylabel='position error (m)', ylim=(0, None))
+        axes.set(xlabel='path length (m)', ylabel='position error (m)', ylim=(0, None))
         legend_below(axes, columns=3)
     return picture.src
 
@@ -305,12 +305,12 @@ def _mark_resets(axes, recording, t):
     resets = t[[bool(reset) for reset in recording.resets]]
     if len(resets):
         axes.plot(resets, np.full(len(resets), 0.02), '|', color=REFUSED, markersize=6,
-                  transform=axes.get_xaxis_transform(), label='started anew', clip_on=False)
+                  transform=axes.get_xaxis_transform(), label='restarted', clip_on=False)
 
 
 def _heights(axes):
     return np.concatenate([line.get_ydata() for line in axes.lines
-                           if line.get_label() in ('depth', 'way')])
+                           if line.get_label() in ('depth', 'path')])
 
 
 def _seconds(recording):

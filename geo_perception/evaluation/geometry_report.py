@@ -113,8 +113,7 @@ def odometry_sections(recording, metrics):
         ('Trajectory', macros.charts([
             {'src': trajectory_charts.ways_from_above(ways, recording.T_truth),
              'alt': 'trajectories from above',
-             'caption': 'From above, each way laid over the truth as well as it fits, '
-                        f'{aligned}.'},
+             'caption': f'From above, each path aligned with the truth, {aligned}.'},
             {'src': trajectory_charts.ways_in_space(ways, recording.T_truth),
              'alt': 'trajectories in three dimensions',
              'caption': 'The same in three dimensions.'}]))]
@@ -123,9 +122,9 @@ def odometry_sections(recording, metrics):
             {'src': geometry_charts.drift(recording, quantity, with_scale),
              'alt': f'{name} drift by length of the segment'}
             for quantity, name in enumerate(('translation', 'rotation'))])))
-    sections.append(('Errors along the way', macros.charts([
+    sections.append(('Errors along the path', macros.charts([
         {'src': geometry_charts.position_error_over_way(recording, with_scale),
-         'alt': 'position error over the way',
+         'alt': 'position error along the path',
          'caption': f'Once the whole is aligned, {aligned}.'},
         {'src': geometry_charts.scale_over_time(recording), 'alt': 'scale over time',
          'caption': 'Scale: 1 where lengths are true. A level line elsewhere is a scale that is '

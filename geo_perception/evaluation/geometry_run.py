@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from geo_perception.errors import RecordingError
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.classical_odometry import (
     chain, constant_motion, FivePointOdometry)
@@ -71,11 +71,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     with Beside() as beside:
         for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
             recording.names[i] = frame.name
-            if frame.camera is None:
-                raise RecordingError(
-                    f'frame {frame.name} has no intrinsics, without which neither depth nor '
-                    'odometry can be compared; record camera_info beside the images, or write '
-                    'cam.txt into a folder of images')
+            needed_camera(frame, 'neither depth nor odometry can be compared')
             started = time.perf_counter()
             result = pipeline(frame.image, frame.camera, frame.stamp, flow=flow)
             recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)

@@ -67,17 +67,18 @@ def odometry_verdict(metrics):
     if metrics['ate_sim3_m'] is None:
         return (f"{metrics['frames_processed']} of {metrics['frames_in']} images were processed; "
                 'there are no true poses to compare with.')
-    way = f"On a way of {metrics['path_m']:.1f} m "
+    path = f"Over a path of {metrics['path_m']:.1f} m "
     if metrics['ate_m'] is None:
         key = 'drift_sim3_percent'
-        sentence = (f'{way}odometry, which has no unit here, is '
-                    f"{length_text(metrics['ate_sim3_m'])} off once scaled and laid over the "
+        sentence = (f'{path}odometry, which has no unit here, is '
+                    f"{length_text(metrics['ate_sim3_m'])} off once scaled and aligned with the "
                     'truth')
     else:
         key = 'drift_percent'
-        sentence = f"{way}odometry is {length_text(metrics['ate_m'])} off once laid over the truth"
+        sentence = (f"{path}odometry is {length_text(metrics['ate_m'])} off once aligned with the "
+                    'truth')
     if metrics[key] is None:
-        return sentence + '; the way is too short to measure drift.'
+        return sentence + '; the path is too short to measure drift.'
     sentence += f' and drifts {percent_text(metrics[key])}.'
     others = {name: found[key] for name, found in metrics['baselines'].items()
               if found[key] is not None}
@@ -95,7 +96,7 @@ def odometry_verdict(metrics):
         sentence += (f' Corners failed in {alone} of {answered} images, whose motion is of the '
                      'network alone.')
     if metrics['resets']:
-        sentence += (f" It started anew {metrics['resets']} "
+        sentence += (f" It restarted {metrics['resets']} "
                      f"time{'s' if metrics['resets'] > 1 else ''} on the way.")
     return sentence
 
@@ -140,17 +141,21 @@ def odometry_figures(metrics):
     list of Figure
 
     """
-    five_point = metrics['baselines'].get('five_point', {})
+    five_point = metrics['baselines'].get('five_point')
+
+    def beside(name, text):
+        return f'five-point {text(five_point[name])}' if five_point else ''
+
     return [
         Figure('Trajectory error', length_text(metrics['ate_m']),
                f"scale fitted {length_text(metrics['ate_sim3_m'])}"),
         Figure('Drift', percent_text(metrics['drift_percent']),
-               f"five-point {percent_text(five_point.get('drift_percent'))}"),
-        Figure('Turn per 100 m', angle_text(metrics['drift_deg_per_100m']),
-               f"five-point {angle_text(five_point.get('drift_deg_per_100m'))}"),
+               beside('drift_percent', percent_text)),
+        Figure('Rotation drift per 100 m', angle_text(metrics['drift_deg_per_100m']),
+               beside('drift_deg_per_100m', angle_text)),
         delay_figure(metrics),
         Figure('Images answered', f"{metrics['frames_answered']} of {metrics['frames_in']}",
-               f"{metrics['frames_dropped']} dropped, started anew {metrics['resets']} times")]
+               f"{metrics['frames_dropped']} dropped, {metrics['resets']} restarts")]
 
 
 def depth_table(metrics):
@@ -224,14 +229,14 @@ def odometry_table(metrics):
     """
     systems = [metrics, *metrics['baselines'].values()]
     rows = metric_rows((
-        ('Trajectory error, SE(3)', 'ate_m', length_text),
-        ('Trajectory error, Sim(3)', 'ate_sim3_m', length_text),
+        ('Trajectory error (ATE), SE(3)', 'ate_m', length_text),
+        ('Trajectory error (ATE), Sim(3)', 'ate_sim3_m', length_text),
         ('Drift', 'drift_percent', percent_text),
         ('Drift, one scale fitted', 'drift_sim3_percent', percent_text),
-        ('Turn per 100 m', 'drift_deg_per_100m', angle_text),
-        ('Error of a step', 'rpe_translation_m', length_text),
-        ('Error of a step, one scale fitted', 'rpe_translation_sim3_m', length_text),
-        ('Turn of a step', 'rpe_rotation_deg', angle_text)), systems)
+        ('Rotation drift per 100 m', 'drift_deg_per_100m', angle_text),
+        ('Relative pose error (RPE), translation', 'rpe_translation_m', length_text),
+        ('The same, one scale fitted', 'rpe_translation_sim3_m', length_text),
+        ('Relative pose error (RPE), rotation', 'rpe_rotation_deg', angle_text)), systems)
     for length in (3, 5):
         rows += _snippet_rows(systems, length, f'ate{length}', 'chained')
         if metrics[f'ate{length}_network_zhou_m'] is not None:
@@ -247,7 +252,7 @@ def _snippet_rows(systems, length, key, origin):
         (f'ATE-{length} (Zhou protocol), {origin}',
          ['–' if row[0] is None else f'{row[0]:.4f} ± {row[1]:.4f} m' for row in found]),
         (f'The same {length} frames, {origin}, RMSE', [length_text(row[2]) for row in found]),
-        (f'The same {length} frames, {origin}, turn', [angle_text(row[3]) for row in found])]
+        (f'The same {length} frames, {origin}, rotation', [angle_text(row[3]) for row in found])]
 
 
 def odometry_note(metrics):
@@ -266,9 +271,9 @@ def odometry_note(metrics):
     """
     lengths = metrics['segment_lengths_m']
     segments = (f"segments of {', '.join(f'{length:g}' for length in lengths)} m"
-                if lengths else 'no segment, for the way is too short')
+                if lengths else 'no segment, for the path is too short')
     published = '' if lengths and lengths[0] >= 100 else \
-        ' (KITTI takes 100 to 800 m, for which this way is too short)'
+        ' (KITTI takes 100 to 800 m, for which this path is too short)'
     baselines = ('' if not metrics['baselines'] else
                  ' Five-point is OpenCV’s essential matrix with recoverPose on followed corners, '
                  'its steps as long as ours; constant motion is the mean of the true steps.')

@@ -59,7 +59,7 @@ def map_picture(place, training=None):
             _ellipses(axes, place.fixes, place.fix_covariance, place.axes, span, OURS,
                       '95 % of fixes')
         _marks(axes, place.refused_at[place.refused], place.axes, 'x', REFUSED, 'refused')
-        _marks(axes, place.odometry[place.reset], place.axes, 'D', REFUSED, 'started anew')
+        _marks(axes, place.odometry[place.reset], place.axes, 'D', REFUSED, 'restarted')
         axes.set(xlabel=f'{_AXES[a]} (m)', ylabel=f'{_AXES[b]} (m)')
         axes.set_xlim(low[0], high[0], auto=True)   # of which one is widened, for equal scales
         axes.set_ylim(low[1], high[1], auto=True)

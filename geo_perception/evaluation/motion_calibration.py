@@ -5,7 +5,9 @@
 
 import numpy as np
 
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import read_ahead
 from geo_perception.evaluation.flow_scores import seen_by
 from geo_perception.inference.motion_score import fit_motion_score
 from geo_perception.progress import track
@@ -41,12 +43,9 @@ def calibrate_motion_score(pipeline, sequence):
     pipeline.reset()
     lacks, parallaxes, truths, hears = [], [], [], []
     before = None
-    for i in track(range(len(sequence)), 'Motion score'):
-        frame = sequence[i]
-        if frame.camera is None:
-            raise RecordingError('the recording has no intrinsics, and rigid flow needs them; '
-                                 'record camera_info as well, or write cam.txt beside the images')
-        estimate = pipeline(frame.image, frame.camera, frame.stamp, flow=True).flow
+    for frame in track(read_ahead(sequence), 'Motion score', total=len(sequence)):
+        camera = needed_camera(frame, 'there is no rigid flow')
+        estimate = pipeline(frame.image, camera, frame.stamp, flow=True).flow
         if estimate is not None and estimate.earlier_stamp == before.stamp:
             for field, own in ((estimate.forward, before), (estimate.backward, frame)):
                 # Nobody says what moves: fit_motion_score goes by the median then.

@@ -5,11 +5,13 @@
 
 import numpy as np
 
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.beside import read_ahead
 from geo_perception.geometry.se3 import inverse_transform, make_transform
+from geo_perception.inference.corner_uncertainty import fit_corner_calibration
 from geo_perception.inference.hybrid_motion import HYBRID
-from geo_perception.inference.motion_uncertainty import (
-    fit_motion_calibration, HYBRID_PREFIX, motion_errors, SMALLEST_SAMPLE)
+from geo_perception.inference.motion_uncertainty import motion_errors, SMALLEST_SAMPLE
 from geo_perception.progress import track
 
 
@@ -27,19 +29,20 @@ def calibrate_hybrid_motion(pipeline, sequence):
     Returns
     -------
     dict of str to float
-        Entries of the calibration in the model file, ``hybrid_motion_...``.
+        Entries of the calibration in the model file, ``corner_motion_...``.
 
     Raises
     ------
     RecordingError
-        When there are too few motions by corners with a known truth.
+        When there are too few motions by corners with a known truth, or no intrinsics.
 
     """
-    motions, true_motions, residuals, intervals = [], [], [], []
+    motions, true_motions, raw = [], [], []
     index = {int(stamp): i for i, stamp in enumerate(sequence.stamps)}
-    for i in track(range(len(sequence)), 'Following corners', total=len(sequence)):
-        frame = sequence[i]
-        result = pipeline(frame.image, frame.camera, frame.stamp)
+    for i, frame in enumerate(track(read_ahead(sequence), 'Following corners',
+                                    total=len(sequence))):
+        camera = needed_camera(frame, 'there is no odometry')
+        result = pipeline(frame.image, camera, frame.stamp)
         odometry, scale = result.odometry, result.scale.metres_per_unit
         if odometry is None or odometry.state != HYBRID or odometry.standing or scale is None:
             continue
@@ -49,14 +52,12 @@ def calibrate_hybrid_motion(pipeline, sequence):
         motions.append(make_transform(odometry.motion[:3, :3], odometry.motion[:3, 3] / scale))
         true = inverse_transform(sequence.poses[before]) @ sequence.poses[i]
         true_motions.append(make_transform(true[:3, :3], true[:3, 3] / scale))
-        residuals.append(odometry.residual)
-        intervals.append(odometry.interval)
+        raw.append(pipeline.corner_covariance)
     motions, true_motions = (np.reshape(T, (-1, 4, 4)) for T in (motions, true_motions))
     known = np.isfinite(true_motions).all((1, 2))
     if known.sum() < SMALLEST_SAMPLE:
         raise RecordingError(f'only {known.sum()} motions by corners have a known truth; a '
                              f'calibration takes {SMALLEST_SAMPLE} or more')
-    found = fit_motion_calibration(
+    return fit_corner_calibration(
         motion_errors(motions[known], true_motions[known], 1.0), motions[known],
-        np.array(residuals)[known], float(np.median(intervals)))
-    return found.entries(HYBRID_PREFIX)
+        np.array(raw)[known]).entries()

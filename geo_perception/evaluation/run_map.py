@@ -180,7 +180,7 @@ def _alignment(recording, T_truth, T_fix):
     if both.sum() >= 3:
         return (fit_alignment(recording.T_odom_camera[both, :3, 3], T_fix[both, :3, 3],
                               not metric),
-                f'Odometry is laid over the fixes as well as it fits{scaled}.')
+                f'Odometry is aligned with the fixes{scaled}.')
     return Alignment(1.0, np.eye(3), np.zeros(3)), (
         'Odometry is in its own frame, which begins with the camera'
         f"{'' if metric else '; it has no unit'}.")

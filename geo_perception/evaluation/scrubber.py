@@ -107,13 +107,13 @@ def _strip(run, place):
     if np.isfinite(position).any():
         values, name = position, 'fix off by (m)'
     elif np.isfinite(drift).any():
-        values, name = drift, 'way off by (m)'
+        values, name = drift, 'odometry off by (m)'
     elif run.geometry is not None and np.isfinite(run.geometry.depth.errors_scaled[:, 0]).any():
         values, name = 100 * run.geometry.depth.errors_scaled[:, 0], 'depth off by (%)'
     else:
         values, name = run.results[-1].delay_ms, 'delay (ms)'
     marks = [('refused', REFUSED, place.refused), ('dropped', BOUND, place.dropped),
-             ('odometry started anew', REFUSED, place.reset)]
+             ('odometry restarted', REFUSED, place.reset)]
     return strip_picture(seconds, values, name, marks), seconds
 
 

@@ -9,7 +9,7 @@ from typing import List
 
 import numpy as np
 
-from geo_perception.errors import RecordingError
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.depth import depth_at_truth, DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
@@ -144,9 +144,7 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True, spli
     with Beside() as beside:
         for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
             recording.names[i] = frame.name
-            if frame.camera is None:
-                raise RecordingError(f'frame {frame.name} has no intrinsics, without which depth '
-                                     'cannot be compared; record camera_info beside the images')
+            needed_camera(frame, 'depth cannot be compared')
             started = time.perf_counter()
             estimate = pipeline(frame.image, frame.camera)
             recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)

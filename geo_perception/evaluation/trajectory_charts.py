@@ -236,6 +236,7 @@ def _dress_space(axes, points, view):
              zlabel=f'{minus}{_AXES[c]} (m), up')
     _equal_scales(axes, points[:, [a, b, c]] * [1, 1, sign])
     axes.view_init(elev=28, azim=-60)
+    axes.xaxis.labelpad = axes.yaxis.labelpad = 14
     axes.zaxis.labelpad = 1
 
 

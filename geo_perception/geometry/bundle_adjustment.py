@@ -333,12 +333,8 @@ def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
         if use.any():
             weight[use] = (_wide_weights(squares[use]) if k < wide
                            else _weights(squares[use]))
-        by_point = D @ T[:3, :3].T
-        by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
-        J = np.concatenate([-rho[:, None, None] * by_point, by_point @ skew(v)], 2)
-        h = (by_depth ** 2).sum(1) + information
+        J, by_depth, C, h = _derivatives(D, v, rho, hosts, T, information)
         g = (by_depth * error).sum(1) - (rho - expected) * information
-        C = J[:, 0] * by_depth[:, :1] + J[:, 1] * by_depth[:, 1:]
         rows, weights = J.reshape(-1, 6), np.repeat(weight, 2)
         A = (rows * weights[:, None]).T @ rows - (C * (weight / h)[:, None]).T @ C
         b = rows.T @ (weights * error.ravel()) - C.T @ (weight * g / h)
@@ -353,6 +349,34 @@ def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
     error, _ = _error(seen, q, front, window.roots)
     errors = np.sqrt((error ** 2).sum(1) + (rho - expected) ** 2 * information)
     return T, np.where(front, errors, np.inf)
+
+
+def pose_covariance(window, variances, seen, T):
+    """
+    Return how far a camera that was found by `locate` may be off.
+
+    Parameters
+    ----------
+    window, variances, seen
+        As of `locate`, of the points that agree with the pose.
+    T : np.ndarray
+        The pose, 4x4.
+
+    Returns
+    -------
+    np.ndarray
+        6x6, order (x, y, z, rot X, rot Y, rot Z), axes of the map: what the stated errors of
+        places and depths leave open, times how large the errors turned out (the square of it).
+
+    """
+    hosts, rho = window.T[window.host], window.inverse_depths
+    v, q, front = _in_camera(_rotated_rays(window), rho, hosts[:, :3, 3], T[None])
+    error, D = _error(seen, q, front, window.roots)
+    J, _, C, h = _derivatives(D, v, rho, hosts, T, 1.0 / variances)
+    rows = J.reshape(-1, 6)
+    A = rows.T @ rows - (C / h[:, None]).T @ C
+    A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
+    return _scale((error ** 2).sum(1), 0.5) ** 2 * np.linalg.inv(A)
 
 
 def moved(T, step):
@@ -470,6 +494,15 @@ def _error(seen, q, front, roots):
     D[:, 0, 2], D[:, 1, 2] = -x / z, -y / z
     error = np.where(front[:, None], seen - np.stack([x, y], 1), 0.0)
     return (roots @ error[:, :, None])[..., 0], roots @ D
+
+
+def _derivatives(D, v, rho, hosts, T, information):
+    """Return those by the pose (N, 2, 6) and by inverse depth (N, 2), C and h, see `_System`."""
+    by_point = D @ T[:3, :3].T
+    by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
+    J = np.concatenate([-rho[:, None, None] * by_point, by_point @ skew(v)], 2)
+    return (J, by_depth, J[:, 0] * by_depth[:, :1] + J[:, 1] * by_depth[:, 1:],
+            (by_depth ** 2).sum(1) + information)
 
 
 def _weights(squares):

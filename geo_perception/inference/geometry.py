@@ -11,12 +11,13 @@ import numpy as np
 
 from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import make_transform
+from geo_perception.inference.corner_uncertainty import CornerCalibration
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
 from geo_perception.inference.feature_tracks import FeatureImage
 from geo_perception.inference.flow import FlowEstimate, FlowNetwork, has_flow
 from geo_perception.inference.hybrid_motion import HybridMotion
 from geo_perception.inference.motion import build_motion, View
-from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
+from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
 from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
@@ -167,6 +168,11 @@ class GeometryPipeline:
 
         """
         return {} if self._hybrid is None else self._hybrid.describe()
+
+    @property
+    def corner_covariance(self):
+        """See `HybridMotion`; None where only the network is asked."""
+        return None if self._hybrid is None else self._hybrid.covariance
 
     def network_alone(self):
         """
@@ -382,8 +388,8 @@ class GeometryPipeline:
         ) if odometry == 'hybrid' else None
         self._odometry = VisualOdometry(
             self._hybrid or self._motion, MotionCalibration.from_model(self.model),
-            _trained_interval(self.model), None if self._hybrid is None else
-            MotionCalibration.from_model(self.model, HYBRID_PREFIX))
+            _trained_interval(self.model),
+            None if self._hybrid is None else CornerCalibration.from_model(self.model))
 
     def _view_of(self, image, camera, stamp):
         """Return an image as the networks see it."""

@@ -12,8 +12,9 @@ frame has the motion of the network alone, and the map begins anew.
 
 import numpy as np
 
-from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.geometry.se3 import inverse_transform, make_transform
 from geo_perception.inference.local_map import FEWEST, LocalMap
+from geo_perception.inference.turn_alignment import turn_between
 
 HYBRID = 'hybrid'
 
@@ -38,6 +39,10 @@ class HybridMotion:
         False: the previous frame is always the last one.
     state : str
         ``hybrid``, or ``network alone: `` and why, of the last motion.
+    covariance : np.ndarray or None
+        What the corners leave open of the last motion, 6x6, order (x, y, z, rot X, rot Y, rot Z),
+        axes of the previous camera, units of the network and radians squared; None where it is
+        the network's.
 
     """
 
@@ -46,10 +51,10 @@ class HybridMotion:
     def __init__(self, network, scaled_by_network=True):
         self._network, self._scaled_by_network = network, scaled_by_network
         self.memory = network.memory
-        self.state = HYBRID
+        self.state, self.covariance = HYBRID, None
         self._map = None
         self._has_news = False
-        # The two frames of the last motion and their poses in the map.
+        # The two frames of the last motion, their poses in the map and how sure these are.
         self._frames = []
 
     def describe(self):
@@ -89,22 +94,25 @@ class HybridMotion:
             ``T_previous_current``, 4x4, units of the network.
 
         """
-        T_previous = self._pose_of(previous)
+        known = self._known(previous)
         T_network = None
-        if T_previous is None:
-            self._map, T_previous = LocalMap(
-                previous.features, previous.depth, previous.camera.K), np.eye(4)
+        if known is None:
+            self._map = LocalMap(previous.features, previous.depth, previous.camera.K)
+            known = np.eye(4), np.zeros((6, 6))
+        T_previous, unsure = known
         reason = self._map.follow(current.features)
         if reason and self._map.size >= FEWEST:
-            T_network = self._network(earlier, previous, current, guess)
+            T_network = self._ask_network(earlier, previous, current, guess)
             if np.isfinite(T_network).all():
                 reason = self._map.follow(
                     current.features, inverse_transform(self._map.T) @ T_previous @ T_network)
         if reason:
-            self._map, self.state = None, f'network alone: {reason}'
-            return (self._network(earlier, previous, current, guess) if T_network is None
+            self._map, self.state, self.covariance = None, f'network alone: {reason}', None
+            return (self._ask_network(earlier, previous, current, guess) if T_network is None
                     else T_network)
-        self.state = HYBRID
+        self.state, own = HYBRID, self._map.covariance()
+        to_previous = np.kron(np.eye(2), T_previous[:3, :3].T)
+        self.covariance = to_previous @ (unsure + own) @ to_previous.T
         if self._map.is_key_frame():
             try:
                 T_previous = self._map.add_key_frame(
@@ -114,7 +122,7 @@ class HybridMotion:
                 # The pose stands, what holds the window together does not: the next one is new.
                 self._frames = []
                 return inverse_transform(T_previous) @ self._map.T
-        self._frames = [(previous, T_previous), (current, self._map.T)]
+        self._frames = [(previous, T_previous, unsure), (current, self._map.T, own)]
         return inverse_transform(T_previous) @ self._map.T
 
     def news(self):
@@ -146,8 +154,15 @@ class HybridMotion:
         if self._map is not None:
             self._map.leave_out(moving, K)
 
-    def _pose_of(self, view):
-        """Return the pose of a frame in the map, None where it is not of the last motion."""
+    def _ask_network(self, earlier, previous, current, guess):
+        """Return the motion of the network; alignment begins where the whole image turned to."""
+        turn = turn_between(previous.features, current.features, guess[:3, :3])
+        if turn is not None:
+            guess = make_transform(turn, guess[:3, 3])
+        return self._network(earlier, previous, current, guess)
+
+    def _known(self, view):
+        """Return pose and covariance of a frame of the last motion, None of any other."""
         if self._map is None:
             return None
-        return next((T for known, T in self._frames if known is view), None)
+        return next((known for frame, *known in self._frames if frame is view), None)

@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 
 from geo_perception.geometry.bundle_adjustment import (
-    adjust, DEPTH_SIGMA, FRAME_SIGMA, locate, Prior, Window, without_oldest)
+    adjust, DEPTH_SIGMA, FRAME_SIGMA, locate, pose_covariance, Prior, Window, without_oldest)
 from geo_perception.geometry.perspective_n_point import solve_pose
-from geo_perception.geometry.se3 import inverse_transform, transform_points
+from geo_perception.geometry.se3 import inverse_transform, make_transform, transform_points
 from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
 from geo_perception.inference.patches import Patches
+from geo_perception.inference.turn_alignment import turn_between
 
 # Key frames of the window.
 KEY_FRAMES = 7
@@ -32,9 +33,11 @@ LARGEST_FLOW, SMALLEST_SHARE = 0.2, 0.5
 LARGEST_WAY = 0.25
 # The second one sooner: until then nothing but the network says how deep points are.
 FIRST_FLOW, FIRST_WAY = 0.1, 0.08
+# Where less than this part of the corners is found the whole images tell how the camera turned.
+FEW_FOUND = 0.5
 # Fewer corners that agree do not tell a pose.
 FEWEST = 20
-# Of those that are followed, that part has to agree.
+# Of those that the pose was found by, that part has to agree.
 SMALLEST_AGREEMENT = 0.4
 # Where fewer agree a pose is looked for without a guess, too, among corners this near (pixels).
 USUAL_AGREEMENT, SEARCH_RADIUS = 0.9, 1.0
@@ -96,6 +99,8 @@ class LocalMap:
         # How often in a row a point did not agree; beyond the limit it is not followed.
         self._faults = np.zeros(0, int)
         self._patches = Patches.of(image, none)
+        # Points that agreed with the pose of the last frame.
+        self._agreed = np.zeros(0, int)
         self._key_frames = 1
         # Sharp images tell places better than blurred ones.
         self._noise = 1.0
@@ -135,15 +140,15 @@ class LocalMap:
 
         """
         chosen = np.flatnonzero(self._followed())
-        expected = self.T @ (self._velocity if guess is None else guess)
-        points = self._points(chosen)
-        before, now = (self.image.pixels(transform_points(inverse_transform(T), points))
-                       for T in (self.T, expected))
-        shift = now - before
-        # Points that may be behind, or very near, are looked for where they were.
-        shift[~(np.abs(shift) < max(image.even.shape)).all(1)] = 0.0
-        pixels, good = follow(self.image, image, self._pixels[chosen],
-                              self._pixels[chosen] + shift)
+        expected, pixels, good = self._search(
+            image, chosen, self._velocity if guess is None else guess)
+        if guess is None and good.sum() < FEW_FOUND * len(chosen):
+            # The camera turns otherwise than before, and fast.
+            turn = turn_between(self.image, image, self._velocity[:3, :3])
+            if turn is not None:
+                found = self._search(image, chosen, make_transform(turn, self._velocity[:3, 3]))
+                if found[2].sum() > good.sum():
+                    expected, pixels, good = found
         if good.sum() < FEWEST:
             return f'only {int(good.sum())} corners were found again'
         found, pixels = chosen[good], pixels[good]
@@ -156,16 +161,32 @@ class LocalMap:
             return 'the corners do not span a pose'
         if not np.isfinite(T).all():
             return 'the corners do not span a pose'
-        # Of the others all may lie on one thing that moves.
+        # Of the others all may lie on one thing that moves: a part of the trusted has to agree.
+        # How many these are does not matter where many of all do.
         agree = agreeing[self._trusted(found)]
-        if agree.sum() < max(FEWEST, SMALLEST_AGREEMENT * len(agree)):
+        if agreeing.sum() < FEWEST or agree.sum() < SMALLEST_AGREEMENT * len(agree):
             return f'only {int(agree.sum())} of {len(agree)} corners agree on a motion'
         self._faults[chosen[~good]] = LARGEST_FAULTS
         self._pixels[found] = pixels
         self._faults[found] = np.where(agreeing, 0, self._faults[found] + 1)
+        self._agreed = found[agreeing]
         self._velocity = inverse_transform(self.T) @ T
         self.T, self.image, self.agreeing = T, image, int(agreeing.sum())
         return ''
+
+    def covariance(self):
+        """
+        Return how far the pose of the last frame that was followed may be off.
+
+        Returns
+        -------
+        np.ndarray
+            See `pose_covariance`.
+
+        """
+        chosen = self._agreed
+        return pose_covariance(self._window.points(chosen), self._variances[chosen],
+                               self.image.rays(self._pixels[chosen]), self.T)
 
     def is_key_frame(self):
         """
@@ -291,6 +312,17 @@ class LocalMap:
         if not trusted.all() and np.median(errors[~trusted]) < CONFIRMED:
             T, errors = locate_from(T, np.ones(len(found), bool), wide=0, iterations=4)
         return T, errors < AGREEMENT
+
+    def _search(self, image, chosen, motion):
+        """Return the pose after a motion, where corners are found from there, and which are."""
+        expected, points = self.T @ motion, self._points(chosen)
+        before, now = (self.image.pixels(transform_points(inverse_transform(T), points))
+                       for T in (self.T, expected))
+        shift = now - before
+        # Points that may be behind, or very near, are looked for where they were.
+        shift[~(np.abs(shift) < max(image.even.shape)).all(1)] = 0.0
+        return expected, *follow(self.image, image, self._pixels[chosen],
+                                 self._pixels[chosen] + shift)
 
     def _warps(self, chosen, T):
         """

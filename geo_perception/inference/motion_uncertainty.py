@@ -30,8 +30,8 @@ RUN = 20
 # Something is left to each motion of its own, and something shared: a drive may happen to end with
 # little of it (the same odometry showed 0 on one drive, 0.02 to 0.05 on five others).
 SMALLEST_COMMON, LARGEST_COMMON = 0.03, 0.95
-# Of entries in a model file: of the network's motions, and of those by corners.
-PREFIX, HYBRID_PREFIX = 'motion_', 'hybrid_motion_'
+# Of entries in a model file.
+PREFIX = 'motion_'
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class MotionCalibration:
     usual_interval: float = 0.0
 
     @classmethod
-    def from_model(cls, model, prefix=PREFIX):
+    def from_model(cls, model):
         """
         Return the calibration in a model file, the defaults where it has none.
 
@@ -88,9 +88,6 @@ class MotionCalibration:
         ----------
         model : ModelFile
             With or without one.
-        prefix : str
-            How its entries begin. For ``hybrid_motion_`` the default is the calibration of the
-            network's motions, which are less exact.
 
         Returns
         -------
@@ -102,39 +99,20 @@ class MotionCalibration:
             When an entry is unknown, missing or not a number above zero.
 
         """
-        entries = {name[len(prefix):]: value
-                   for name, value in model.metadata.calibration.items()
-                   if name.startswith(prefix)}
-        if not entries:
-            return cls() if prefix == PREFIX else cls.from_model(model)
-        if entries.keys() != asdict(cls()).keys():
-            raise ModelFileError(
-                f'model file {model.path} has a motion calibration with the entries '
-                f'{", ".join(sorted(entries))}; expected {", ".join(asdict(cls()))}')
-        for name, value in entries.items():
-            may_be_zero = name.startswith(('power', 'common')) or name == 'usual_interval'
-            if (not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0
-                    or not (value or may_be_zero)
-                    or (name.startswith('common') and value > LARGEST_COMMON)):
-                raise ModelFileError(f'model file {model.path} is of no use: its calibration '
-                                     f'says {prefix}{name} = {value}')
-        return cls(**entries)
+        return read_calibration(cls, model, PREFIX, (
+            'power_translation', 'power_rotation', 'common_translation', 'common_rotation',
+            'usual_interval'))
 
-    def entries(self, prefix=PREFIX):
+    def entries(self):
         """
         Return the calibration as entries of a model file.
-
-        Parameters
-        ----------
-        prefix : str
-            How they begin.
 
         Returns
         -------
         dict of str to float
 
         """
-        return {f'{prefix}{name}': value for name, value in asdict(self).items()}
+        return {f'{PREFIX}{name}': value for name, value in asdict(self).items()}
 
     def covariance(self, motion, residual, interval):
         """
@@ -174,30 +152,76 @@ class MotionCalibration:
             max(self.floor_rotation, SMALLEST_SIGMA) ** 2 + (self.per_angle * angle) ** 2)
         return covariance
 
-    def common_root(self, covariance, of_scale):
-        """
-        Return the root of what a motion's covariance shares with its neighbours'.
 
-        Parameters
-        ----------
-        covariance : np.ndarray
-            Of the motion, 6x6.
-        of_scale : np.ndarray
-            From `scale_root`, shape (6,): neighbours share all of that.
+def read_calibration(cls, model, prefix, may_be_zero):
+    """
+    Return the calibration of a kind in a model file, its defaults where there is none.
 
-        Returns
-        -------
-        np.ndarray
-            S, 6x7: ``S S^T`` is the common part. The last column is the scale's: what is too long
-            there is too long on the way back.
+    Parameters
+    ----------
+    cls : type
+        A dataclass of numbers with defaults.
+    model : ModelFile
+        With or without one.
+    prefix : str
+        How its entries begin.
+    may_be_zero : container of str
+        The others are above zero; those that begin with ``common`` are parts of a variance.
 
-        """
-        root = np.zeros((6, 7))
-        root[:, 6] = of_scale
-        for block, part in ((slice(0, 3), self.common_translation),
-                            (slice(3, 6), self.common_rotation)):
-            root[block, block] = _root(part * covariance[block, block])
-        return root
+    Returns
+    -------
+    object
+        Of that kind.
+
+    Raises
+    ------
+    ModelFileError
+        When an entry is unknown, missing or no such number.
+
+    """
+    entries = {name[len(prefix):]: value for name, value in model.metadata.calibration.items()
+               if name.startswith(prefix)}
+    if not entries:
+        return cls()
+    if entries.keys() != asdict(cls()).keys():
+        raise ModelFileError(
+            f'model file {model.path} has a motion calibration with the entries '
+            f'{", ".join(sorted(entries))}; expected {", ".join(asdict(cls()))}')
+    for name, value in entries.items():
+        if (not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0
+                or not (value or name in may_be_zero)
+                or (name.startswith('common') and value > LARGEST_COMMON)):
+            raise ModelFileError(f'model file {model.path} is of no use: its calibration '
+                                 f'says {prefix}{name} = {value}')
+    return cls(**entries)
+
+
+def common_root(calibration, covariance, of_scale):
+    """
+    Return the root of what a motion's covariance shares with its neighbours'.
+
+    Parameters
+    ----------
+    calibration : MotionCalibration or CornerCalibration
+        Which parts they share.
+    covariance : np.ndarray
+        Of the motion, 6x6.
+    of_scale : np.ndarray
+        From `scale_root`, shape (6,): neighbours share all of that.
+
+    Returns
+    -------
+    np.ndarray
+        S, 6x7: ``S S^T`` is the common part. The last column is the scale's: what is too long
+        there is too long on the way back.
+
+    """
+    root = np.zeros((6, 7))
+    root[:, 6] = of_scale
+    for block, part in ((slice(0, 3), calibration.common_translation),
+                        (slice(3, 6), calibration.common_rotation)):
+        root[block, block] = _root(part * covariance[block, block])
+    return root
 
 
 @dataclass(frozen=True)
@@ -245,7 +269,7 @@ class Drift:
         motion, covariance : np.ndarray
             The motion, 4x4, and its covariance, 6x6, axes of the previous camera.
         common_root : np.ndarray
-            See `MotionCalibration.common_root`.
+            From `common_root`.
 
         Returns
         -------
@@ -375,22 +399,38 @@ def fit_motion_calibration(errors, motions, residuals, interval=0.0):
     calibration = MotionCalibration(
         floor_t, part_along, part_across, floor_r, per_angle, usual_residual, power_t, power_r,
         usual_interval=float(interval))
-    common_t, common_r = _common_parts(np.array([
-        np.linalg.solve(_root(calibration.covariance(T, r, interval)), e)
-        for T, r, e in zip(motions, residuals, errors)]))
-    return replace(calibration, common_translation=common_t, common_rotation=common_r)
+    return with_common_parts(calibration, errors, [
+        calibration.covariance(T, r, interval) for T, r in zip(motions, residuals)])
 
 
-def _common_parts(whitened):
+def with_common_parts(calibration, errors, covariances):
     """
-    Return which part of the variance neighbours share, of translation and of rotation.
+    Return a calibration with the parts of the variances that neighbours share.
 
     The mean of n errors with the common part c has the variance ``c + (1 - c) / n``.
+
+    Parameters
+    ----------
+    calibration : MotionCalibration or CornerCalibration
+        Fitted otherwise.
+    errors : np.ndarray
+        In order of time, shape (N, 6).
+    covariances : sequence of np.ndarray
+        What it says of each, 6x6.
+
+    Returns
+    -------
+    MotionCalibration or CornerCalibration
+
     """
+    whitened = np.array([np.linalg.solve(_root(covariance), error)
+                         for covariance, error in zip(covariances, errors)])
     n = min(RUN, len(whitened) // 4)
     means = whitened[:len(whitened) // n * n].reshape(-1, n, 6).mean(1)
     variances = (means ** 2).reshape(-1, 2, 3).mean((0, 2))
-    return np.clip((n * variances - 1) / (n - 1), SMALLEST_COMMON, LARGEST_COMMON).tolist()
+    translation, rotation = np.clip(
+        (n * variances - 1) / (n - 1), SMALLEST_COMMON, LARGEST_COMMON).tolist()
+    return replace(calibration, common_translation=translation, common_rotation=rotation)
 
 
 def _fit(squares, components, lengths, ratio):

@@ -18,8 +18,8 @@ import numpy as np
 # Pixels of a patch, across.
 SIZE = 9
 # Steps of Gauss-Newton, pixels of the longest one, and pixels that a patch may be found away from
-# where it was looked for.
-STEPS, LONGEST_STEP, LARGEST_CORRECTION = 5, 1.0, 2.0
+# where it was looked for. A patch is found after a step shorter than the last number, pixels.
+STEPS, LONGEST_STEP, LARGEST_CORRECTION, SHORTEST_STEP = 5, 1.0, 2.0, 0.003
 # A patch that looks less like the first is not found, nor one whose area has become smaller than
 # this part of it: that is seen from the side, or from behind.
 SMALLEST_CORRELATION, SMALLEST_AREA = 0.7, 0.05
@@ -38,17 +38,17 @@ class Patches:
 
     Attributes
     ----------
-    values : np.ndarray
-        Levels less their mean, over their contrast, so that a lamp does not count: float32, shape
-        (N, n).
-    gradients : np.ndarray
-        Derivatives of the levels by the pixels of that image, less their mean, over the same
-        contrast: float32, shape (N, n, 2).
+    basis : np.ndarray
+        What levels of an image are compared with: derivatives of the first ones by x and y, and
+        these themselves. Each less its mean, so that brightness does not count, and over the
+        contrast of the first ones: float32, shape (N, 3, n).
+    products : np.ndarray
+        Of the basis with itself, shape (N, 3, 3).
 
     """
 
-    values: np.ndarray
-    gradients: np.ndarray
+    basis: np.ndarray
+    products: np.ndarray
 
     @classmethod
     def of(cls, image, pixels):
@@ -69,10 +69,11 @@ class Patches:
         """
         places = pixels[:, None] + _OFFSETS
         levels = _levels(image, places)
-        gradients = np.stack([_levels(image, places + half) - _levels(image, places - half)
-                              for half in ([0.5, 0.0], [0.0, 0.5])], -1)
-        gradients -= gradients.mean(1, keepdims=True)
-        return cls(_even(levels), gradients / _contrast(levels)[..., None])
+        basis = np.stack([_levels(image, places + half) - _levels(image, places - half)
+                          for half in ([0.5, 0.0], [0.0, 0.5])] + [levels], 1)
+        basis -= basis.mean(2, keepdims=True)
+        basis /= _contrast(levels.std(1))[:, None, None]
+        return cls(basis, basis @ np.swapaxes(basis, 1, 2))
 
     def chosen(self, which):
         """
@@ -88,7 +89,7 @@ class Patches:
         Patches
 
         """
-        return Patches(self.values[which], self.gradients[which])
+        return Patches(self.basis[which], self.products[which])
 
     def joined(self, others):
         """
@@ -104,8 +105,8 @@ class Patches:
         Patches
 
         """
-        return Patches(np.concatenate([self.values, others.values]),
-                       np.concatenate([self.gradients, others.gradients]))
+        return Patches(np.concatenate([self.basis, others.basis]),
+                       np.concatenate([self.products, others.products]))
 
     def align(self, image, warps, pixels):
         """
@@ -129,18 +130,31 @@ class Patches:
 
         """
         seen = np.linalg.det(warps) > SMALLEST_AREA
-        warps = np.where(seen[:, None, None], warps, np.eye(2))
-        J = self.gradients @ np.float32(np.linalg.inv(warps))
-        J_T = np.ascontiguousarray(np.swapaxes(J, 1, 2))
-        to_step = np.linalg.solve(J_T @ J + _DAMPING * np.eye(2, dtype=np.float32), J_T)
-        offsets = _OFFSETS @ np.float32(np.swapaxes(warps, 1, 2))
+        warps = np.where(seen[:, None, None], warps, np.eye(2)).astype(np.float32)
+        inverses = np.linalg.inv(warps)
+        transposed = np.swapaxes(inverses, 1, 2)
+        # What the products of levels and derivatives say about a step.
+        to_step = np.linalg.inv(transposed @ self.products[:, :2, :2] @ inverses
+                                + _DAMPING * np.eye(2, dtype=np.float32)) @ transposed
+        offsets = _OFFSETS @ np.swapaxes(warps, 1, 2)
         at = pixels.astype(np.float32)
-        for _ in range(STEPS):
-            difference = _even(_levels(image, at[:, None] + offsets)) - self.values
-            at -= np.clip((to_step * difference[:, None]).sum(2), -LONGEST_STEP, LONGEST_STEP)
-        now = _even(_levels(image, at[:, None] + offsets))
-        lengths = np.linalg.norm(now, axis=1) * np.linalg.norm(self.values, axis=1)
-        alike = (now * self.values).sum(1) > SMALLEST_CORRELATION * lengths
+        correlation = np.zeros(len(at), np.float32)
+        left = np.arange(len(at))
+        for k in range(STEPS + 1):
+            levels = _levels(image, at[left, None] + offsets[left])
+            products = (self.basis[left] @ levels[:, :, None])[..., 0]
+            deviation = levels.std(1)
+            correlation[left] = products[:, 2] / np.maximum(deviation * SIZE, 1e-6)
+            if k == STEPS:
+                break
+            error = products[:, :2] / _contrast(deviation)[:, None] - self.products[left, :2, 2]
+            step = np.clip((to_step[left] @ error[:, :, None])[..., 0], -LONGEST_STEP,
+                           LONGEST_STEP)
+            at[left] -= step
+            left = left[np.abs(step).max(1) > SHORTEST_STEP]
+            if not len(left):
+                break
+        alike = correlation > SMALLEST_CORRELATION * np.sqrt(self.products[:, 2, 2])
         near = np.linalg.norm(at - pixels, axis=1) < LARGEST_CORRECTION
         return at.astype(float), seen & near & alike
 
@@ -153,9 +167,6 @@ def _levels(image, places):
                      borderMode=cv2.BORDER_REPLICATE)
 
 
-def _contrast(levels):
-    return levels.std(1, keepdims=True) + np.float32(SMALLEST_CONTRAST)
-
-
-def _even(levels):
-    return (levels - levels.mean(1, keepdims=True)) / _contrast(levels)
+def _contrast(deviation):
+    """Return what a patch is divided by, from the standard deviation of its levels."""
+    return deviation + np.float32(SMALLEST_CONTRAST)

@@ -6,7 +6,8 @@
 from dataclasses import replace
 
 from geo_perception.errors import ModelFileError
-from geo_perception.inference.motion_uncertainty import HYBRID_PREFIX, MotionCalibration
+from geo_perception.inference.corner_uncertainty import PREFIX as CORNER_PREFIX
+from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.tape_scale import read_tape_scale
 
 # What a motion may be wrong by at least, metres: a guess, for such models are trained without
@@ -49,7 +50,7 @@ def as_geometry(model):
     motion = replace(MotionCalibration(), floor_translation=FLOOR / metres_per_unit)
     # What "calibrate odometry" has learned.
     learned = {name: value for name, value in metadata.calibration.items()
-               if name.startswith(HYBRID_PREFIX)}
+               if name.startswith(CORNER_PREFIX)}
     return replace(
         model,
         metadata=replace(

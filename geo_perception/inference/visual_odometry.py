@@ -22,7 +22,7 @@ from geo_perception.geometry.se3 import (
     rotation_vector_from_matrix)
 from geo_perception.inference.hybrid_motion import HYBRID
 from geo_perception.inference.motion import View
-from geo_perception.inference.motion_uncertainty import Drift, scale_root
+from geo_perception.inference.motion_uncertainty import common_root, Drift, scale_root
 from geo_perception.losses.photometric import photometric_residual
 
 # A gap is longer than this many usual intervals, or this many seconds.
@@ -167,7 +167,7 @@ class VisualOdometry:
         See `MotionNetwork`.
     calibration : MotionCalibration
         How far to trust motions of the network.
-    hybrid_calibration : MotionCalibration or None
+    corner_calibration : CornerCalibration or None
         How far to trust the others of a `HybridMotion`; None for a network.
     interval : float or None
         Seconds between the frames of the snippets that the network was trained on.
@@ -179,9 +179,9 @@ class VisualOdometry:
 
     """
 
-    def __init__(self, network, calibration, interval=None, hybrid_calibration=None):
+    def __init__(self, network, calibration, interval=None, corner_calibration=None):
         self._network, self._calibration, self._trained_interval = network, calibration, interval
-        self._hybrid_calibration = hybrid_calibration
+        self._corner_calibration = corner_calibration
         self._intervals = deque(maxlen=INTERVALS)
         self._metric = False
         self.reset()
@@ -225,7 +225,7 @@ class VisualOdometry:
             return self._begin(current, reset)
         before, self._last_stamp = self._last_stamp, current.stamp
         interval = (current.stamp - self._estimate_stamp) * 1e-9
-        if (self._hybrid_calibration is None and self._trained_interval
+        if (self._corner_calibration is None and self._trained_interval
                 and interval < SMALLEST_INTERVAL * self._trained_interval):
             return Step(reason=f'only {interval:.3f} s after the frame before, the network was '
                                f'trained on frames {self._trained_interval:.3f} s apart')
@@ -298,7 +298,7 @@ class VisualOdometry:
 
     def _state(self):
         """Return what the last motion is of."""
-        return 'network' if self._hybrid_calibration is None else self._network.state
+        return 'network' if self._corner_calibration is None else self._network.state
 
     def _since_last(self, T_key_current):
         """Return the motion since the last frame."""
@@ -316,18 +316,23 @@ class VisualOdometry:
         start, moved = (self._last, motion) if standing else (self._key, T_key_current)
         factors = np.diag([scale] * 3 + [1.0] * 3)
         state = self._state()
-        calibration, spread = ((self._hybrid_calibration, self._network.scale_spread)
-                               if state == HYBRID else (self._calibration, 0.0))
-        covariance, chained = (
-            factors @ calibration.covariance(T, residual, interval) @ factors
-            for T in (motion, moved))
+        if state == HYBRID:
+            calibration, spread = self._corner_calibration, self._network.scale_spread
+            if spread:   # Else metres are measured in the map, which has no scale of its own.
+                spread = np.hypot(spread, calibration.scale_error)
+            covariance = chained = calibration.covariance(self._network.covariance)
+        else:
+            calibration, spread = self._calibration, 0.0
+            covariance, chained = (calibration.covariance(T, residual, interval)
+                                   for T in (motion, moved))
+        covariance, chained = (factors @ C @ factors for C in (covariance, chained))
         of_scale = scale_root(_scaled(motion, scale), spread)
         covariance += np.outer(of_scale, of_scale)
         moved = _scaled(moved, scale)
         T = start.T @ moved
         of_scale = scale_root(moved, spread)
         drift = start.drift.after(start.T, moved, chained + np.outer(of_scale, of_scale),
-                                  calibration.common_root(chained, of_scale))
+                                  common_root(calibration, chained, of_scale))
         # A standing frame is where the last one was, and what comes next happened since.
         if not standing:
             # Products of rotations leave the rotations after a while.

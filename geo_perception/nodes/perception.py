@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""
+r"""
 The nodes ``relocalize`` and ``geometry`` in one process, which decode each image once.
 
     python -m geo_perception.nodes.perception --relocalize -p model:=X --geometry -p model:=Y \
@@ -105,6 +105,9 @@ def make_node(name, arguments, images, threads):
 def main(args=None):
     """Run the nodes; the console script."""
     program, *words = sys.argv if args is None else args
+    if {'-h', '--help'} & set(words):
+        print(__doc__.strip(), '\nThe parameters of each: relocalize --help, geometry --help.')
+        sys.exit(0)
     try:
         own, common = split_arguments(words)
     except ConfigurationError as error:

@@ -267,6 +267,8 @@ class RelocalizeNode(PerceptionNode):
         warning = self._correction is not None and self._correction.problem or self._tf_problem
         if self._verifies and not warning:
             warning = self.pipeline.warning()
+        if self._calibration is not None:
+            self._calibration.hear_latched()   # once a second is enough, for it is optional
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
                 self._camera_frame, self.pipeline.model.metadata.training_camera)
@@ -340,7 +342,7 @@ class RelocalizeNode(PerceptionNode):
         if self._correction is None and not self._fused_is_wanted():
             return
         T_odom_base = self._look_up_odometry(
-            stamp, f'{self._map_frame} -> odom is not corrected: ')
+            stamp, f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
         if T_odom_base is not None:
             if not self.parameters.limits.needs_odometry:   # else it was judged already
                 self._track.judge(T_map_base, covariance, T_odom_base)

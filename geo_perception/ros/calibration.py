@@ -273,6 +273,10 @@ class CalibrationCheck:
         """End the subscription."""
         self._input.close()
 
+    def hear_latched(self):
+        """Listen for what was published before, see :meth:`CameraInfoInput.hear_latched`."""
+        self._input.hear_latched()
+
     def camera(self):
         """
         Return the camera of the newest message.

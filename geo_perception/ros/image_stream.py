@@ -16,7 +16,7 @@ _OLD_NS, _OTHER_EPOCH_NS = _SECOND, 3600 * _SECOND
 _AGE_WEIGHT = 0.2   # of the newest age in the running mean
 # A picture that did not change for so long and so often.
 _FROZEN_NS, _FROZEN_COUNT = 2 * _SECOND, 10
-# Of the pixels each so manieth row and column is compared: noise is in all of them.
+# One in so many rows and columns of pixels is compared: noise is in all of them.
 _SKIP = 4
 
 

@@ -98,7 +98,7 @@ class GuardedLifecycleNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def on_error(self, state):
-        """Return to as new."""
+        """Forget everything, as before the first configuration."""
         self._release()
         self.phase = 'unconfigured'
         return super().on_error(state)

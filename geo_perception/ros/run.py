@@ -3,16 +3,19 @@
 
 """From command line to clean end of a node process."""
 
+from pathlib import Path
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
+from rclpy._rclpy_pybind11 import RCLError, UnknownROSArgsError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from geo_perception.errors import ConfigurationError
+from geo_perception.ros.parameters import describe_parameters
 
 _STOP_TIMEOUT = 30.0   # s; a node may be loading its model
 
@@ -23,18 +26,56 @@ def run_node(node_class, args=None):
 
     Parameters
     ----------
-    node_class : callable
-        Makes a `PerceptionNode`.
+    node_class : type
+        Of `PerceptionNode`.
     args : list of str, optional
-        Command line; ``sys.argv`` by default.
+        Command line with the program; ``sys.argv`` by default.
 
     Returns
     -------
     int
-        Exit code: 0 after a signal, 2 when parameters or ROS arguments are wrong.
+        Exit code: 0 after a signal or ``--help``, 2 when parameters or arguments are wrong.
 
     """
+    program, *words = sys.argv if args is None else args
+    program, stray = Path(program).name, _outside_ros(words)
+    if {'-h', '--help'} & set(stray):
+        print(_help(program, node_class))
+        return 0
+    if stray:
+        # ROS would ignore it, or take name:=value for the new name of a topic.
+        name, assigned, _ = stray[0].partition(':=')
+        known = [parameter['name'] for parameter in describe_parameters(
+            node_class.parameters_class)]
+        mended = f"-{'p' if name in known else 'r'} {stray[0]}" if assigned else '-p name:=value'
+        print(f"error: '{stray[0]}' is outside of --ros-args; write {program} --ros-args {mended} "
+              f'(all parameters: {program} --help)', file=sys.stderr)
+        return 2
     return run_nodes([node_class], args)
+
+
+def _outside_ros(words):
+    """Return the words of a command line that are not between ``--ros-args`` and ``--``."""
+    stray, inside = [], False
+    for word in words:
+        if word == '--ros-args':
+            inside = True
+        elif inside and word == '--':
+            inside = False
+        elif not inside:
+            stray.append(word)
+    return stray
+
+
+def _help(program, node_class):
+    """Return how a node is started, and its parameters."""
+    lines = [f'usage: {program} --ros-args -p model:=<file> -r image:=<topic> [-p name:=value]',
+             '', 'parameters:']
+    for one in describe_parameters(node_class.parameters_class):
+        facts = [one['type'], f"default {one['default']!r}", one['unit'], one['range']]
+        lines += [f"  {one['name']} ({', '.join(filter(None, facts))})",
+                  textwrap.indent(textwrap.fill(one['description'], 90), '      ')]
+    return '\n'.join(lines)
 
 
 def run_nodes(makers, args=None):
@@ -114,6 +155,8 @@ def _init(args):
         rclpy.init(args=args)
     except RuntimeError as error:   # rclpy has several classes for this, all of them of this kind
         reason = str(error).split(', at /')[0]
+        if isinstance(error, UnknownROSArgsError):
+            reason += '; a parameter is given as -p name:=value, a topic as -r name:=topic'
         raise ConfigurationError(f'wrong ROS arguments: {reason}') from error
 
 

@@ -37,7 +37,7 @@ from geo_perception.training.video_augmentation import VideoAugmentation
 from geo_perception.training.view_synthesis import (
     Arguments, split_snippet, ViewSynthesisModule)
 
-# Every so manieth pixel along each axis tells what is usual.
+# One in so many pixels along each axis tells what is usual.
 PIXEL_STEP = 2
 
 

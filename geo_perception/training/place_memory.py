@@ -9,7 +9,7 @@ import logging
 import cv2
 import numpy as np
 
-from geo_perception.errors import RecordingError
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.geometry.se3 import transform_points
 from geo_perception.geometry.warp import splat_depth
 from geo_perception.inference.local_features import FeatureDetector
@@ -240,9 +240,7 @@ def make_key_frames(sequence, indices, kind='sift'):
     detector, depths, found = FeatureDetector(kind), DepthOfFrames(sequence), []
     for i in track(indices.tolist(), 'Making key frames'):
         frame = sequence[i]
-        if frame.camera is None:
-            raise RecordingError(f'frame {frame.name} has no intrinsics, which a place memory '
-                                 'needs; record camera_info beside the images')
+        needed_camera(frame, 'there is no place memory')
         features = detector(frame.image)
         depth = depths.at(i, frame, features.pixels)
         known = np.isfinite(depth)

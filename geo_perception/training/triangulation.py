@@ -12,7 +12,7 @@ small and the rays cross at an angle.
 
 import numpy as np
 
-from geo_perception.errors import RecordingError
+from geo_perception.datasets.frame import needed_camera
 from geo_perception.geometry.se3 import inverse_transform, skew, transform_points
 from geo_perception.inference.local_features import (
     comparable, FeatureDetector, squared_distances)
@@ -58,9 +58,7 @@ def triangulate_key_frames(sequence, indices, kind='sift'):
     detector, views = FeatureDetector(kind), []
     for i in track(indices.tolist(), 'Finding features'):
         frame = sequence[i]
-        if frame.camera is None:
-            raise RecordingError(f'frame {frame.name} has no intrinsics, which a place memory '
-                                 'needs; record camera_info beside the images')
+        needed_camera(frame, 'there is no place memory')
         features = detector(frame.image)
         K = frame.camera.K
         rays = (frame.camera.undistort_pixels(features.pixels) - K[:2, 2]) / (K[0, 0], K[1, 1])

@@ -16,9 +16,9 @@ from jsonargparse.typing import PositiveInt
 import numpy as np
 from torch.utils.data import Dataset
 
-from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.frame import needed_camera, SlicedSequence
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
-from geo_perception.datasets.recording import open_images, open_recording, open_stereo
+from geo_perception.datasets.recording import open_stereo, open_with_poses_if_any
 from geo_perception.datasets.snippets import (
     consecutive_snippets, image_motion, moving_snippets, usual_interval)
 from geo_perception.errors import ConfigurationError, RecordingError
@@ -112,10 +112,8 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
     depths, flows, masks = [], [], []
     for i in track(range(len(sequence)), 'Reading frames'):
         frame = sequence[i]
-        if frame.camera is None:
-            raise RecordingError(f'{name}: frame {frame.name} has no intrinsics, and depth cannot '
-                                 'be learned without; record camera_info beside the images')
-        image, camera = frame.camera.undistort(frame.image)
+        camera = needed_camera(frame, 'depth cannot be learned', name)
+        image, camera = camera.undistort(frame.image)
         resized = preprocessing.resize(image)
         left, top = preprocessing.centre(resized.shape[1], resized.shape[0])
         images[i] = preprocessing.centre_crop(resized)
@@ -333,7 +331,7 @@ class ViewSynthesisData(SeededBatches):
         held_out = split_lists(val) if val is not None else lists[-1]
         self._val_spec = held_out[1] if held_out else val
         self._options = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
-                         'pose_topic': pose_topic}
+                         'pose_topic': pose_topic, 'beside': ('depth', 'flow')}
         # Plain numbers again: checkpoints hold nothing that needs code to be read.
         self.length, self._step, self.batch_size = int(length), int(step), batch_size
         self._stereo, self._right_topic, self._accept_rig = stereo, right_topic, accept_rig
@@ -348,10 +346,10 @@ class ViewSynthesisData(SeededBatches):
         module.check_length(self.length)
         if self._stereo:
             module.use_stereo()
-        sequences = [self._open_pairs(spec) if self._stereo else self._open(spec)
-                     for spec in self._train_specs]
+        sequences = [self._open_pairs(spec) if self._stereo else
+                     open_with_poses_if_any(spec, **self._options) for spec in self._train_specs]
         if self._val_spec is not None:
-            val = self._open(self._val_spec)
+            val = open_with_poses_if_any(self._val_spec, **self._options)
         else:
             whole, n = sequences[-1], len(sequences[-1])
             cut = n - max(n // PARTS, self.length * self._step)
@@ -373,15 +371,6 @@ class ViewSynthesisData(SeededBatches):
             'prepared': _origin(self._train_specs), **({} if not self._stereo else {
                 'baseline': float(np.nanmedian(self.train.videos[0].baselines))})},
             training_camera(sequences[0]))
-
-    def _open(self, spec):
-        """Return a recording with its poses where it has any, without where it has none."""
-        try:
-            return open_recording(spec, **self._options)
-        except RecordingError:
-            topics = {name: topic for name, topic in self._options.items()
-                      if name != 'pose_topic'}
-            return open_images(spec, **topics)
 
     def _open_pairs(self, spec):
         """Return a recording of a stereo camera whose rig is no hopeless one."""
