@@ -109,6 +109,15 @@ def test_the_filters_know_every_parameter(name):
 
 
 @pytest.mark.parametrize('name', FILTERS)
+def test_a_filter_can_be_reset(name):
+    """Its service takes the process noise of the file: it has none after that if none is given."""
+    parameters = filter_of(name)
+    noise = np.reshape(parameters['process_noise_covariance'], (len(STATES), len(STATES)))
+    assert np.array_equal(noise, np.diag(np.diag(noise))) and np.diag(noise).min() > 0
+    assert 'reset_on_time_jump' not in parameters   # it does nothing
+
+
+@pytest.mark.parametrize('name', FILTERS)
 def test_the_filters_take_what_our_nodes_publish(topics, name):
     """Velocities of odometry; position and yaw of fixes, and those in the map only."""
     parameters = filter_of(name)

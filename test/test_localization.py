@@ -69,13 +69,13 @@ def test_no_instant_is_broadcast_twice(graph, tf):
     graph.peer.set_parameters([Parameter('use_sim_time', value=True)])
     heard = graph.listen(tf.message_class, '/tf')
     correction = OdometryCorrection(graph.peer, 'map', 'odom', 0.5, False, lambda now: '')
-    for stamp, known in ((10**9, 1), (10**9, 1), (2 * 10**9, 2)):
+    for stamp, known in ((10**9, 2), (10**9, 2), (2 * 10**9, 3)):
         correction.see(stamp)
-        correction.update(np.eye(4), np.eye(4))
+        correction.update(stamp, np.eye(4), np.eye(4))
         correction._on_time()
         graph.spin_until(lambda: len(heard) >= known)
     graph.spin_for(0.1)
-    assert len(heard) == 2
+    assert len(heard) == 3   # the first fix has one at its own stamp, too
     correction.close()
 
 

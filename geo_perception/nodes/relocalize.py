@@ -347,7 +347,7 @@ class RelocalizeNode(PerceptionNode):
             if not self.parameters.limits.needs_odometry:   # else it was judged already
                 self._track.judge(T_map_base, covariance, T_odom_base)
             if self._correction is not None:
-                self._correction.update(T_map_base, T_odom_base)
+                self._correction.update(stamp, T_map_base, T_odom_base)
 
     def _why_odometry_is_gone(self, now):
         """Return it in a sentence, '' while odometry lives (executor's or worker's thread)."""

@@ -82,19 +82,24 @@ class OdometryCorrection:
         """
         self._image = stamp, self._node.get_clock().now().nanoseconds
 
-    def update(self, T_map_base, T_odom_base):
+    def update(self, stamp, T_map_base, T_odom_base):
         """
         Take over a fix; it goes out with the next transform, the first one at once.
 
         Parameters
         ----------
+        stamp : int
+            Of the fix, nanoseconds.
         T_map_base, T_odom_base : np.ndarray
-            4x4, at the stamp of the fix.
+            4x4, at that stamp.
 
         """
         first = self._T_map_odom is None
         self._T_map_odom = correction_of_odometry(T_map_base, T_odom_base, self._two_d)
         if first:
+            if self._tolerance > 0:
+                # tf2 interpolates, without this from before an interruption to what lies ahead.
+                self._broadcaster.send(stamp, *self._frames, self._T_map_odom)
             self._on_time()
 
     def _on_time(self):
