@@ -19,7 +19,7 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_rotation_vector, R_BODY_OPTICAL,
     rotation_angle)
-from geo_perception.inference.corner_uncertainty import CornerCalibration, PREFIX
+from geo_perception.inference.corner_uncertainty import CornerCalibration
 from geo_perception.inference.feature_tracks import (
     FeatureImage, find_corners, follow, LARGEST_SIDE, place_roots)
 from geo_perception.inference.hybrid_motion import HYBRID, HybridMotion
@@ -451,14 +451,14 @@ def test_the_covariance_is_that_of_the_errors_on_a_recording(tmp_path):
     frames = drive([pose(0.02 * i, 0.03 * i) for i in range(16)])
     pipeline = true_pipeline(tmp_path, frames, odometry='hybrid')
     entries = calibrate_hybrid_motion(pipeline, Recording(frames))
-    assert all(name.startswith(PREFIX) for name in entries)
+    assert all(name.startswith(CornerCalibration.PREFIX) for name in entries)
     random = np.random.default_rng(0)
     noisy = Recording(replace(frame, T_world_camera=frame.T_world_camera @ make_transform(
         np.eye(3), 0.05 * random.normal(size=3))) for frame in frames)
     pipeline.reset()
     wider = calibrate_hybrid_motion(pipeline, noisy)
     spread, wide = (np.trace(CornerCalibration(**{
-        name[len(PREFIX):]: value for name, value in found.items()}).covariance(
+        name[len(CornerCalibration.PREFIX):]: value for name, value in found.items()}).covariance(
             pipeline.corner_covariance)[:3, :3]) for found in (entries, wider))
     assert wide > 9 * spread
     pipeline.reset()

@@ -10,21 +10,19 @@ fitted on frames with known poses. The error of the scale is another matter: it 
 motions of a map, see `geo_perception.inference.motion_uncertainty.scale_root`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from geo_perception.inference.motion_uncertainty import (
-    read_calibration, SMALLEST_SAMPLE, SMALLEST_SIGMA, with_common_parts)
+    SMALLEST_SAMPLE, SMALLEST_SIGMA, StoredCalibration, with_common_parts)
 
-# Of entries in a model file.
-PREFIX = 'corner_motion_'
 # A drive on which nearly nothing moved tells nothing of the scale.
 LARGEST_SCALE_ERROR = 1.0
 
 
 @dataclass(frozen=True)
-class CornerCalibration:
+class CornerCalibration(StoredCalibration):
     """
     What validation frames taught about the errors of motions by corners.
 
@@ -55,40 +53,9 @@ class CornerCalibration:
     common_translation: float = 0.1
     common_rotation: float = 0.1
 
-    @classmethod
-    def from_model(cls, model):
-        """
-        Return the calibration in a model file, the defaults where it has none.
-
-        Parameters
-        ----------
-        model : ModelFile
-            With or without one.
-
-        Returns
-        -------
-        CornerCalibration
-
-        Raises
-        ------
-        ModelFileError
-            When an entry is unknown, missing or not a number above zero.
-
-        """
-        return read_calibration(cls, model, PREFIX, (
-            'floor_translation', 'floor_rotation', 'scale_error', 'common_translation',
-            'common_rotation'))
-
-    def entries(self):
-        """
-        Return the calibration as entries of a model file.
-
-        Returns
-        -------
-        dict of str to float
-
-        """
-        return {f'{PREFIX}{name}': value for name, value in asdict(self).items()}
+    PREFIX = 'corner_motion_'
+    MAY_BE_ZERO = ('floor_translation', 'floor_rotation', 'scale_error', 'common_translation',
+                   'common_rotation')
 
     def covariance(self, raw):
         """

@@ -10,6 +10,7 @@ they are scaled, so that one calibration serves every source of scale.
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar, Tuple
 
 import numpy as np
 
@@ -30,12 +31,77 @@ RUN = 20
 # Something is left to each motion of its own, and something shared: a drive may happen to end with
 # little of it (the same odometry showed 0 on one drive, 0.02 to 0.05 on five others).
 SMALLEST_COMMON, LARGEST_COMMON = 0.03, 0.95
-# Of entries in a model file.
-PREFIX = 'motion_'
 
 
 @dataclass(frozen=True)
-class MotionCalibration:
+class StoredCalibration:
+    """
+    Numbers with defaults that travel in a model file.
+
+    Attributes
+    ----------
+    PREFIX : str
+        How their entries begin.
+    MAY_BE_ZERO : tuple of str
+        The others are above zero; those that begin with ``common`` are parts of a variance.
+
+    """
+
+    PREFIX: ClassVar[str] = ''
+    MAY_BE_ZERO: ClassVar[Tuple[str, ...]] = ()
+
+    @classmethod
+    def from_model(cls, model):
+        """
+        Return the calibration in a model file, the defaults where it has none.
+
+        Parameters
+        ----------
+        model : ModelFile
+            With or without one.
+
+        Returns
+        -------
+        StoredCalibration
+            Of this kind.
+
+        Raises
+        ------
+        ModelFileError
+            When an entry is unknown, missing or no such number.
+
+        """
+        entries = {name[len(cls.PREFIX):]: value
+                   for name, value in model.metadata.calibration.items()
+                   if name.startswith(cls.PREFIX)}
+        if not entries:
+            return cls()
+        if entries.keys() != asdict(cls()).keys():
+            raise ModelFileError(
+                f'model file {model.path} has a motion calibration with the entries '
+                f'{", ".join(sorted(entries))}; expected {", ".join(asdict(cls()))}')
+        for name, value in entries.items():
+            if (not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0
+                    or not (value or name in cls.MAY_BE_ZERO)
+                    or (name.startswith('common') and value > LARGEST_COMMON)):
+                raise ModelFileError(f'model file {model.path} is of no use: its calibration '
+                                     f'says {cls.PREFIX}{name} = {value}')
+        return cls(**entries)
+
+    def entries(self):
+        """
+        Return the calibration as entries of a model file.
+
+        Returns
+        -------
+        dict of str to float
+
+        """
+        return {f'{self.PREFIX}{name}': value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class MotionCalibration(StoredCalibration):
     """
     What validation frames taught about the errors of motion.
 
@@ -79,40 +145,9 @@ class MotionCalibration:
     common_rotation: float = 0.3
     usual_interval: float = 0.0
 
-    @classmethod
-    def from_model(cls, model):
-        """
-        Return the calibration in a model file, the defaults where it has none.
-
-        Parameters
-        ----------
-        model : ModelFile
-            With or without one.
-
-        Returns
-        -------
-        MotionCalibration
-
-        Raises
-        ------
-        ModelFileError
-            When an entry is unknown, missing or not a number above zero.
-
-        """
-        return read_calibration(cls, model, PREFIX, (
-            'power_translation', 'power_rotation', 'common_translation', 'common_rotation',
-            'usual_interval'))
-
-    def entries(self):
-        """
-        Return the calibration as entries of a model file.
-
-        Returns
-        -------
-        dict of str to float
-
-        """
-        return {f'{PREFIX}{name}': value for name, value in asdict(self).items()}
+    PREFIX = 'motion_'
+    MAY_BE_ZERO = ('power_translation', 'power_rotation', 'common_translation', 'common_rotation',
+                   'usual_interval')
 
     def covariance(self, motion, residual, interval):
         """
@@ -151,49 +186,6 @@ class MotionCalibration:
         covariance[3:, 3:] = np.eye(3) * g_rotation ** 2 * (
             max(self.floor_rotation, SMALLEST_SIGMA) ** 2 + (self.per_angle * angle) ** 2)
         return covariance
-
-
-def read_calibration(cls, model, prefix, may_be_zero):
-    """
-    Return the calibration of a kind in a model file, its defaults where there is none.
-
-    Parameters
-    ----------
-    cls : type
-        A dataclass of numbers with defaults.
-    model : ModelFile
-        With or without one.
-    prefix : str
-        How its entries begin.
-    may_be_zero : container of str
-        The others are above zero; those that begin with ``common`` are parts of a variance.
-
-    Returns
-    -------
-    object
-        Of that kind.
-
-    Raises
-    ------
-    ModelFileError
-        When an entry is unknown, missing or no such number.
-
-    """
-    entries = {name[len(prefix):]: value for name, value in model.metadata.calibration.items()
-               if name.startswith(prefix)}
-    if not entries:
-        return cls()
-    if entries.keys() != asdict(cls()).keys():
-        raise ModelFileError(
-            f'model file {model.path} has a motion calibration with the entries '
-            f'{", ".join(sorted(entries))}; expected {", ".join(asdict(cls()))}')
-    for name, value in entries.items():
-        if (not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0
-                or not (value or name in may_be_zero)
-                or (name.startswith('common') and value > LARGEST_COMMON)):
-            raise ModelFileError(f'model file {model.path} is of no use: its calibration '
-                                 f'says {prefix}{name} = {value}')
-    return cls(**entries)
 
 
 def common_root(calibration, covariance, of_scale):

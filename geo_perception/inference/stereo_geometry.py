@@ -6,7 +6,7 @@
 from dataclasses import replace
 
 from geo_perception.errors import ModelFileError
-from geo_perception.inference.corner_uncertainty import PREFIX as CORNER_PREFIX
+from geo_perception.inference.corner_uncertainty import CornerCalibration
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.tape_scale import read_tape_scale
 
@@ -50,7 +50,7 @@ def as_geometry(model):
     motion = replace(MotionCalibration(), floor_translation=FLOOR / metres_per_unit)
     # What "calibrate odometry" has learned.
     learned = {name: value for name, value in metadata.calibration.items()
-               if name.startswith(CORNER_PREFIX)}
+               if name.startswith(CornerCalibration.PREFIX)}
     return replace(
         model,
         metadata=replace(
