@@ -113,7 +113,7 @@ def _run(arguments):
          'infer': infer.infer,
          'calibrate': {'_help': 'Measure what a model cannot know by itself.',
                        'scale': calibrate.scale, 'motion': calibrate.motion,
-                       'odometry': calibrate.odometry},
+                       'odometry': calibrate.odometry, 'place': calibrate.place},
          'evaluate': {'_help': 'Measure a model on a recording with known truth.',
                       'relocalization': evaluate.relocalization,
                       'depth': evaluate.depth, 'odometry': evaluate.odometry,

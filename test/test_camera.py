@@ -3,6 +3,8 @@
 
 """The pinhole camera, and warps against references written a dumber way."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.testing import assert_allclose
@@ -238,3 +240,10 @@ def test_registered_depth_is_that_of_the_colour_camera():
     truth = plane(colour, se3.inverse_transform(T))
     assert known.mean() > 0.5 and not known[:4].any()
     assert_allclose(registered[known], truth[known], rtol=5e-3)
+    # With distortion a pixel of the image as it was taken sees another part of the plane.
+    bent = replace(colour, distortion=np.array([-0.2, 0.05, 0.0, 0.0, 0.0]))
+    registered = warp.register_depth(seen, depth_camera, bent, T)
+    v, u = np.nonzero(np.isfinite(registered))
+    x, y = np.round(bent.undistort_pixels(np.stack([u, v], 1))).astype(int).T
+    assert len(u) > 5000 and np.hypot(x - u, y - v).max() > 2
+    assert_allclose(registered[v, u], truth[y, x], rtol=5e-3)

@@ -34,6 +34,7 @@ VERBS = ('info', 'sample', 'prepare bag', 'prepare kitti-raw', 'prepare kitti-od
          'prepare cityscapes', 'prepare stereo', 'train', 'export', 'import posenet',
          'import sfmlearner', 'import geonet', 'import sfmlearner-pytorch', 'import monodepth',
          'import backbone', 'infer', 'calibrate scale', 'calibrate motion', 'calibrate odometry',
+         'calibrate place',
          'evaluate relocalization', 'evaluate depth', 'evaluate odometry', 'evaluate flow',
          'evaluate motion', 'map', 'replay', 'report', 'demo')
 

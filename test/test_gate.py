@@ -34,12 +34,15 @@ def test_too_few_points_are_never_believed():
         replace(GOOD, disagreement=50.0))
 
 
-def test_covariance_has_a_floor_that_grows_with_the_distance_to_the_map():
+def test_covariance_has_a_floor_and_grows_with_the_distance_to_the_map():
     """Position and orientation apart; no farther than three times, never to nothing."""
     calibration = FixCalibration(2.0, 3.0, 0.1, 0.02, 1.0, 2.0)
-    raw = 1e-4 * np.eye(6)
+    raw = 1e-4 * (np.eye(6) + 0.5 * np.eye(6, k=3) + 0.5 * np.eye(6, k=-3))
     for view, growth in ((0.0, 1.0), (GROWTH_VIEW, 2.0), (100.0, LARGEST_GROWTH)):
-        expected = [4e-4 + (0.1 * growth) ** 2] * 3 + [9e-4 + (0.02 * growth ** 2) ** 2] * 3
-        np.testing.assert_allclose(calibration.covariance(raw, view), np.diag(expected))
+        covariance = calibration.covariance(raw, view)
+        expected = [(4e-4 + 0.01) * growth ** 2] * 3 + [(9e-4 + 4e-4) * growth ** 4] * 3
+        np.testing.assert_allclose(np.diag(covariance), expected)
+        # Position and orientation still err together.
+        np.testing.assert_allclose(np.diag(covariance, 3), 3e-4 * growth ** 3)
     nothing = FixCalibration(1.0, 1.0, 0.0, 0.0, 1.0, 1.0).covariance(0 * raw, 0.0)
     np.testing.assert_allclose(nothing, SMALLEST_VARIANCE * np.eye(6))

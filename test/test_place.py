@@ -4,7 +4,6 @@
 """Place memories: made, kept in a file, asked, and what happens when something is wrong."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +12,12 @@ from tiny_model import write_model
 
 from geo_perception.errors import CalibrationError, ConfigurationError, ModelFileError
 from geo_perception.errors import RecordingError
+from geo_perception.evaluation.fix_calibration import calibrate_fixes
 from geo_perception.evaluation.relocalization import jobs_of
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.evaluation.run import evaluate_relocalizer
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
+from geo_perception.inference.fix_covariance import fit_fix_calibration
 from geo_perception.inference.local_features import LARGEST_NUMBERS
 from geo_perception.inference.place import Place, view_distance
 from geo_perception.inference.relocalizer import Relocalization
@@ -24,7 +25,6 @@ from geo_perception.inference.verification import focal_error, Verifier
 from geo_perception.inference.verified import make_relocalizer, VerifiedRelocalizer
 from geo_perception.model_file import load_model_file, save_model_file
 from geo_perception.training import place_calibration
-from geo_perception.training.place_calibration import fit_covariance, STRETCHES, Trial
 from geo_perception.training.place_file import make_place_file
 from geo_perception.training.place_memory import choose_key_frames, clean_depth
 from geo_perception.training.repeats import find_repeats
@@ -400,30 +400,47 @@ def test_empty_image_finds_nothing(model):
     assert verifier(query, np.eye(4), np.eye(4), SIGMAS) is None
 
 
-def drive(rng, hard=1.0):
-    """Return searches whose errors are thrice what the solver says; stretch 4 is harder."""
-    trials = []
-    for i in range(1200):
-        # A step aside looks like a turn: the solver knows both only together.
-        mixing = np.eye(6) + 0.8 * np.eye(6, k=-3)
-        raw = mixing @ np.diag(np.square(rng.uniform(0.5, 2.0, 6)) * 1e-6) @ mixing.T
-        stretch, view = i * STRETCHES // 1200, rng.uniform(0.0, 0.5)
-        floor = 0.01 * (1.0 + view / 0.25)
-        covariance = 9.0 * raw + floor ** 2 * np.eye(6)
-        error = np.linalg.cholesky(covariance) @ rng.normal(size=6)
-        found = SimpleNamespace(covariance=raw, view=view, depth=3.0)
-        trials.append(Trial(found, (hard if stretch == 4 else 1.0) * error, True, stretch))
-    return trials
+def errors_of_a_drive(rng, degrees):
+    """Return errors thrice what the solver says and more far from the map, Student's t."""
+    # A step aside looks like a turn: the solver knows both only together.
+    mixing = np.eye(6) + 0.8 * np.eye(6, k=-3)
+    variances = np.square(rng.uniform(0.5, 2.0, (1200, 6))) * 1e-6
+    raw = mixing @ (variances[..., None] * np.eye(6)) @ mixing.T
+    views = rng.uniform(0.0, 0.5, 1200)
+    growth = 1.0 + views / 0.25
+    roots = np.linalg.cholesky(9.0 * raw + 0.004 ** 2 * np.eye(6))
+    tails = np.sqrt(degrees / rng.chisquare(degrees, 1200))
+    errors = (roots @ rng.normal(size=(1200, 6, 1)))[..., 0] * (growth * tails)[:, None]
+    return errors, raw, views
 
 
-@pytest.mark.parametrize('hard', [1.0, 2.0])
-def test_truth_lies_in_the_ellipsoids(hard):
-    """Position and orientation together, near the map and far, whatever one stretch says."""
+@pytest.mark.parametrize('degrees, inside_68, inside_95', [
+    (1e6, (0.64, 0.72), (0.93, 0.97)), (6.0, (0.68, 0.77), (0.90, 0.95))])
+def test_truth_lies_in_the_ellipsoids(degrees, inside_68, inside_95):
+    """Position and orientation together, near the map and far; long tails split the error."""
     rng = np.random.default_rng(5)
-    fitted, driven = fit_covariance(drive(rng, hard)), drive(rng)
-    squared = np.array([t.error @ np.linalg.solve(
-        fitted.covariance(t.found.covariance, t.found.view), t.error) for t in driven])
-    for near in (False, True):
-        here = squared[[(t.found.view < 0.2) == near for t in driven]]
-        assert 0.63 < np.mean(here < 7.04) < 0.78
-        assert 0.92 < np.mean(here < 12.59) < 0.98
+    fitted = fit_fix_calibration(*errors_of_a_drive(rng, degrees))
+    errors, raw, views = errors_of_a_drive(rng, degrees)
+    normalised = np.linalg.solve(fitted.covariance(raw, views), errors[..., None])[..., 0]
+    squared = np.sum(errors * normalised, axis=1)
+    for here in (views < 0.2, views >= 0.2):
+        assert inside_68[0] - 0.02 < np.mean(squared[here] < 7.01) < inside_68[1] + 0.02
+        assert inside_95[0] - 0.01 < np.mean(squared[here] < 12.59) < inside_95[1] + 0.01
+
+
+def test_another_drive_says_how_far_to_trust_fixes(model, recording):
+    """In the axes of the map, whatever the file said before; too few answers are refused."""
+    place, other = Place.from_model(model), Recording(look_around(40, seed=5), seed=1)
+    coarse = Coarse(model, other)
+    fitted = calibrate_fixes(VerifiedRelocalizer(coarse, place), other)
+    boastful = replace(place.calibration, scale_position=0.1, scale_rotation=0.1)
+    again = VerifiedRelocalizer(coarse, replace(place, calibration=boastful))
+    assert calibrate_fixes(again, other) == fitted
+    believed = VerifiedRelocalizer(coarse, replace(place, calibration=fitted))
+    verified = jobs_of(evaluate_relocalizer(believed, other))['verified']
+    # Of forty frames.
+    assert 0.5 < verified['coverage_68'] < 0.85 and 0.85 < verified['coverage_95'] <= 1.0
+    few = Recording(other.poses[:20], seed=1)
+    with pytest.raises(RecordingError, match='of 20 frames are answered and have a known pose; a '
+                                             'calibration takes 30'):
+        calibrate_fixes(VerifiedRelocalizer(coarse, place), few)

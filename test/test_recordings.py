@@ -121,6 +121,18 @@ def test_seven_scenes_depth_is_registered_to_colour(tmp_path):
     assert (u, v) == pytest.approx((525 * x / z + 320, 525 * y / z + 240), abs=1.0)
 
 
+def test_seven_scenes_camera_file_counts(tmp_path):
+    """In a sequence, or beside a split; depth is registered to that camera."""
+    write_seven_scenes(tmp_path, 'seq-01', 1)
+    (tmp_path / 'TrainSplit.txt').write_text('sequence1\n')
+    usual = open_recording(tmp_path / 'seq-01')[0]
+    for folder, spec in ((tmp_path, 'TrainSplit.txt'), (tmp_path / 'seq-01', 'seq-01')):
+        (folder / 'cam.txt').write_text('20 0 10 0 20 11 0 0 1')
+        frame = open_recording(tmp_path / spec)[0]
+        assert frame.camera.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist() == [20, 20, 10, 11]
+        assert np.isfinite(frame.depth).sum() < 0.8 * np.isfinite(usual.depth).sum()
+
+
 def test_seven_scenes_broken_poses_are_left_out(tmp_path, caplog):
     write_seven_scenes(tmp_path)
     (tmp_path / 'frame-000001.pose.txt').write_text(' '.join(['nan'] * 16))

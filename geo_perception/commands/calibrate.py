@@ -1,7 +1,7 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""``geo_perception calibrate``: how large depth is, and how far to trust motion."""
+"""``geo_perception calibrate``: how large depth is, how far to trust motion and verified poses."""
 
 from typing import Optional
 
@@ -164,6 +164,71 @@ def odometry(model: str, recording: str, *, image_topic: Optional[str] = None,
     return _fitted(model, recording, sequence, calibrate_hybrid_motion, **options)
 
 
+def place(model: str, recording: str, *, output: str, image_topic: Optional[str] = None,
+          camera_info_topic: Optional[str] = None, pose_topic: Optional[str] = None,
+          pose_frame: Optional[str] = None, json: Optional[str] = None, **engine):
+    """
+    Fit the covariance of verified poses, on a second recording of the place.
+
+    The map learned it by forgetting parts of itself, which says nothing of another day, and is
+    careful where the map is dense. Take the validation recording, not that of the test.
+
+    Parameters
+    ----------
+    model : str
+        Place file (.place).
+    recording : str
+        A recording with poses in the world of the map, with an optional slice: ``drive[0:100]``.
+    output : str
+        Place file to write; it may be the same.
+    image_topic : str, optional
+        Image topic of a bag; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic of a bag; by default the one beside the images.
+    pose_topic : str, optional
+        Pose, odometry or TF topic of a bag; by default the only one that fits.
+    pose_frame : str, optional
+        Frame whose pose the pose topic gives, where it is not the camera.
+    json : str, optional
+        Write the new entries to this file.
+    **engine
+        See `engine_options`.
+
+    Returns
+    -------
+    dict
+        The new entries of the calibration.
+
+    """
+    from dataclasses import asdict, replace
+    from pathlib import Path
+
+    from geo_perception.commands.outcome import require_writable
+    from geo_perception.datasets.recording import open_recording
+    from geo_perception.errors import ConfigurationError
+    from geo_perception.evaluation.fix_calibration import calibrate_fixes
+    from geo_perception.evaluation.training_overlap import refuse_training_data
+    from geo_perception.inference.verified import load_relocalizer, VerifiedRelocalizer
+
+    require_writable(output, json)
+    relocalizer = load_relocalizer(model, **engine_options(**engine))
+    if not isinstance(relocalizer, VerifiedRelocalizer):
+        raise ConfigurationError(f'{model} has no place memory, and what a relocalizer says alone '
+                                 'is calibrated in training; make a place file of it with '
+                                 '"geo_perception map"')
+    if Path(recording).name in relocalizer.place.summary['recordings']:
+        raise ConfigurationError(f'the map of {model} was made of {recording}, which fits it '
+                                 'better than what a robot will see; give another recording')
+    sequence = open_recording(recording, image_topic, pose_topic, camera_info_topic,
+                              pose_frame=pose_frame, beside=())
+    loaded = relocalizer.model
+    refuse_training_data(loaded, recording, sequence)
+    calibration = calibrate_fixes(relocalizer, sequence)
+    header = replace(relocalizer.place, calibration=calibration).header()
+    return _write(output, json, replace(loaded.metadata, place=header), loaded.tensors,
+                  asdict(calibration))
+
+
 def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str] = None,
             **engine):
     """
@@ -192,11 +257,11 @@ def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str]
     """
     from dataclasses import replace
 
-    from geo_perception.commands.outcome import require_writable, write_outcome
+    from geo_perception.commands.outcome import require_writable
     from geo_perception.evaluation.training_overlap import refuse_training_data
     from geo_perception.inference.geometry import geometry_of, GeometryPipeline, JOB
     from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
-    from geo_perception.model_file import load_model_file, save_model_file
+    from geo_perception.model_file import load_model_file
 
     require_writable(output, json)
     loaded = load_model_file(model, (JOB, STEREO_DEPTH))
@@ -204,7 +269,15 @@ def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str]
     refuse_training_data(loaded, recording, sequence)
     entries = fit(pipeline, sequence)
     metadata = replace(loaded.metadata, calibration={**loaded.metadata.calibration, **entries})
-    save_model_file(output, metadata, loaded.tensors)
+    return _write(output, json, metadata, loaded.tensors, entries)
+
+
+def _write(output, json, metadata, tensors, entries):
+    """Write a model file and what is new in it, and return the latter."""
+    from geo_perception.commands.outcome import write_outcome
+    from geo_perception.model_file import save_model_file
+
+    save_model_file(output, metadata, tensors)
     for name, value in entries.items():
         print(f'{name}: {value:.4g}')
     print(f'wrote {output}')

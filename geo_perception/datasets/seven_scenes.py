@@ -7,16 +7,19 @@
 ``pose.txt`` holds the camera-to-world pose of the Kinect's *depth* camera, from KinectFusion. As
 in the published comparisons it is used for the colour image as it is, its rotation moved to the
 nearest true one. The colour camera was never calibrated by the authors; f = 525, centre (320, 240)
-is the common choice. Depth is measured by another camera 26 mm beside it: it is registered to the
-colour image on reading, with the Kinect calibration in common use (rotation 0.67 degrees).
+is the common choice, where no camera file says better. Depth is measured by another camera 26 mm
+beside it: it is registered to the colour image on reading, with the Kinect calibration in common
+use (rotation 0.67 degrees).
 """
 
+from functools import partial
 from pathlib import Path
 import re
 
 import numpy as np
 
-from geo_perception.datasets.image_files import FileSequence, keep_usable, NOMINAL_HZ
+from geo_perception.datasets.image_files import (
+    FileSequence, folder_camera, keep_usable, NOMINAL_HZ)
 from geo_perception.datasets.trajectory import labels_from_matrices
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.camera import Camera
@@ -42,7 +45,8 @@ def open_seven_scenes(path):
     path : Path
         A folder of ``frame-NNNNNN.color.(png|jpg)`` and ``.pose.txt``, a folder of such folders,
         or ``TrainSplit.txt`` or ``TestSplit.txt`` of a scene. There are no recorded times: stamps
-        are at a nominal 30 Hz by frame number, sequences one after the other.
+        are at a nominal 30 Hz by frame number, sequences one after the other. A camera file (see
+        `geo_perception.datasets.camera_files`) counts there, or beside the split.
 
     Returns
     -------
@@ -52,8 +56,8 @@ def open_seven_scenes(path):
     Raises
     ------
     RecordingError
-        When a split names a missing sequence, a scene is given without a choice of split, or no
-        image has a pose.
+        When a split names a missing sequence, a scene is given without a choice of split, no
+        image has a pose, or a camera file cannot be used.
 
     """
     if path.is_file():
@@ -81,18 +85,19 @@ def open_seven_scenes(path):
                                   [str(image) for image in images])
     usable = keep_usable(path, images, labels)
     depths = [Path(f'{prefixes[i]}.depth.png') for i in usable]
+    camera = folder_camera(path if path.is_dir() else path.parent, images) or _CAMERA
     return FileSequence(
         [images[i] for i in usable], np.array(stamps, np.int64)[usable], labels.poses[usable],
-        camera=_CAMERA, world_frame='world',
+        camera=camera, world_frame='world',
         depths=[depth if depth.is_file() else None for depth in depths], depth_units=1000.0,
-        register=_register)
+        register=partial(_register, camera=camera))
 
 
-def _register(depth):
+def _register(depth, camera):
     """Return depth of the depth camera as depth of the colour camera."""
     height, width = depth.shape
     return register_depth(depth, _DEPTH_CAMERA.resized(width, height),
-                          _CAMERA.resized(width, height), _T_COLOUR_DEPTH)
+                          camera.resized(width, height), _T_COLOUR_DEPTH)
 
 
 def _images(folder):

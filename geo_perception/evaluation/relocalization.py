@@ -7,14 +7,14 @@ import numpy as np
 
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.geometry import se3
+from geo_perception.inference.fix_covariance import CHI2_6
 
 # (metres, degrees) pairs of the recall that robots care about indoors.
 RECALL_BOUNDS = ((0.1, 5.0), (0.25, 10.0))
 # One degree weighs as much as 25 mm when "the nearest pose" has to be one pose.
 _NEAREST_METRES_PER_DEGREE = 0.025
-# Quantiles of the chi-squared distribution with three and six degrees of freedom.
+# Quantiles of the chi-squared distribution with three degrees of freedom.
 _CHI2_3 = {68: 3.5059, 95: 7.8147}
-_CHI2_6 = {68: 7.0062, 95: 12.5916}
 # A fix that is farther off than this is worse than none (metres, degrees).
 GROSS_ERROR = (0.5, 15.0)
 
@@ -173,17 +173,36 @@ def score_verified(result):
     answered = result.accepted & np.isfinite(position)
     gross = answered & ((position > GROSS_ERROR[0]) | (orientation > GROSS_ERROR[1]))
     squared = _mahalanobis_squared(
-        np.concatenate(list(_differences(result.T_estimate[answered],
-                                         result.T_truth[answered]).values()), axis=1),
+        pose_differences(result.T_estimate[answered], result.T_truth[answered]),
         result.covariance[answered])
     kept = [name for name in metrics if name.startswith((
         'position_', 'orientation_', 'within_', 'frames_')) and '_all_' not in name]
     return {'answered': _mean(result.accepted[result.processed]),
             'gross_errors': int(gross.sum()), **{name: metrics[name] for name in kept},
             **{f'coverage_{percent}': _mean(squared <= quantile)
-               for percent, quantile in _CHI2_6.items()},
+               for percent, quantile in CHI2_6.items()},
             'normalised_error': _mean(squared / 6.0),
             'query_p50_ms': metrics['delay_p50_ms'], 'query_p95_ms': metrics['delay_p95_ms']}
+
+
+def pose_differences(T_estimate, T_truth):
+    """
+    Return how far poses are off, in the order of covariances.
+
+    Parameters
+    ----------
+    T_estimate, T_truth : np.ndarray
+        ``T_world_camera``, shape (N, 4, 4), finite.
+
+    Returns
+    -------
+    np.ndarray
+        Metres, and radians about the axes of the world, shape (N, 6).
+
+    """
+    turned = T_estimate[:, :3, :3] @ np.swapaxes(T_truth[:, :3, :3], 1, 2)
+    return np.concatenate([T_estimate[:, :3, 3] - T_truth[:, :3, 3],
+                           se3.rotation_vector_from_matrix(turned)], axis=1)
 
 
 def calibration(T_estimate, T_truth, covariance):
@@ -206,22 +225,14 @@ def calibration(T_estimate, T_truth, covariance):
         when overconfident). None without a usable row.
 
     """
-    difference = _differences(T_estimate, T_truth)
+    difference = pose_differences(T_estimate, T_truth)
     metrics = {}
     for name, block in (('position', slice(0, 3)), ('orientation', slice(3, 6))):
-        squared = _mahalanobis_squared(difference[name], covariance[:, block, block])
+        squared = _mahalanobis_squared(difference[:, block], covariance[:, block, block])
         for percent, quantile in _CHI2_3.items():
             metrics[f'{name}_in_{percent}_percent_ellipsoid'] = _mean(squared <= quantile)
         metrics[f'{name}_normalised_error'] = _mean(squared / 3.0)
     return metrics
-
-
-def _differences(T_estimate, T_truth):
-    """Return how far poses are off, metres and radians about the axes of the world."""
-    return {
-        'position': T_estimate[:, :3, 3] - T_truth[:, :3, 3],
-        'orientation': se3.rotation_vector_from_matrix(
-            T_estimate[:, :3, :3] @ np.swapaxes(T_truth[:, :3, :3], 1, 2))}
 
 
 def _baseline(name, T_baseline, T_truth, counted):

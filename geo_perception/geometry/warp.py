@@ -127,15 +127,24 @@ def register_depth(depth, camera_depth, camera_colour, T_colour_depth):
     depth : np.ndarray
         (H, W) float32 metres of the depth camera, NaN where unknown.
     camera_depth, camera_colour : Camera
-        Intrinsics; sizes equal the images'.
+        Intrinsics; sizes equal the images'. Distortion counts for the colour camera alone.
     T_colour_depth : np.ndarray
         From the depth to the colour camera, 4x4.
 
     Returns
     -------
     np.ndarray
-        (H, W) float32 metres of the colour camera, NaN where unknown.
+        (H, W) float32 metres of the colour camera, at the pixels of its images as they are taken,
+        NaN where unknown.
 
     """
     points = (camera_depth.rays() * depth[..., None])[np.isfinite(depth)].astype(np.float32)
-    return splat_depth(points, camera_colour, inverse_transform(T_colour_depth))
+    straight = splat_depth(points, camera_colour, inverse_transform(T_colour_depth))
+    if not camera_colour.distortion.any():
+        return straight
+    height, width = straight.shape
+    v, u = np.mgrid[:height, :width]
+    pixels = camera_colour.undistort_pixels(np.stack([u.ravel(), v.ravel()], 1))
+    u, v = np.float32(pixels).T.reshape(2, height, width)
+    return cv2.remap(straight, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+                     borderValue=np.nan)

@@ -19,7 +19,7 @@ from geo_perception.inference.fix_covariance import FixCalibration
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.local_features import FeatureDetector, KINDS
 
-VERSION = 2
+VERSION = 3
 # A fix that may be off by more than this part of the depth, or this angle (standard deviations),
 # is of no use.
 LARGEST_PART, LARGEST_ANGLE = 0.06, np.deg2rad(4.0)

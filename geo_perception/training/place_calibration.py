@@ -18,7 +18,7 @@ import numpy as np
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import (
     matrix_from_rotation_vector, rotation_vector_from_matrix)
-from geo_perception.inference.fix_covariance import FixCalibration, SMALLEST_VARIANCE
+from geo_perception.inference.fix_covariance import fit_fix_calibration
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.verification import Verification, Verifier, WIDE_WINDOW
 from geo_perception.progress import track
@@ -50,13 +50,6 @@ SIGNS = np.array([1, 1, 1, 1, 1, -1, -1, -1])
 # The rarest tenth of wrong poses tells how their tail goes on.
 TAIL = 0.1
 SMALLEST_TRIALS = 20
-# Errors of a stretch of the drive go together: in so many of them, of those with enough answers,
-# the ellipsoids hold what they say or more. The worst one, a matter of chance, does not decide.
-STRETCHES, SMALLEST_STRETCH = 10, 8
-CALIBRATED_STRETCHES = 0.75
-# Student's t, whose likelihood a few frames far off do not decide.
-TAIL_DEGREES = 4.0
-CHI2_68 = 7.0379   # six degrees of freedom
 # Bounds between which shares of answered frames are reported, radians.
 VIEW_BOUNDS = (0.0, 0.1, 0.2, 0.35, 0.5)
 
@@ -74,8 +67,6 @@ class Trial:
         ``[x_true - x; Log(R_true R^T)]``, metres and radians, shape (6,).
     fair : bool
         Whether the frame was looked for where it was taken.
-    stretch : int
-        Which part of the recording it is of.
     again : bool
         Whether the frame was looked for before: the gate weighs each once.
 
@@ -84,7 +75,6 @@ class Trial:
     found: Optional[Verification]
     error: np.ndarray
     fair: bool
-    stretch: int
     again: bool = False
 
     @property
@@ -123,7 +113,7 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
     verifier, trials = Verifier(place), []
     chosen = np.unique(np.linspace(0, len(sequence) - 1, FRAMES).astype(int))
     for i in track(chosen.tolist(), 'Leaving out frames'):
-        frame, part = sequence[i], i * STRETCHES // len(sequence)
+        frame = sequence[i]
         T = frame.T_world_camera
         view = place.view_distances(T)
         covariance = relocalizer(frame.image).covariance
@@ -137,26 +127,26 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
                 (frame_indices >= 0) & (np.abs(frame_indices - i) < stretch))
             if not forgotten.all():
                 trials.append(_trial(verifier(query, coarse, coarse, stated, forgotten), T, True,
-                                     part, search > 0))
+                                     search > 0))
         if forgotten.all():
             continue
         far = np.flatnonzero((view > WRONG_VIEW) & ~forgotten)
         for wrong in random.permutation(far)[:WRONG_SEARCHES]:
             wrong = place.poses[wrong]
-            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False, part))
+            trials.append(_trial(verifier(query, wrong, wrong, stated, forgotten), T, False))
         recognised = verifier.recognise(query, forgotten)
         if recognised is not None:
             trials.append(_trial(verifier(query, recognised, coarse, stated, forgotten,
-                                          WIDE_WINDOW), T, False, part))
+                                          WIDE_WINDOW), T, False))
         # Whatever is found of the mirror image is wrong.
         mirrored = verifier.look(frame.image[:, ::-1], frame.camera)
         for _ in range(MIRRORED_SEARCHES):
             coarse = _moved(T, _coarse_error(covariance, random))
-            trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False, part))
+            trials.append(_trial(verifier(mirrored, coarse, coarse, stated), None, False))
         recognised = verifier.recognise(mirrored)
         if recognised is not None:
             trials.append(_trial(verifier(mirrored, recognised, coarse, stated,
-                                          window=WIDE_WINDOW), None, False, part))
+                                          window=WIDE_WINDOW), None, False))
     return trials
 
 
@@ -174,14 +164,14 @@ def _moved(T, change):
     return moved
 
 
-def _trial(found, T_true, fair, stretch, again=False):
+def _trial(found, T_true, fair, again=False):
     """Return what a search came to; without a true pose whatever was found is wrong."""
     error = np.full(6, np.inf)
     if found is not None and T_true is not None:
         T = found.T_world_camera
         error = np.concatenate([T_true[:3, 3] - T[:3, 3], rotation_vector_from_matrix(
             T_true[:3, :3] @ T[:3, :3].T)])
-    return Trial(found, error, fair, stretch, again)
+    return Trial(found, error, fair, again)
 
 
 def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
@@ -249,11 +239,9 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
 
 def fit_covariance(trials):
     """
-    Fit how much larger real errors are than those of the solver, and the least they are.
+    Fit how much larger real errors are than those of the solver.
 
-    Numbers of position and of orientation have the highest likelihood under Student's t; the
-    size of both is then such that the ellipsoids of both together hold what they say. Poses that
-    the gate would refuse count as well: of another drive it lets others pass.
+    Poses that the gate would refuse count as well: of another drive it lets others pass.
 
     Parameters
     ----------
@@ -265,45 +253,10 @@ def fit_covariance(trials):
     FixCalibration
 
     """
-    from scipy.optimize import minimize
-
     counted = [t for t in trials if t.fair and t.misplaced <= 2.0]
-    errors = np.array([t.error for t in counted])
-    raw = np.array([t.found.covariance for t in counted])
-    views = np.array([t.found.view for t in counted])
-    stretches = np.array([t.stretch for t in counted])
-
-    def calibration(parameters, factor=1.0):
-        """Return the numbers that the optimiser moves as a calibration."""
-        sizes = np.exp(parameters[:4])
-        sizes[2:] = np.maximum(sizes[2:], np.sqrt(SMALLEST_VARIANCE))
-        return FixCalibration(*(factor * sizes).tolist(), *np.abs(parameters[4:]).tolist())
-
-    def cost(parameters):
-        """Return the mean of twice the negative log likelihoods, but for constants."""
-        covariances, total = calibration(parameters).covariance(raw, views), 0.0
-        for block in (slice(0, 3), slice(3, 6)):
-            covariance = covariances[:, block, block]
-            total += np.mean(np.linalg.slogdet(covariance)[1] + (TAIL_DEGREES + 3.0) * np.log1p(
-                _squared(errors[:, block], covariance) / TAIL_DEGREES))
-        return float(total)
-
-    usual = [np.median(np.linalg.norm(errors[:, block], axis=1))
-             for block in (slice(0, 3), slice(3, 6))]
-    start = np.array([1.0, 1.0, *np.log(np.maximum(usual, 1e-4)) - 1.0, 1.0, 1.0])
-    best = minimize(cost, start, method='Nelder-Mead',
-                    options={'maxiter': 2000, 'xatol': 1e-3, 'fatol': 1e-5}).x
-    squared = _squared(errors, calibration(best).covariance(raw, views))
-    inside = [np.quantile(squared[stretches == s], 0.68) for s in range(STRETCHES)
-              if (stretches == s).sum() >= SMALLEST_STRETCH]
-    inside = np.quantile(inside or [np.quantile(squared, 0.68)], CALIBRATED_STRETCHES)
-    return calibration(best, float(np.sqrt(inside / CHI2_68)))
-
-
-def _squared(errors, covariances):
-    """Return squared normalised errors."""
-    normalised = np.linalg.solve(covariances, errors[..., None])[..., 0]
-    return np.einsum('ni,ni->n', errors, normalised)
+    return fit_fix_calibration(np.array([t.error for t in counted]),
+                               np.array([t.found.covariance for t in counted]),
+                               np.array([t.found.view for t in counted]))
 
 
 def fit_focal_error(trials, place):

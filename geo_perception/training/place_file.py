@@ -9,7 +9,7 @@ import numpy as np
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.errors import ConfigurationError, RecordingError
-from geo_perception.inference.fix_covariance import FixCalibration
+from geo_perception.inference.fix_covariance import UNCALIBRATED
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.place import Place, PREFIX
 from geo_perception.inference.retrieval import thumbnail
@@ -25,9 +25,8 @@ from geo_perception.training.triangulation import triangulate_key_frames
 LARGE = 4096
 # A key frame with fewer points is where the map will refuse.
 FEW_POINTS = 60
-# What stands in a place before gate and covariance are fitted: trials do not ask them.
+# What stands in a place before its gate is fitted: trials do not ask it.
 _OPEN = Gate((0.0,) * 8, (0.0,) * 8, 0.0, 0, 1.0)
-_RAW = FixCalibration(1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def make_place_file(sequence, relocalizer, name, features='sift', largest=200, extend=False):
@@ -151,7 +150,7 @@ def _joined(known, frames, camera, features):
         camera = known.camera
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return Place(features, camera, poses, depths, first, points, descriptors,
-                 np.full(len(points), np.inf, np.float32), _OPEN, _RAW, (0.0, 1.0), {})
+                 np.full(len(points), np.inf, np.float32), _OPEN, UNCALIBRATED, (0.0, 1.0), {})
 
 
 def _compact(name, value):
