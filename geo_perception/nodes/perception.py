@@ -24,7 +24,7 @@ from geo_perception.nodes.relocalize import RelocalizeNode
 from geo_perception.ros.run import run_nodes
 from geo_perception.ros.shared_images import SharedImages
 
-# Seconds after which a thread that computes in Python lets another do so. Both nodes call libraries
+# Seconds after which a thread that computes in Python lets another. Both nodes call libraries
 # hundreds of times an image, after each of which they want the interpreter back: at Python's 5 ms
 # they answer 5 % less often.
 SWITCH_INTERVAL = 5e-4
