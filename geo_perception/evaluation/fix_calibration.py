@@ -42,8 +42,8 @@ def calibrate_fixes(relocalizer, sequence):
     result = evaluate_relocalizer(VerifiedRelocalizer(relocalizer.coarse, place), sequence)
     usable = result.accepted & np.isfinite(result.T_truth).all((1, 2))
     if usable.sum() < SMALLEST_SAMPLE:
-        raise RecordingError(f'only {usable.sum()} of {len(sequence)} frames are answered and have '
-                             f'a known pose; a calibration takes {SMALLEST_SAMPLE} or more')
+        raise RecordingError(f'only {usable.sum()} of {len(sequence)} frames are answered and '
+                             f'have a known pose; a calibration takes {SMALLEST_SAMPLE} or more')
     T = result.T_estimate[usable]
     views = place.view_distances(inverse_transform(relocalizer.T_map_world) @ T).min(1)
     return fit_fix_calibration(pose_differences(T, result.T_truth[usable]),
