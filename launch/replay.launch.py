@@ -29,6 +29,8 @@ _ARGUMENTS = {
     'lockstep': ('lockstep', 'false', ['true', 'false'],
                  'Play the next image when the last one is answered, so that none is dropped.'),
     'image': ('image_topic', '', None, 'Image topic in the bag; empty: the only one that fits.'),
+    'camera_info': ('camera_info_topic', '', None, 'Calibration topic in the bag; empty: the one '
+                    'that belongs to the images.'),
     'pose': ('pose_topic', '', None, 'Pose, odometry or TF topic of the truth in the bag; empty: '
              'the only one that fits.'),
     'pose_frame': ('pose_frame', '', None,

@@ -356,6 +356,30 @@ def test_choice_of_the_image_topic(tmp_path, full):
     refused(['/odom', 'nav_msgs/msg/Odometry', IMAGE], BagSequence, full, image_topic='/odom')
 
 
+def test_only_what_can_be_a_camera_is_offered_as_one(tmp_path):
+    """Not depth, flow and masks; with no camera among them the message says so."""
+    def write(*cameras):
+        with BagWriter(tmp_path / 'bag', overwrite=True) as bag:
+            for topic in cameras:
+                bag.image(topic, stamp(0), OPTICAL, picture(0), 'rgb8')
+            bag.image('/camera/flow', stamp(0), OPTICAL, np.zeros((24, 32, 2), 'f4'), '32FC2')
+            bag.image('/camera/motion_mask', stamp(0), OPTICAL, picture(0)[..., 0], 'mono8')
+            bag.image('/camera/range', stamp(0), OPTICAL, np.ones((24, 32), 'f4'), '32FC1')
+        return tmp_path / 'bag'
+
+    offered = '/back/image_raw, /camera/right/image_raw, /front/image_raw'
+    cameras = offered.split(', ')
+    for options in ({}, {'image_topic': '/nowhere'},
+                    {'image_topic': cameras[0], 'right_topic': '/nowhere'}):
+        text = refused(['topic to one of'], BagSequence, write(*cameras), **options)
+        assert text.endswith(f' to one of {offered}'), text
+    text = refused(['no images of a camera', '/camera/flow, /camera/motion_mask, /camera/range'],
+                   BagSequence, write())
+    assert 'image_topic' not in text
+    text = refused(['no picture of a main camera'], BagSequence, write('/camera/right/image_raw'))
+    assert text.endswith(' to one of /camera/right/image_raw')
+
+
 def test_choice_of_the_pose_topic(tmp_path, full):
     def both(bag):
         write_poses('/slam/pose')(bag)

@@ -3,7 +3,11 @@
 
 """Files of bags: damaged ones, several readers of one, and how one is written."""
 
+from contextlib import suppress
+import gc
 import multiprocessing
+import os
+from pathlib import Path
 import pickle
 import resource
 import shutil
@@ -17,8 +21,18 @@ from small_bag import (
     write_everything, write_images, write_poses)
 
 from geo_perception.datasets.bag import BagSequence
+from geo_perception.datasets.bag_file import BagFile, ros1_types
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
+
+
+def files_open_below(folder):
+    """Return what this process has open there."""
+    found = []
+    for descriptor in Path('/proc/self/fd').iterdir():
+        with suppress(OSError):   # that of the list itself
+            found.append(os.readlink(descriptor))
+    return [name for name in found if name.startswith(str(folder))]
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +48,6 @@ def test_empty_and_missing_bags(tmp_path):
         with BagWriter(tmp_path / storage, storage):
             pass
         refused(['is empty', storage], BagSequence, tmp_path / storage)
-    Ros1Writer(tmp_path / 'run.bag').open()
     (tmp_path / 'nothing.bag').write_bytes(b'')
     refused(['damaged or truncated', 'nothing.bag'], BagSequence, tmp_path / 'nothing.bag')
 
@@ -148,6 +161,32 @@ def test_reading_one_frame_does_not_read_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(sequence._bag._reader.storage.storages[0], 'bio', Counting())
     sequence[20]
     assert 0 < sum(reads) < 3 * 400 * 640 * 3
+
+
+@pytest.mark.filterwarnings('error::ResourceWarning',
+                            'error::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3', 'ros1'])
+def test_a_bag_is_closed_with_its_last_reader(tmp_path, storage):
+    """Also one that refers to itself, and one that turns out to be of no use."""
+    path = tmp_path / 'bag.bag'
+    if storage == 'ros1':
+        with Ros1Writer(path) as writer:
+            types = ros1_types()
+            connection = writer.add_connection('/a', 'std_msgs/msg/String', typestore=types)
+            writer.write(connection, 1, types.serialize_ros1(
+                types.types['std_msgs/msg/String']('a'), 'std_msgs/msg/String'))
+    else:
+        path = tmp_path / 'bag'
+        write_everything(path, storage)
+    bag = BagFile(path)
+    topic = min(bag.topics)
+    _, position, _ = next(bag.messages([topic]))
+    bag.read(topic, position)
+    bag.itself = bag
+    assert files_open_below(tmp_path)
+    del bag
+    gc.collect()
+    assert not files_open_below(tmp_path)
 
 
 def test_writer_keeps_what_is_there(tmp_path, full):

@@ -45,9 +45,44 @@ def test_a_raw_image_has_K_and_distortion_a_rectified_one_P():
 def test_topic_that_is_called_otherwise_than_said(graph, rectified, topic, distorts, sentence):
     """A camera without distortion is both."""
     calibration = CameraInfoInput(graph.peer, '/camera/camera_info', rectified)
-    assert calibration.doubt(topic) == ''
+    assert calibration.doubt(topic, 'camera') == ''
     calibration._on_info(message() if distorts else message(d=[0.0] * 5))
-    assert (sentence in calibration.doubt(topic)) if sentence else not calibration.doubt(topic)
+    doubt = calibration.doubt(topic, 'camera')
+    assert (sentence in doubt) if sentence else not doubt
+
+
+def test_calibration_without_a_frame_is_doubted_not_refused(graph):
+    """In the same words by all nodes, after what is worse, and once the camera is known."""
+    needed = CameraInfoInput(graph.peer, '/camera/camera_info')
+    check = CalibrationCheck(graph.peer, '/camera/camera_info')
+    trained = TrainingCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
+    named, nameless = message(), message()
+    nameless.header.frame_id = ''
+    for info, doubtful in ((named, False), (nameless, True)):
+        for calibration in (needed, check._input):
+            calibration._on_info(info)
+        assert needed.camera_of_image(640, 480, ('camera', 'camera'), 0).width == 640
+        doubt = needed.doubt('/camera/image_raw', 'camera')
+        assert ("no frame_id and may be of another camera than 'camera'" in doubt) == doubtful
+        assert check.problem(('camera', 'camera'), trained) == doubt
+        assert check.problem(('camera', 'camera'), None) == doubt
+        assert not needed.doubt('/camera/image_raw', '') and not check.problem((), trained)
+    assert 'is called so' in needed.doubt('/camera/image_rect', 'camera')
+    other = TrainingCamera(640, 480, 400.0, 400.0, 320.0, 240.0)
+    assert 'field of view' in check.problem(('camera', 'camera'), other)
+
+
+def test_calibration_may_be_in_the_frame_of_the_image_or_in_that_of_the_camera(graph):
+    """Where a parameter names another frame than the driver does."""
+    check = CalibrationCheck(graph.peer, '/camera/camera_info')
+    check._input._on_info(message())
+    for frames in (('camera', 'optical'), ('driver', 'camera')):
+        assert not check.problem(frames, None)
+        assert check._input.camera_of_image(640, 480, frames, 0).frame_id == 'camera'
+    sentence = "camera_info is for 'camera', but the image is of 'optical'"
+    assert sentence in check.problem(('driver', 'optical'), None)
+    with pytest.raises(CalibrationError, match=sentence):
+        check._input.camera_of_image(640, 480, ('driver', 'optical'), 0)
 
 
 def test_field_of_view_is_that_of_the_shorter_side(graph):
@@ -56,10 +91,10 @@ def test_field_of_view_is_that_of_the_shorter_side(graph):
     trained = TrainingCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
     for focal, differs in ((510.0, False), (400.0, True)):
         check._input._on_info(message())
-        assert not check.problem('camera', trained)
+        assert not check.problem(('camera',), trained)
         check._input._on_info(message(width=480, height=640, k=np.array(
             [focal, 0, 240, 0, 500, 320, 0, 0, 1])))
-        assert ('field of view' in check.problem('camera', trained)) == differs
+        assert ('field of view' in check.problem(('camera',), trained)) == differs
 
 
 def test_binning_and_region_of_interest_are_followed():

@@ -200,6 +200,24 @@ def test_two_single_runs_need_no_common_name(folders, capsys):
         'comparison.html', 'comparison.json']
 
 
+def test_only_jobs_of_both_are_compared(folders, capsys):
+    """The others are named; with none in common there is nothing but the sentence."""
+    common = {name: METRICS[name] for name in METRICS if name not in JOBS}
+    for name, jobs in (('way', ['depth', 'odometry']), ('depth', ['depth', 'flow']),
+                       ('place', ['relocalization'])):
+        write(folders / name, {**common, **{job: METRICS[job] for job in jobs}})
+    status, out, _ = report(capsys, folders / 'way', '--compare', folders / 'depth')
+    assert status == 0 and '?' not in out and 'known on one side' not in out
+    assert 'Measured only before, and so not compared: Flow.' in out
+    assert 'Measured only now, and so not compared: Odometry.' in out
+    outcome = json.loads((folders / 'way' / 'comparison.json').read_text())
+    assert {change['job'] for change in outcome['runs']['way']['changes']} == {'depth'}
+    status, out, error = report(capsys, folders / 'place', '--compare', folders / 'way')
+    assert status == 1 and '?' not in out and error.count('\n') == 1
+    assert 'was Depth, Odometry before and Relocalization now' in error
+    assert not (folders / 'place' / 'comparison.html').exists()
+
+
 def test_what_is_no_run_is_refused(folders, capsys):
     """In one sentence, whatever the file holds."""
     empty = folders / 'empty'

@@ -73,6 +73,15 @@ def test_wrong_calibration_is_refused_in_one_sentence(graph, camera, changes, se
     scene.look()
 
 
+def test_calibration_without_a_frame_is_used_with_a_warning(graph):
+    """It may be of another camera."""
+    scene = Scene(graph, calibrated=False).start()
+    scene.calibrate(CAMERA, header=make_header(0, ''))
+    scene.look()
+    scene.diagnosis("has no frame_id and may be of another camera than 'camera_optical_frame'",
+                    WARN)
+
+
 def test_binned_images_have_the_calibration_of_all_pixels(graph):
     """The message has the size of the calibration, the image half of it."""
     scene = Scene(graph, calibrated=False).start()

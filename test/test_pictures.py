@@ -3,22 +3,52 @@
 
 """Pictures of depth and of paths show what they should."""
 
-import numpy as np
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
+from geo_perception.evaluation.geometry_charts import colour_bars, error_picture
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
-from geo_perception.inference.preview import preview
+from geo_perception.inference.preview import depth_picture, depth_range, preview
 from geo_perception.training.pictures import BLUE, GREY, MARGIN, SIZE, trajectory_picture
 
 
-def test_preview_is_bright_where_it_is_near():
-    """Near is brighter than far, unknown is black, the image is above."""
+def test_depth_is_red_where_it_is_near_and_blue_where_it_is_far():
+    """Evenly in its logarithm, so green in the middle; unknown is grey, also where all is."""
+    depth = np.float32([[0.5, 1.0, 4.0, 16.0, 99.0, np.nan]])
+    colours = depth_picture(depth, (1.0, 16.0))[0].astype(int)
+    assert (colours[0] == colours[1]).all() and (colours[3] == colours[4]).all()
+    assert [int(colours[i].argmax()) for i in (1, 2, 3)] == [0, 1, 2]
+    assert np.ptp(colours[5]) < 10 < 200 < colours[5].min()
+    unknown = np.full((2, 3), np.nan, np.float32)
+    assert (depth_picture(unknown, depth_range([unknown])) == colours[5]).all()
+
+
+def test_single_pixels_do_not_take_the_colours():
+    """Of all that is shown the nearest and farthest percent, and a wall is a range as well."""
+    depth = np.linspace(2, 3, 1000, dtype=np.float32)
+    outliers = np.float32([1e-3, 1e4, np.nan])
+    low, high = depth_range([depth[:500], depth[500:], outliers])
+    assert low == pytest.approx(2, abs=0.02) and high == pytest.approx(3, abs=0.02)
+    low, high = depth_range([np.full(9, 2.0)])
+    assert low == 2 and high > low
+
+
+def test_preview_and_report_have_one_scale():
+    """In the preview the image is above; the bar of the report shows the colours of both."""
     depth = np.full((8, 12), 10.0, np.float32)
     depth[:, :4], depth[:, 4:8] = 1.0, np.nan
     picture = preview(depth, np.full((16, 24, 3), (200, 0, 0), np.uint8))
     assert picture.shape == (16, 12, 3)
     assert (picture[:8] == (0, 0, 200)).all()
-    brightness = picture[8:].astype(int).sum(2)
-    assert brightness[4, 1] > 2 * brightness[4, 10] > 2 * brightness[4, 6]
+    bar = colour_bars()[0]
+    for colour, expected in ((picture[12, 1], bar[0, 0]), (picture[12, 10], bar[0, -1])):
+        assert (colour[::-1] == expected).all()
+    unknown = picture[12, 6, ::-1]
+    wall = np.ones((1, 2), np.float32)
+    error = error_picture(SimpleNamespace(predicted=np.float32([[np.nan, 1]]), truth=wall))
+    assert (error[0, 0] == unknown).all() and not (error[0, 1] == unknown).all()
 
 
 def where(picture, colour):

@@ -106,6 +106,7 @@ def test_calibration_that_was_latched_before_the_start_is_heard(graph):
     (62.0, 'camera', 'Relocalizing the camera at'),
     (40.0, 'camera', 'The field of view of this camera (62 deg) differs'),
     (60.0, 'other', "camera_info is for 'other', but the image is of 'camera'"),
+    (60.0, '', "camera_info has no frame_id and may be of another camera than 'camera'"),
     (0.0, 'camera', 'uncalibrated')])
 def test_a_camera_unlike_the_training_camera_is_reported(graph, focal, frame_id, sentence):
     """The network has no intrinsics input; positions would be off."""

@@ -322,6 +322,26 @@ def test_a_model_without_metres_is_measured_without_unit(drive, tmp_path):
     assert recording.depth.errors_scaled[0, 0] == pytest.approx(0, abs=1e-6)
 
 
+def test_the_calibration_that_was_asked_for_is_played(tmp_path, monkeypatch):
+    """And is the node's, though another one, of another size, lies beside the images."""
+    from geo_perception.commands import replay as verb
+
+    camera = Camera(np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), 64, 48,
+                    frame_id='camera_optical_frame')
+    with BagWriter(tmp_path / 'bag') as bag:
+        for i, image in enumerate(grey(40, 80, 120)):
+            stamp = 10**9 + i * 10**8
+            bag.camera_info('/camera/camera_info', stamp, camera.resized(32, 24))
+            bag.camera_info('/calibrated/camera_info', stamp, camera)
+            bag.image('/camera/image_raw', stamp, 'camera_optical_frame', image, 'rgb8')
+    model = geometry_model(tmp_path / 'way.safetensors', metres_per_unit=1.5)
+    monkeypatch.setattr(verb, 'play', lambda sequence, place, way, **how: {
+        'geometry': (way, play_into(sequence, [ReplayedGeometry(way, GEOMETRY)], **how)[0])})
+    metrics = verb.replay(str(tmp_path / 'bag'), geometry=model.path, lockstep=True,
+                          camera_info_topic='/calibrated/camera_info')
+    assert metrics['depth']['frames_processed'] == 3
+
+
 def test_both_nodes_hear_one_player(both):
     """In lock step the slower one is waited for."""
     (_, relocalization), (_, geometry) = both

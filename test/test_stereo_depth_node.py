@@ -37,7 +37,7 @@ def model(tmp_path_factory):
     return str(path)
 
 
-def start(graph, model, camera=CAMERA, **parameters):
+def start(graph, model, camera=CAMERA, frame='camera', **parameters):
     """Return a running node, the camera before it and what it publishes."""
     node = graph.make(StereoDepthNode, model=model, device='cpu', precision='fp32', **parameters)
     depths = graph.listen(Image, '/stereo_depth/depth')
@@ -49,7 +49,7 @@ def start(graph, model, camera=CAMERA, **parameters):
     graph.spin_until(lambda: images.get_subscription_count() and
                      calibration.get_subscription_count() and node._depth.get_subscription_count()
                      and node._confidence.get_subscription_count(), what='the match')
-    calibration.publish(camera_info_message(SECOND, 'camera', camera))
+    calibration.publish(camera_info_message(SECOND, frame, camera))
     graph.spin_until(lambda: node._calibration._info is not None, what='the calibration')
     return node, images, depths, infos, confidences
 
@@ -91,6 +91,15 @@ def test_a_camera_unlike_the_training_camera(graph, model):
     assert np.frombuffer(depths[0].data, np.float32)[5000] == pytest.approx(2 * EXPECTED, rel=1e-3)
     status = graph.diagnosis(node, lambda status: 'times that of the training' in status.message)
     assert status.level == WARN
+
+
+def test_calibration_without_a_frame_is_used_with_a_warning(graph, model):
+    """It may be of another camera."""
+    node, images, depths, _, _ = start(graph, model, frame='')
+    images.publish(picture_message(100 * SECOND, height=96, width=128))
+    graph.spin_until(lambda: depths, what='the depth')
+    assert graph.diagnosis(
+        node, lambda status: 'camera_info has no frame_id' in status.message).level == WARN
 
 
 def test_disparity_as_a_stereo_camera_says_it(graph, model):

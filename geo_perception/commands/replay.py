@@ -9,9 +9,9 @@ from typing import Optional
 def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[str] = None,
            rate: float = 1.0, lockstep: bool = False, json: Optional[str] = None,
            report: Optional[str] = None, output: Optional[str] = None,
-           image_topic: Optional[str] = None, pose_topic: Optional[str] = None,
-           pose_frame: Optional[str] = None, start_timeout: float = 180.0,
-           frame_timeout: float = 10.0):
+           image_topic: Optional[str] = None, camera_info_topic: Optional[str] = None,
+           pose_topic: Optional[str] = None, pose_frame: Optional[str] = None,
+           start_timeout: float = 180.0, frame_timeout: float = 10.0):
     """
     Play a ROS 2 bag over DDS into live nodes, record their answers and score them.
 
@@ -42,6 +42,8 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
         Write one row per image to this CSV file; for one node only.
     image_topic : str, optional
         Image topic; by default the only one that fits.
+    camera_info_topic : str, optional
+        Calibration topic; by default the one that belongs to the images.
     pose_topic : str, optional
         Pose, odometry or TF topic of the truth; by default the only one that fits.
     pose_frame : str, optional
@@ -76,9 +78,9 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     require_writable(json, output, folder=report)
     place = load_model_file(relocalizer, 'relocalization') if relocalizer else None
     way = load_geometry_model(geometry) if geometry else None
-    topics = {'image_topic': image_topic, 'pose_topic': pose_topic, 'pose_frame': pose_frame}
-    sequence = open_recording(bag, **topics) if place else \
-        open_scored(bag, way, camera_info_topic=None, **topics)
+    topics = {'image_topic': image_topic, 'camera_info_topic': camera_info_topic,
+              'pose_topic': pose_topic, 'pose_frame': pose_frame}
+    sequence = open_recording(bag, **topics) if place else open_scored(bag, way, **topics)
     if has_ros():
         results = play(sequence, place, way, rate=rate, lock_step=lockstep,
                        start_timeout=start_timeout, frame_timeout=frame_timeout)

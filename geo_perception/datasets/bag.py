@@ -73,8 +73,8 @@ class BagSequence:
         The bag.
     world_frame : str
         Frame of the poses, empty without poses.
-    image_topic, pose_topic : str
-        The chosen topics; the latter None without poses.
+    image_topic, camera_info_topic, pose_topic : str
+        The chosen topics; None without calibration, without poses.
 
     Raises
     ------
@@ -99,8 +99,8 @@ class BagSequence:
         if first is None:
             raise RecordingError(f'the image topic {self.image_topic} of {path} holds no messages')
         self._frame_id = first.header.frame_id
-        info_topic = choose_camera_info_topic(bag, self.image_topic, self._frame_id,
-                                              camera_info_topic)
+        self.camera_info_topic = info_topic = choose_camera_info_topic(
+            bag, self.image_topic, self._frame_id, camera_info_topic)
         self._stereo = stereo
         self._depth_topic = self._right_topic = self._flow_topic = self._mask_topic = None
         if 'depth' in beside:

@@ -3,11 +3,12 @@
 
 """Messages of ROS 1 and ROS 2 bags, in order and one at a time, without a ROS installation."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 import os
 from pathlib import Path
 import threading
+import weakref
 
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
@@ -79,7 +80,8 @@ class BagFile:
 
     The standard messages are decoded by their definitions in ROS 2 Jazzy and ROS 1 Noetic, which
     have not changed since the first distributions, so that bags without definitions and bags with
-    foreign ones read alike. Picklable; every process opens the file for itself.
+    foreign ones read alike. Picklable; every process opens the file for itself, and closes it
+    when nobody needs the bag any more.
 
     Parameters
     ----------
@@ -223,6 +225,7 @@ class BagFile:
             reader = Ros1Reader(path) if kind == '.bag' else Ros2Reader(path)
             reader.open()
             self._reader, self._process, self._ahead = reader, os.getpid(), None
+            weakref.finalize(self, _close, reader, self._process)
             self._typestore = ros1_types() if kind == '.bag' else ros2_types()
         return self._reader
 
@@ -253,6 +256,13 @@ class BagFile:
             reason = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
             raise RecordingError(f'the bag {self.path} is damaged or truncated ({reason}); try '
                                  f'{_remedy(self.path)}') from error
+
+
+def _close(reader, process):
+    """Close a file; a forked process would move the file offset of its parent even so."""
+    if process == os.getpid():
+        with suppress(Exception):   # SQLite amid a read, with which it is closed
+            reader.close()
 
 
 def _window(reader, topics, start, stop):

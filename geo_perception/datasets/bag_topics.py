@@ -16,8 +16,8 @@ CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 _DEPTH_ENCODINGS = ('32FC1', '16UC1', '32FC', '16UC')
 _COMPUTED = {'depth', 'disparity', 'mask', 'flow', 'label', 'labels', 'segmentation', 'confidence',
              'score', 'overlay', 'debug'}
-_NOT_A_PICTURE = _COMPUTED | {'right', 'infra2', 'thermal', 'theora'}
 _RIGHT = {'right', 'infra2'}
+_OTHER_CAMERA = _RIGHT | {'thermal'}
 _MAIN = {'left', 'color', 'colour', 'rgb', 'infra1'}
 # Poses that somebody wished for, not ones that were measured.
 _NOT_MEASURED = {'goal', 'initialpose', 'target', 'setpoint', 'desired', 'cmd', 'command'}
@@ -81,31 +81,33 @@ def choose_image_topic(bag, requested=None):
     Raises
     ------
     RecordingError
-        When none or several fit; it lists the bag's image topics.
+        When none or several fit; it lists the topics that could be a camera's.
 
     """
     topics = bag.of_type(*IMAGES)
     if requested:
-        return _requested(bag, requested, topics, 'image', 'image_topic')
+        return _requested_image(bag, requested, 'image_topic')
     if not topics:
         raise RecordingError(f'the bag {bag.path} holds no images (no topic of type '
                              f'{" or ".join(IMAGES)}); its topics are {_listed(bag.topics)}')
+    pictures = _pictures(bag)
     candidates = {}
-    for topic in topics:
-        message = None if words(topic) & _NOT_A_PICTURE else bag.first(topic)
-        if message is None or not _is_picture(message):
-            continue
-        colour = 'mono' not in _encoding(message) and _encoding(message) != '8UC1'
-        candidates[topic] = (colour, bool(words(topic) & _MAIN), 'image_raw' in topic)
+    for topic, encoding in pictures.items():
+        if not words(topic) & _OTHER_CAMERA:
+            colour = 'mono' not in encoding and encoding != '8UC1'
+            candidates[topic] = (colour, bool(words(topic) & _MAIN), 'image_raw' in topic)
     for topic in list(candidates):
         if topic.endswith('/compressed') and topic[:-len('/compressed')] in candidates:
             del candidates[topic]
     best = [t for t in candidates if candidates[t] == max(candidates.values())]
     if len(best) == 1:
         return best[0]
+    if not pictures:
+        raise RecordingError(f'the bag {bag.path} holds no images of a camera, only what is '
+                             f'computed of them or measures depth: {_listed(topics)}')
     what = 'holds several cameras' if best else 'holds no picture of a main camera'
     raise RecordingError(f'the bag {bag.path} {what}; set image_topic to one of '
-                         f'{_listed(topics)}')
+                         f'{_listed(pictures)}')
 
 
 def choose_camera_info_topic(bag, image_topic, frame_id, requested=None):
@@ -242,7 +244,7 @@ def choose_right_topic(bag, image_topic, requested=None):
 
     """
     if requested:
-        return _requested(bag, requested, bag.of_type(*IMAGES), 'image', 'right_topic')
+        return _requested_image(bag, requested, 'right_topic')
     base = _base(image_topic)
     found = [topic for topic in bag.of_type(bag.topics[image_topic])
              if words(topic) & _RIGHT and not words(image_topic) & _RIGHT
@@ -320,6 +322,12 @@ def choose_pose_topic(bag, tf_knows_map, requested=None):
     return None
 
 
+def _requested_image(bag, topic, option):
+    """Return the topic if it holds any images; otherwise name those of cameras."""
+    return topic if topic in bag.of_type(*IMAGES) else \
+        _requested(bag, topic, _pictures(bag), 'image', option)
+
+
 def _requested(bag, topic, fitting, kind, option):
     if topic in fitting:
         return topic
@@ -346,7 +354,16 @@ def _encoding(message):
     return getattr(message, 'encoding', None) or message.format.partition(';')[0]
 
 
+def _pictures(bag):
+    """Return the topics that could be images of a camera, with their encodings."""
+    found = {}
+    for topic in bag.of_type(*IMAGES):
+        message = None if is_computed(topic) else bag.first(topic)
+        if message is not None and _is_picture(message):
+            found[topic] = _encoding(message)
+    return found
+
+
 def _is_picture(message):
-    encoding = _encoding(message)
-    return not (encoding.startswith(('32', '64', '16UC', '16SC'))
+    return not (_encoding(message).startswith(('32', '64', '16UC', '16SC'))
                 or 'compressedDepth' in getattr(message, 'format', ''))

@@ -9,6 +9,7 @@ from pathlib import Path
 import re
 from typing import Optional
 
+from geo_perception.errors import RunError
 from geo_perception.evaluation.number_text import (
     angle_text, length_text, milliseconds_text, number_text, percent_text)
 
@@ -73,7 +74,7 @@ class Change:
 
 def compare_metrics(before, after):
     """
-    Compare all numbers of two measurements.
+    Compare all numbers of the jobs that two measurements have in common.
 
     Parameters
     ----------
@@ -88,8 +89,10 @@ def compare_metrics(before, after):
     """
     timed = _timing_differs(before, after) == ''
     changes = []
-    for job in JOBS:
-        old, new = (dict(_numbers(metrics.get(job) or {})) for metrics in (before, after))
+    for job in _jobs(before):
+        if job not in _jobs(after):
+            continue
+        old, new = (dict(_numbers(metrics[job])) for metrics in (before, after))
         for name in [*new, *(name for name in old if name not in new)]:
             changes.append(_change(job, name, old.get(name), new.get(name), timed))
     return changes
@@ -110,7 +113,11 @@ def caveats(before, after):
         Sentences; empty where only the model or the program may differ, and does not.
 
     """
-    sentences = []
+    jobs = [_jobs(metrics) for metrics in (before, after)]
+    sentences = [
+        f'Measured only {when}, and so not compared: {_headings(alone)}.'
+        for when, mine, others in (('before', *jobs), ('now', *reversed(jobs)))
+        if (alone := [job for job in mine if job not in others])]
     names = [_recording_name(metrics) for metrics in (before, after)]
     images = [metrics.get('images') for metrics in (before, after)]
     if names[0] != names[1]:
@@ -133,6 +140,30 @@ def caveats(before, after):
         sentences.append(f'Scale before: {scales[0]} Now: {scales[1]}')
     why = _timing_differs(before, after)
     return sentences + ([f'Delays are not judged: {why}.'] if why else [])
+
+
+def require_common_job(pairs):
+    """
+    Raise when there is nothing to compare.
+
+    Parameters
+    ----------
+    pairs : iterable of tuple of dict
+        Contents of two ``metrics.json`` each, before and after.
+
+    Raises
+    ------
+    RunError
+        When no pair has a job in common.
+
+    """
+    pairs = list(pairs)
+    if any(job in _jobs(after) for before, after in pairs for job in _jobs(before)):
+        return
+    before, after = (_headings(job for job in JOBS if any(job in metrics for metrics in side))
+                     for side in zip(*pairs))
+    raise RunError(f'these runs have nothing to compare: measured was {before} before and {after} '
+                   'now; give runs of the same job')
 
 
 def counts(changes):
@@ -256,6 +287,15 @@ def _unit(name):
         if re.search(f'_{unit}(_|$)', last):
             return unit
     return ''
+
+
+def _jobs(metrics):
+    """Return what was measured."""
+    return [job for job in JOBS if job in metrics]
+
+
+def _headings(jobs):
+    return ', '.join(JOBS[job] for job in jobs)
 
 
 def _recording_name(metrics):

@@ -4,7 +4,7 @@
 """Pages and tables about many recordings, and about what changed between two measurements."""
 
 from geo_perception.evaluation.comparison import (
-    caveats, compare_metrics, counts, headlines, JOBS, value_text)
+    caveats, compare_metrics, counts, headlines, JOBS, require_common_job, value_text)
 from geo_perception.evaluation.report import Page, templates, write_pages
 
 _NAMES = {
@@ -96,7 +96,13 @@ def compare_runs(pairs):
     dict of str to dict
         Name to ``changes`` and ``caveats``, see `geo_perception.evaluation.comparison`.
 
+    Raises
+    ------
+    RunError
+        When no pair has a job in common.
+
     """
+    require_common_job((before, after) for after, before in pairs.values())
     return {name: {'changes': compare_metrics(before, after), 'caveats': caveats(before, after)}
             for name, (after, before) in pairs.items()}
 

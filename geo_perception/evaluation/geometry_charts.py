@@ -11,11 +11,10 @@ from geo_perception.evaluation.charts import REFUSED
 from geo_perception.evaluation.geometry_score import (
     compared_frames, depth_by_distance, drift_by_length)
 from geo_perception.evaluation.odometry import absolute_errors, path_length, step_ratios
+from geo_perception.inference.preview import depth_picture, UNKNOWN
 
 # A class of distances that holds less of the pixels says nothing.
 _SMALLEST_SHARE = 0.002
-_DEPTH_COLOURS, _ERROR_COLOURS = 'turbo_r', 'YlOrRd'
-_UNKNOWN = (225, 229, 233)
 # Relative errors from here on have one colour.
 LARGEST_ERROR = 0.3
 SYSTEMS = {'ours': ('odometry', OURS, '-'), 'network': ('network alone', OURS, ':'),
@@ -203,65 +202,6 @@ def trajectories(recording):
     return [('ours', recording.T_odom_camera), *recording.baselines.items()]
 
 
-def depth_range(samples):
-    """
-    Return the distances that the colours of depth pictures reach from and to.
-
-    Parameters
-    ----------
-    samples : list of DepthSample
-        All that are shown.
-
-    Returns
-    -------
-    tuple of float
-        Metres.
-
-    """
-    return depth_range_of([sample.truth for sample in samples])
-
-
-def depth_range_of(depths):
-    """
-    Return the distances that the colours of depth pictures reach from and to.
-
-    Parameters
-    ----------
-    depths : list of np.ndarray
-        Metres, NaN where unknown.
-
-    Returns
-    -------
-    tuple of float
-        Metres.
-
-    """
-    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
-    low, high = np.percentile(known, [1, 99])
-    return float(low), float(max(high, 1.05 * low))
-
-
-def depth_picture(depth, limits):
-    """
-    Return depth in colours: near red, far blue, unknown grey.
-
-    Parameters
-    ----------
-    depth : np.ndarray
-        Metres, shape (H, W), NaN where unknown.
-    limits : tuple of float
-        From `depth_range`.
-
-    Returns
-    -------
-    np.ndarray
-        RGB uint8.
-
-    """
-    low, high = np.log(limits)
-    return _coloured((np.log(depth) - low) / (high - low), _DEPTH_COLOURS)
-
-
 def error_picture(sample):
     """
     Return the relative error in colours, unknown grey.
@@ -278,7 +218,7 @@ def error_picture(sample):
 
     """
     error = np.abs(sample.predicted - sample.truth) / sample.truth
-    return _coloured(error / LARGEST_ERROR, _ERROR_COLOURS)
+    return _error_colours(error / LARGEST_ERROR)
 
 
 def colour_bars():
@@ -292,13 +232,13 @@ def colour_bars():
 
     """
     ramp = np.tile(np.linspace(0, 1, 256), (12, 1))
-    return _coloured(ramp, _DEPTH_COLOURS), _coloured(ramp, _ERROR_COLOURS)
+    return depth_picture(np.exp(ramp), (1.0, np.e)), _error_colours(ramp)
 
 
-def _coloured(values, colours):
+def _error_colours(values):
     known = np.isfinite(values)
-    rgb = matplotlib.colormaps[colours](np.where(known, values, 0.0).clip(0, 1), bytes=True)
-    return np.where(known[..., None], rgb[..., :3], np.uint8(_UNKNOWN))
+    rgb = matplotlib.colormaps['YlOrRd'](np.where(known, values, 0.0).clip(0, 1), bytes=True)
+    return np.where(known[..., None], rgb[..., :3], np.uint8(UNKNOWN))
 
 
 def _mark_resets(axes, recording, t):

@@ -20,6 +20,7 @@ from geo_perception.evaluation.geometry_summary import (
 from geo_perception.evaluation.number_text import relative_text
 from geo_perception.evaluation.odometry import fit_alignment
 from geo_perception.evaluation.report import Part, templates
+from geo_perception.inference.preview import depth_picture, depth_range
 
 
 def geometry_parts(run):
@@ -159,15 +160,15 @@ def geometry_timing(recording):
 
 
 def _pictures(recording, chosen):
-    limits = geometry_charts.depth_range([sample for _, sample in chosen])
+    limits = depth_range([sample.truth for _, sample in chosen])
     samples = [{
         'kind': kind.capitalize(), 'abs_rel': relative_text(sample.abs_rel),
         'name': (f'image {sample.index}' if '@' in recording.names[sample.index]
                  else recording.names[sample.index] or f'image {sample.index}'),
         'time': f'{(recording.stamps[sample.index] - recording.stamps[0]) * 1e-9:.1f} s',
         'image': jpeg_source(sample.image),
-        'predicted': jpeg_source(geometry_charts.depth_picture(sample.predicted, limits)),
-        'truth': jpeg_source(geometry_charts.depth_picture(sample.truth, limits)),
+        'predicted': jpeg_source(depth_picture(sample.predicted, limits)),
+        'truth': jpeg_source(depth_picture(sample.truth, limits)),
         'error': jpeg_source(geometry_charts.error_picture(sample))}
         for kind, sample in chosen]
     depth_bar, error_bar = map(jpeg_source, geometry_charts.colour_bars())

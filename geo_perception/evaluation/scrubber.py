@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from geo_perception.evaluation.charts import BOUND, jpeg_source, REFUSED, source_of
-from geo_perception.evaluation.geometry_charts import depth_picture, depth_range_of
 from geo_perception.evaluation.map_chart import map_picture, strip_picture
 from geo_perception.evaluation.moments import decoded_depth, MOVING, UNKNOWN
 from geo_perception.evaluation.number_text import (
@@ -17,6 +16,7 @@ from geo_perception.evaluation.number_text import (
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.evaluation.report import templates
 from geo_perception.evaluation.run_map import ellipse, run_map
+from geo_perception.inference.preview import depth_picture, depth_range
 
 # Of all pictures together, as they stand in the page; more moments are left out.
 LARGEST = 12_000_000
@@ -72,7 +72,7 @@ def _pictures(run):
     depths = [decoded_depth(moment.depth[::4, ::4]) for moment in taken
               if moment.depth is not None]
     depths = [depth for depth in depths if np.isfinite(depth).any()]
-    limits = depth_range_of(depths) if depths else None
+    limits = depth_range(depths) if depths else None
     moments = [_of_moment(moment, limits) for moment in taken]
     size = sum(len(text) for moment in moments for text in moment.values()
                if isinstance(text, str))

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from geo_perception.geometry.inverse_depth import (
+    in_camera, reprojection_errors, rotated_rays, spread, wide_weights)
 from geo_perception.geometry.se3 import (
     make_transform, matrix_from_quaternion, matrix_from_rotation_vector, quaternion_from_matrix,
     rotation_vector_from_matrix, skew)
@@ -25,18 +27,10 @@ FRAME = 7
 # Standard deviations: of the logarithm of the network's depth of a point, and of the factor that
 # it errs by in a whole frame. Both are wide on purpose: neighbouring pixels err alike.
 DEPTH_SIGMA, FRAME_SIGMA = 0.3, 0.1
-# Of the tails: Cauchy. Of a camera that is located, Geman-McClure after the first steps: what is
-# far off hardly pulls, for it may move.
-TAIL, DEPTH_CAUCHY = 2.385, 2.0
-# How large errors are is judged there by that part of them, the smallest: a large thing that moves
-# makes the others large. They are not said to be smaller than so many standard deviations.
-BEST, SMALLEST_SCALE = 0.3, 0.3
+# Of the tails of the former: Cauchy.
+DEPTH_CAUCHY = 2.0
 # A step changes an inverse depth by this factor at most.
 LARGEST_STEP = 2.0
-# Metres and radians: a smaller step of locating a camera is the last.
-SMALLEST_STEP = 1e-5
-# In parts of the depth: points nearer to a camera than this are behind it.
-NEAREST = 1e-3
 # Information about the first frame, which is the origin.
 _FIXED = 1e10
 _SMALLEST = 1e-9
@@ -246,7 +240,7 @@ def adjust(window, iterations=4, threshold=4.0):
     wrong = np.zeros(window.network.shape, bool)
     wrong[system.i, system.j] = (system.squares > threshold ** 2) & (system.j != system.hosts)
     others = system.squares[system.counted]
-    return Adjusted(window, 1.0 / system.h, wrong, _scale(others, 0.5) if len(others) else 1.0)
+    return Adjusted(window, 1.0 / system.h, wrong, spread(others, 0.5) if len(others) else 1.0)
 
 
 def without_oldest(window):
@@ -286,99 +280,6 @@ def without_oldest(window):
         prior=Prior(0.5 * (H + H.T), b, window.T[1:], window.factors[1:])), kept
 
 
-def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
-    """
-    Find a camera among points whose depths are not sure, either.
-
-    Parameters
-    ----------
-    window : Window
-        The points, where their hosts are, and their inverse depths.
-    variances : np.ndarray
-        Of the inverse depths, shape (N,).
-    seen : np.ndarray
-        (x, y) at depth 1 in the camera, shape (N, 2).
-    T : np.ndarray
-        Pose ``T_map_camera`` to begin with, 4x4.
-    trusted : np.ndarray
-        Bool, shape (N,): points that the pose shall be found by. The others have errors, too.
-    wide : int
-        So many of the first steps listen to what is far off, too, for the start may be.
-    iterations : int
-        Steps of Gauss-Newton, at most.
-
-    Returns
-    -------
-    T : np.ndarray
-        4x4.
-    errors : np.ndarray
-        Of all points, standard deviations, shape (N,); infinite behind the camera.
-
-    Raises
-    ------
-    np.linalg.LinAlgError
-        When the points do not span a pose.
-
-    """
-    hosts = window.T[window.host]
-    rotated = _rotated_rays(window)
-    expected = rho = window.inverse_depths
-    information = 1.0 / variances
-    for k in range(iterations):
-        v, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
-        error, D = _error(seen, q, front, window.roots)
-        squares = (error ** 2).sum(1) + (rho - expected) ** 2 * information
-        weight = np.zeros(len(squares))
-        use = front & trusted
-        if use.any():
-            weight[use] = (_wide_weights(squares[use]) if k < wide
-                           else _weights(squares[use]))
-        J, by_depth, C, h = _derivatives(D, v, rho, hosts, T, information)
-        g = (by_depth * error).sum(1) - (rho - expected) * information
-        rows, weights = J.reshape(-1, 6), np.repeat(weight, 2)
-        A = (rows * weights[:, None]).T @ rows - (C * (weight / h)[:, None]).T @ C
-        b = rows.T @ (weights * error.ravel()) - C.T @ (weight * g / h)
-        A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
-        step = np.linalg.solve(A, b)
-        rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
-        T = _stepped(T, step)
-        if k >= wide and np.abs(step).max() < SMALLEST_STEP:
-            break
-    T = _rigid(T)
-    _, q, front = _in_camera(rotated, rho, hosts[:, :3, 3], T[None])
-    error, _ = _error(seen, q, front, window.roots)
-    errors = np.sqrt((error ** 2).sum(1) + (rho - expected) ** 2 * information)
-    return T, np.where(front, errors, np.inf)
-
-
-def pose_covariance(window, variances, seen, T):
-    """
-    Return how far a camera that was found by `locate` may be off.
-
-    Parameters
-    ----------
-    window, variances, seen
-        As of `locate`, of the points that agree with the pose.
-    T : np.ndarray
-        The pose, 4x4.
-
-    Returns
-    -------
-    np.ndarray
-        6x6, order (x, y, z, rot X, rot Y, rot Z), axes of the map: what the stated errors of
-        places and depths leave open, times how large the errors turned out (the square of it).
-
-    """
-    hosts, rho = window.T[window.host], window.inverse_depths
-    v, q, front = _in_camera(_rotated_rays(window), rho, hosts[:, :3, 3], T[None])
-    error, D = _error(seen, q, front, window.roots)
-    J, _, C, h = _derivatives(D, v, rho, hosts, T, 1.0 / variances)
-    rows = J.reshape(-1, 6)
-    A = rows.T @ rows - (C / h[:, None]).T @ C
-    A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
-    return _scale((error ** 2).sum(1), 0.5) ** 2 * np.linalg.inv(A)
-
-
 def moved(T, step):
     """
     Return poses after a small step.
@@ -396,17 +297,43 @@ def moved(T, step):
         Shape (..., 4, 4); products of rotations leave the rotations after a while, these do not.
 
     """
-    return _rigid(_stepped(T, step))
+    return rigid(stepped(T, step))
 
 
-def _stepped(T, step):
-    """Return poses after a small step; rounding adds up."""
+def stepped(T, step):
+    """
+    Return poses after a small step, faster than `moved`; rounding adds up.
+
+    Parameters
+    ----------
+    T, step : np.ndarray
+        As of `moved`.
+
+    Returns
+    -------
+    np.ndarray
+        Shape (..., 4, 4).
+
+    """
     return make_transform(matrix_from_rotation_vector(step[..., 3:]) @ T[..., :3, :3],
                           T[..., :3, 3] + step[..., :3])
 
 
-def _rigid(T):
-    """Return transforms whose rotations lost nothing to rounding."""
+def rigid(T):
+    """
+    Return transforms whose rotations lost nothing to rounding.
+
+    Parameters
+    ----------
+    T : np.ndarray
+        Shape (..., 4, 4).
+
+    Returns
+    -------
+    np.ndarray
+        Shape (..., 4, 4).
+
+    """
     return make_transform(matrix_from_quaternion(quaternion_from_matrix(T[..., :3, :3])),
                           T[..., :3, 3])
 
@@ -420,15 +347,15 @@ class _System:
         self.i, self.j = np.nonzero(np.isfinite(window.seen[..., 0]))
         i, j = self.i, self.j
         self.hosts = hosts = window.host[i]
-        rotated = _rotated_rays(window)[i]
-        v, q, front = _in_camera(rotated, rho[i], T[hosts, :3, 3], T[j])
-        error, D = _error(window.seen[i, j], q, front, window.roots[i])
+        rotated = rotated_rays(window.rays, T[window.host])[i]
+        v, q, front = in_camera(rotated, rho[i], T[hosts, :3, 3], T[j])
+        error, D = reprojection_errors(window.seen[i, j], q, front, window.roots[i])
         self.squares = (error ** 2).sum(1)
         other = j != hosts
         weight = np.zeros(len(i))
         self.counted = use = front & other
         if use.any():
-            weight[use] = _wide_weights(self.squares[use])
+            weight[use] = wide_weights(self.squares[use])
         by_point = D @ np.swapaxes(T[j, :3, :3], 1, 2)
         by_depth = (by_point @ (T[hosts, :3, 3] - T[j, :3, 3])[:, :, None])[..., 0]
         by_way = rho[i, None, None] * by_point
@@ -470,58 +397,3 @@ class _System:
         if len(i):
             first = np.flatnonzero(np.diff(i, prepend=-1))
             self.C[i[first]] = np.add.reduceat(C, first, 0)
-
-
-def _rotated_rays(window):
-    """Return the directions of all points in the axes of the map, shape (N, 3)."""
-    rays = np.concatenate([window.rays, np.ones((len(window.rays), 1))], 1)
-    return (window.T[window.host, :3, :3] @ rays[:, :, None])[..., 0]
-
-
-def _in_camera(rotated, rho, origins, T):
-    """Return points times inverse depth: in the map from the camera, in the camera; in front."""
-    v = rotated + rho[:, None] * (origins - T[:, :3, 3])
-    q = (np.swapaxes(T[:, :3, :3], 1, 2) @ v[:, :, None])[..., 0]
-    return v, q, q[:, 2] > NEAREST
-
-
-def _error(seen, q, front, roots):
-    """Return errors of unit variance (N, 2), and the derivatives of the projection (N, 2, 3)."""
-    z = np.where(front, q[:, 2], 1.0)
-    x, y = q[:, 0] / z, q[:, 1] / z
-    D = np.zeros((len(q), 2, 3))
-    D[:, 0, 0] = D[:, 1, 1] = 1.0 / z
-    D[:, 0, 2], D[:, 1, 2] = -x / z, -y / z
-    error = np.where(front[:, None], seen - np.stack([x, y], 1), 0.0)
-    return (roots @ error[:, :, None])[..., 0], roots @ D
-
-
-def _derivatives(D, v, rho, hosts, T, information):
-    """Return those by the pose (N, 2, 6) and by inverse depth (N, 2), C and h, see `_System`."""
-    by_point = D @ T[:3, :3].T
-    by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
-    J = np.concatenate([-rho[:, None, None] * by_point, by_point @ skew(v)], 2)
-    return (J, by_depth, J[:, 0] * by_depth[:, :1] + J[:, 1] * by_depth[:, 1:],
-            (by_depth ** 2).sum(1) + information)
-
-
-def _weights(squares):
-    """
-    Return weights; far from the solution all errors are large, so that width follows them.
-
-    What is wrong with a part of the observations in common, as on a large thing that moves by
-    itself, does not pull once the others agree.
-    """
-    scale = max(SMALLEST_SCALE, _scale(squares, BEST))
-    return 1.0 / (1.0 + squares / (TAIL * scale) ** 2) ** 2
-
-
-def _wide_weights(squares):
-    """Return weights for a start that may be far off: even what is far pulls."""
-    return 1.0 / (1.0 + squares / (TAIL * max(1.0, _scale(squares, 0.5))) ** 2)
-
-
-def _scale(squares, part):
-    """Return the standard deviation of two-dimensional normal errors from the smallest ones."""
-    k = int(part * len(squares))
-    return float(np.sqrt(np.partition(squares, k)[k] / (-2.0 * np.log(1.0 - part))))

@@ -6,8 +6,9 @@ A short window of key frames and the points that they share: where the camera is
 
 Corners are followed from image to image. Each belongs to the key frame that saw it first and has
 an inverse depth there: at first what the depth network said, later what parallax makes of it. A
-frame is located among these points; once it sees other things than the last key frame did, it
-becomes one, and the window is adjusted (`geo_perception.geometry.bundle_adjustment`).
+frame is located among these points (`geo_perception.geometry.resection`); once it sees other
+things than the last key frame did, it becomes one, and the window is adjusted
+(`geo_perception.geometry.bundle_adjustment`).
 """
 
 from dataclasses import replace
@@ -16,8 +17,9 @@ import cv2
 import numpy as np
 
 from geo_perception.geometry.bundle_adjustment import (
-    adjust, DEPTH_SIGMA, FRAME_SIGMA, locate, pose_covariance, Prior, Window, without_oldest)
+    adjust, DEPTH_SIGMA, FRAME_SIGMA, Prior, Window, without_oldest)
 from geo_perception.geometry.perspective_n_point import solve_pose
+from geo_perception.geometry.resection import locate, pose_covariance
 from geo_perception.geometry.se3 import inverse_transform, make_transform, transform_points
 from geo_perception.inference.feature_tracks import find_corners, follow, place_roots
 from geo_perception.inference.patches import Patches

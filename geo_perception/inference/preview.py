@@ -6,8 +6,53 @@
 import cv2
 import numpy as np
 
-# The nearest part of the inverse depths is cut off, or one pixel darkens the rest.
-NEAREST_PART = 0.98
+# Single pixels that are nearer or farther would leave few colours for the rest.
+_REACH = 1, 99   # percent of the pixels
+UNKNOWN = 225, 229, 233
+
+
+def depth_range(depths):
+    """
+    Return the depths that the colours of `depth_picture` reach from and to.
+
+    Parameters
+    ----------
+    depths : list of np.ndarray
+        All that is shown, in any unit, NaN where unknown.
+
+    Returns
+    -------
+    tuple of float
+
+    """
+    known = np.concatenate([depth[np.isfinite(depth)] for depth in depths])
+    low, high = np.percentile(known, _REACH) if len(known) else (1.0, 1.0)
+    return float(low), float(max(high, 1.05 * low))
+
+
+def depth_picture(depth, limits):
+    """
+    Return depth in colours: near red, far blue, evenly in its logarithm, unknown grey.
+
+    Parameters
+    ----------
+    depth : np.ndarray
+        Shape (h, w), NaN where unknown.
+    limits : tuple of float
+        From `depth_range`.
+
+    Returns
+    -------
+    np.ndarray
+        (h, w, 3) uint8 RGB.
+
+    """
+    known = np.isfinite(depth)
+    low, high = np.log(limits)
+    far = (np.log(np.where(known, depth, limits[0])) - low) / (high - low)
+    near = np.rint(255 * (1 - far.clip(0, 1))).astype(np.uint8)
+    colours = cv2.applyColorMap(near, cv2.COLORMAP_TURBO)[..., ::-1]
+    return np.where(known[..., None], colours, np.uint8(UNKNOWN))
 
 
 def preview(depth, image):
@@ -24,14 +69,11 @@ def preview(depth, image):
     Returns
     -------
     np.ndarray
-        (2 h, w, 3) uint8 BGR: near is bright, unknown is black.
+        (2 h, w, 3) uint8 BGR, see `depth_picture`.
 
     """
     height, width = depth.shape
-    inverse = np.nan_to_num(1.0 / depth, nan=0.0)
-    nearest = max(np.quantile(inverse, NEAREST_PART), 1e-12)
-    colours = cv2.applyColorMap((255 * np.clip(inverse / nearest, 0, 1)).astype(np.uint8),
-                                cv2.COLORMAP_MAGMA)
+    colours = depth_picture(depth, depth_range([depth]))[..., ::-1]
     scale = max(width / image.shape[1], height / image.shape[0])
     size = max(round(image.shape[1] * scale), width), max(round(image.shape[0] * scale), height)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -270,7 +270,7 @@ class GeometryNode(PerceptionNode):
         if self._moving is not None:
             values['what moves'] = self._moving
         if self._calibration is not None and not warning:
-            warning = self._calibration.doubt(self._input.topic)
+            warning = self._calibration.doubt(self._input.topic, self._camera_frame)
         return values, self._camera_frame, warning
 
     def _forget(self):

@@ -200,7 +200,9 @@ class RelocalizeNode(PerceptionNode):
 
     def process(self, stamp, frame_id, image):
         """Relocalize one image; publish the fix, and what odometry makes of the last one."""
+        frame_id = frame_id.lstrip('/')
         self._camera_frame = self.parameters.camera_frame or frame_id
+        self._frames = frame_id, self._camera_frame
         if self._odometry_was_gone:
             self._odometry_was_gone = False
             self._track.reset()   # it may have begun elsewhere since
@@ -271,11 +273,12 @@ class RelocalizeNode(PerceptionNode):
             self._calibration.hear_latched()   # once a second is enough, for it is optional
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
-                self._camera_frame, self.pipeline.model.metadata.training_camera)
+                self._frames, self.pipeline.model.metadata.training_camera)
         return values, self._camera_frame, warning
 
     def _forget(self):
         self._camera_frame = self._tf_problem = ''
+        self._frames = ()
         self._last_fix = self._T_odom_base = None
         self._odometry_was_gone = self._has_looked_up = False
         self._track.reset()

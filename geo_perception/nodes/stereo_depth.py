@@ -320,7 +320,7 @@ class StereoDepthNode(PerceptionNode):
             values['depth over that of both eyes'] = f'{check.ratio:.3f}'
             warning = warning or check.warning()
         if self._calibration is not None and not warning:
-            warning = self._calibration.doubt(self._input.topic)
+            warning = self._calibration.doubt(self._input.topic, self._camera_frame)
         return values, self._camera_frame, warning
 
 

@@ -162,7 +162,7 @@ class CameraInfoInput:
         width, height : int
             Size of the image, pixels.
         frames : tuple of str
-            Names that the frame of the camera may have.
+            Names that the frame of the camera may have, the one that counts last.
         timeout : float
             Seconds to wait at most.
 
@@ -187,8 +187,8 @@ class CameraInfoInput:
             raise CalibrationError(
                 f'camera_info on {self._topic} is for {camera.width}x{camera.height} pixels{how}, '
                 f'but the image has {width}x{height}; remap camera_info or publish it scaled')
-        if camera.frame_id and camera.frame_id not in frames:
-            raise CalibrationError(_other_frame(camera.frame_id, frames[0]))
+        if camera.frame_id and (problem := _frame_problem(camera.frame_id, frames)):
+            raise CalibrationError(problem)
         return camera
 
     def why_missing(self):
@@ -218,14 +218,16 @@ class CameraInfoInput:
         return (f'nobody publishes {self._topic}, and depth and motion need the intrinsics of the '
                 f'camera; {mend}')
 
-    def doubt(self, image_topic):
+    def doubt(self, image_topic, frame):
         """
-        Return why the images may be rectified although it was said they are not, or not.
+        Return why the calibration may not be that of the images, though nothing forbids it.
 
         Parameters
         ----------
         image_topic : str
             Its last name says ``rect`` by convention, or does not.
+        frame : str
+            Of the camera; empty while unknown.
 
         Returns
         -------
@@ -234,16 +236,18 @@ class CameraInfoInput:
 
         """
         info = self._info
-        if info is None or not np.any(info.d):
+        if info is None:
             return ''
+        distorts = np.any(info.d)
         named = 'rect' in image_topic.removesuffix('/compressed').rpartition('/')[2]
-        if self._rectified and not named:
+        if distorts and self._rectified and not named:
             return (f'rectified is true, but {image_topic} is not called so and its camera '
                     'distorts; set rectified: false if these are raw images.')
-        if named and not self._rectified:
+        if distorts and named and not self._rectified:
             return (f'rectified is false, but {image_topic} is called so; set rectified: true, or '
                     'its distortion is removed twice.')
-        return ''
+        theirs = info.header.frame_id.lstrip('/')
+        return '' if theirs else _sentence(_frame_problem(theirs, (frame,)))
 
     def _on_info(self, message):
         with self._arrived:
@@ -294,14 +298,15 @@ class CalibrationCheck:
         """
         return self._input.camera()
 
-    def problem(self, frame_id, trained):
+    def problem(self, frames, trained):
         """
         Return what is wrong with the calibration.
 
         Parameters
         ----------
-        frame_id : str
-            Frame of the images; empty while unknown.
+        frames : tuple of str
+            Names that the frame of the camera may have, the one that counts last; empty while
+            unknown.
         trained : TrainingCamera or None
             What the model file says.
 
@@ -317,21 +322,30 @@ class CalibrationCheck:
             return f'{error}.'
         if camera is None:
             return ''
-        if frame_id and camera.frame_id != frame_id:
-            return _other_frame(camera.frame_id, frame_id) + '.'
-        if trained is None:
-            return ''
+        problem = _sentence(_frame_problem(camera.frame_id, frames))
+        if trained is None or problem and camera.frame_id:
+            return problem
         live = _field_of_view(camera.width, camera.height, camera.K[0, 0], camera.K[1, 1])
         learnt = _field_of_view(trained.width, trained.height, trained.fx, trained.fy)
         if abs(live / learnt - 1) > _FIELD_OF_VIEW_TOLERANCE:
             return (f'The field of view of this camera ({live:.0f} deg) differs from that of the '
                     f'training camera ({learnt:.0f} deg); positions will be off by about as much.')
+        return problem
+
+
+def _frame_problem(theirs, ours):
+    """Return why the frame of a calibration is none of those of the images, '' if it is."""
+    if not any(ours) or theirs in ours:
         return ''
+    if not theirs:
+        return (f"camera_info has no frame_id and may be of another camera than '{ours[-1]}'; let "
+                'its driver set it')
+    return (f"camera_info is for '{theirs}', but the image is of '{ours[-1]}'; remap camera_info "
+            'or set camera_frame')
 
 
-def _other_frame(theirs, ours):
-    return (f"camera_info is for '{theirs}', but the image is of '{ours}'; remap camera_info or "
-            'set camera_frame')
+def _sentence(problem):
+    return problem and f'{problem}.'
 
 
 def _field_of_view(width, height, fx, fy):

@@ -60,6 +60,8 @@ class BagPlayer:
         ``sensor_msgs/Image`` or ``CompressedImage``.
     stamps : iterable of int
         Stamps of the images to play, nanoseconds; others are left out.
+    info_topic : str, optional
+        Calibration of the images; by default ``camera_info`` beside them.
 
     Attributes
     ----------
@@ -75,7 +77,7 @@ class BagPlayer:
 
     """
 
-    def __init__(self, node, path, image_topic, stamps):
+    def __init__(self, node, path, image_topic, stamps, info_topic=None):
         self._path = Path(path)
         self._stamps = {int(stamp) for stamp in stamps}
         if self._path.suffix == '.bag':
@@ -89,7 +91,7 @@ class BagPlayer:
         self._image_topic = image_topic
         self.transport = 'compressed' if types[image_topic] == _COMPRESSED else 'raw'
         camera = image_topic.removesuffix('/compressed').rpartition('/')[0]
-        self.info_topic = f'{camera}/camera_info'
+        self.info_topic = info_topic or f'{camera}/camera_info'
         self._publishers = {}
         for topic in (image_topic, self.info_topic, *_TF_TOPICS):
             message_class = _message_class(types.get(topic))

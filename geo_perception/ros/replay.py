@@ -59,16 +59,17 @@ def replay(sequence, nodes, rate=1.0, lock_step=False, start_timeout=60.0, frame
     """
     if not rate > 0:
         raise ConfigurationError(f'the rate of the playback is {rate}; set a number above 0')
-    bag, image_topic = _bag_of(sequence)
+    bag = _bag_of(sequence)
     mode = 'live replay in lock step' if lock_step else \
         f"live replay at {'' if rate == 1 else f'{rate:g} times '}the recorded pace"
     with private_graph() as peer, ExitStack() as processes:
-        player = BagPlayer(peer, bag, image_topic, sequence.stamps)
+        player = BagPlayer(peer, bag.path, bag.image_topic, sequence.stamps,
+                           bag.camera_info_topic)
         news = threading.Condition()
         for node in nodes:
             node.connect(peer, sequence, news)
         for node in nodes:
-            processes.enter_context(node.process(player, image_topic, lock_step))
+            processes.enter_context(node.process(player, bag.image_topic, lock_step))
         session = _Session(player, nodes, news, frame_timeout)
         session.wait_until_active(start_timeout)
         if lock_step:
@@ -76,18 +77,18 @@ def replay(sequence, nodes, rate=1.0, lock_step=False, start_timeout=60.0, frame
         else:
             session.play_at_pace(len(sequence), rate)
         session.wait_for_reports()
-    names = [f'{image_topic}@{stamp}' for stamp in sequence.stamps]
+    names = [f'{bag.image_topic}@{stamp}' for stamp in sequence.stamps]
     return [node.result(names, mode, session.published) for node in nodes]
 
 
 def _bag_of(sequence):
-    """Return path and image topic of the bag behind a sequence, sliced or not."""
+    """Return the bag behind a sequence, sliced or not."""
     while isinstance(sequence, SlicedSequence):
         sequence = sequence.whole
     if not isinstance(sequence, BagSequence):
         raise RecordingError('only a ROS 2 bag can be played into a node; measure other '
                              'recordings offline with: geo_perception evaluate')
-    return sequence.path, sequence.image_topic
+    return sequence
 
 
 class _Session:
