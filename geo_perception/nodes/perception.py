@@ -26,7 +26,7 @@ from geo_perception.ros.shared_images import SharedImages
 
 # Seconds after which a thread that computes in Python lets another. Both nodes call libraries
 # hundreds of times an image, after each of which they want the interpreter back: at Python's 5 ms
-# they answer 5 % less often.
+# they answer some 4 % less often.
 SWITCH_INTERVAL = 5e-4
 NODES = {'relocalize': RelocalizeNode, 'geometry': GeometryNode}
 
