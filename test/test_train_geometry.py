@@ -3,6 +3,7 @@
 
 """Training of depth and ego-motion through the real command line, on a small drive."""
 
+from dataclasses import replace
 import json
 import os
 from pathlib import Path
@@ -19,8 +20,9 @@ pytest.importorskip('lightning', reason='lightning is not installed')
 
 from geo_perception.cli import main   # noqa: E402
 from geo_perception.datasets.frame import Frame   # noqa: E402
-from geo_perception.errors import ConfigurationError   # noqa: E402
+from geo_perception.errors import ConfigurationError, ModelFileError   # noqa: E402
 from geo_perception.geometry.camera import Camera   # noqa: E402
+from geo_perception.inference.motion import MotionNetwork   # noqa: E402
 from geo_perception.inference.motion_uncertainty import MotionCalibration   # noqa: E402
 from geo_perception.model_file import load_model_file   # noqa: E402
 from geo_perception.preprocessing import Preprocessing   # noqa: E402
@@ -110,6 +112,16 @@ def test_model_file_knows_camera_interval_and_errors(world, length):
     assert calibration.floor_rotation + calibration.per_angle > 1e-3
     assert 0.01 < calibration.usual_residual < 1
     assert model.metadata.calibration['metres_per_unit'] > 0
+    # Steps of the network are as long as those of alignment through its depth.
+    scale = model.metadata.calibration['egomotion_scale']
+    assert scale > 0 and scale != 1.0
+    plain = replace(model, metadata=replace(model.metadata, calibration={}))
+    crops = np.random.default_rng(0).integers(0, 256, (length, 64, 96, 3), np.uint8)
+    ours, raw = (MotionNetwork(m).snippet(crops)[:, :3, 3] for m in (model, plain))
+    np.testing.assert_allclose(ours, scale * raw, rtol=1e-3, atol=1e-9)
+    with pytest.raises(ModelFileError, match='egomotion_scale = 0'):
+        MotionNetwork(replace(model, metadata=replace(
+            model.metadata, calibration={'egomotion_scale': 0})))
 
 
 def test_motion_is_calibrated_on_validation(world, monkeypatch):
@@ -123,13 +135,19 @@ def test_motion_is_calibrated_on_validation(world, monkeypatch):
     predicted[:, :3, 3] = (true[:, :3, 3] + random.normal(0, 0.01, (300, 3))) / 4.0
     # Frames without a pose say nothing.
     true[250:] = np.nan
-    module._learn_motion(predicted, true, np.full(300, 0.05))
-    assert module._metrics['metres_per_unit'] == pytest.approx(4.0, rel=0.05)
+    # A unit of the depth is two metres, a step of the network as long as half of one says.
+    far = np.linalg.norm(true[:, :3, 3], axis=1)
+    ways = np.stack([far / 2.0, far], 1)
+    motions = module._learn_motion(predicted, true, np.full(300, 0.05), ways)
+    assert module._metrics['metres_per_unit'] == pytest.approx(2.0)
+    assert module._metrics['egomotion_scale'] == pytest.approx(2.0, rel=0.05)
+    np.testing.assert_allclose(motions[:, :3, 3], predicted[:, :3, 3]
+                               * module._metrics['egomotion_scale'])
     calibration = module._motion_calibration
-    sigma = np.sqrt(np.diag(calibration.covariance(predicted[0], 0.05, 0.1)))
-    assert sigma[:3] == pytest.approx([0.01 / 4] * 3, rel=0.4)
+    sigma = np.sqrt(np.diag(calibration.covariance(motions[0], 0.05, 0.1)))
+    assert sigma[:3] == pytest.approx([0.01 / 2] * 3, rel=0.4)
     assert sigma[3] < 1e-4
-    module._learn_motion(predicted[:5], true[:5], np.full(5, 0.05))
+    module._learn_motion(predicted[:5], true[:5], np.full(5, 0.05), ways[:5])
     assert module._motion_calibration is None
 
 

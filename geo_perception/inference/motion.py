@@ -186,6 +186,8 @@ class MotionNetwork:
         self.memory, self.snippet_length = network.sources - 1, network.sources + 1
         example = np.random.default_rng(0).integers(
             0, 256, (network.sources + 1, *preprocessing.crop, 3), np.uint8)
+        # Its steps in the unit of the depth; published ones have one unit.
+        self._scale = egomotion_scale(model)
         self._engine = Engine(_Poses(network, preprocessing), example, device,
                               'fp32' if precision == 'auto' else precision, threads)
 
@@ -238,7 +240,9 @@ class MotionNetwork:
 
     def _predict(self, crops):
         """Return ``T_source_target`` of all sources, float64, shape (n, 4, 4)."""
-        return pose_vector_to_matrix(self._engine(np.stack(crops)).double())
+        T = pose_vector_to_matrix(self._engine(np.stack(crops)).double())
+        T[:, :3, 3] *= self._scale
+        return T
 
 
 class _Poses(nn.Module):
@@ -254,6 +258,33 @@ class _Poses(nn.Module):
         centre = len(images) // 2
         sources = torch.cat([images[:centre], images[centre + 1:]])
         return self.network(images[centre:centre + 1], sources[None])[0][0]
+
+
+def egomotion_scale(model):
+    """
+    Return how long a step of the ego-motion network is in units of the depth.
+
+    Parameters
+    ----------
+    model : ModelFile
+        A model for geometry.
+
+    Returns
+    -------
+    float
+        1 where validation has not measured it.
+
+    Raises
+    ------
+    ModelFileError
+        When the file says something that is no number above zero.
+
+    """
+    scale = model.metadata.calibration.get('egomotion_scale', 1.0)
+    if not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
+        raise ModelFileError(f'model file {model.path} is of no use: its calibration says '
+                             f'egomotion_scale = {scale}')
+    return float(scale)
 
 
 def newest_motion(T_source_target):

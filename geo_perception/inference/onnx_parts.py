@@ -19,6 +19,7 @@ from geo_perception.geometry.projection import pose_vector_to_matrix
 from geo_perception.inference.depth import network_arguments
 from geo_perception.inference.flow import has_flow
 from geo_perception.inference.flow_input import flow_input
+from geo_perception.inference.motion import egomotion_scale
 from geo_perception.inference.relocalizer import load_regressor
 from geo_perception.inference.weights import build_network, load_weights
 from geo_perception.networks.depth import build_depth_network
@@ -182,8 +183,8 @@ def _geometry(model):
              Port('sources', 'uint8', (BATCH, n, *size, 3),
                   f'The {n} frames around it in order of time, prepared alike.')),
             (Port('T_source_target', 'float32', (BATCH, n, 4, 4),
-                  f'From the camera of the target to that of each source; translation in {unit}.'
-                  ),)))
+                  'From the camera of the target to that of each source; translation times '
+                  f'{egomotion_scale(model):.6g} is in {unit}.'),)))
     if has_flow(model):
         network = build_network(model, build_flow_network, arguments['flow_name'],
                                 arguments.get('flow', {}))

@@ -17,6 +17,7 @@ import torch
 
 from geo_perception.environment import describe_machine
 from geo_perception.errors import ConfigurationError
+from geo_perception.geometry.direct_alignment import align_images
 from geo_perception.geometry.projection import pose_vector_to_matrix
 from geo_perception.geometry.se3 import inverse_transform
 from geo_perception.inference.motion import newest_motion
@@ -360,6 +361,9 @@ class ViewSynthesisModule(GuardedModule):
             motions = newest_motion(T)
             residuals = photometric_residual(images[:, centre], images[:, centre + 1],
                                              depth[:, None], T[:, centre], K)
+            # Alignment goes as far as the depth has it, which the network's own steps may not.
+            aligned = motions if self.egomotion.uses_depth else align_images(
+                images[:, centre], images[:, centre + 1], depth[:, None], K)[0]
         if batch_index == 0:
             self._show('val/depth', np.concatenate([
                 preview(d, image) for d, image in zip(
@@ -368,11 +372,13 @@ class ViewSynthesisModule(GuardedModule):
             self._outputs.append((terms['total'].item(),
                                   *_depth_errors(depth[i], batch['depth'][i]),
                                   motions[i].double().cpu().numpy(),
-                                  _true_motion(batch['poses'][i]), residuals[i].item()))
+                                  _true_motion(batch['poses'][i]), residuals[i].item(),
+                                  (aligned[i, :3, 3].norm().item(), np.linalg.norm(
+                                      _true_motion(batch['poses'][i, :centre + 2])[:3, 3]))))
 
     def _measure(self):
         """Make metrics of what was collected, find the scale; return what ranks checkpoints."""
-        loss, ratio, scaled_error, motions, true_motions, residuals = (
+        loss, ratio, scaled_error, motions, true_motions, residuals, ways = (
             np.array(column) for column in zip(*self._outputs))
         self._outputs.clear()
         self._metrics = {'loss': float(loss.mean())}
@@ -381,7 +387,7 @@ class ViewSynthesisModule(GuardedModule):
             self._metrics['depth_ratio'] = float(np.nanmedian(ratio))
             self._metrics['depth_ratio_spread'] = float(
                 np.nanstd(ratio) / np.nanmedian(ratio))
-        self._learn_motion(motions, true_motions, residuals)
+        motions = self._learn_motion(motions, true_motions, residuals, ways)
         if self.trainer.world_size == 1:
             # Several processes have every other snippet each.
             self._show('val/trajectory', trajectory_picture(
@@ -389,22 +395,32 @@ class ViewSynthesisModule(GuardedModule):
         # Photometric loss does not rank models by the quality of their depth (sfmlearner.md 9).
         return self._metrics.get('abs_rel_median_scaled', self._metrics['loss'])
 
-    def _learn_motion(self, motions, true_motions, residuals):
-        """Find the scale of motions, and how wrong they are once it is applied."""
+    def _learn_motion(self, motions, true_motions, residuals, ways):
+        """
+        Find the scale of depth, and how wrong motions are; return these in the unit of depth.
+
+        The steps of an ego-motion network need not be in it, though view synthesis asks for that:
+        a young network makes short steps. ``ways`` are those of alignment through the depth, and
+        true ones, shape (N, 2).
+        """
         self._motion_calibration = None
-        predicted, true = (np.linalg.norm(T[:, :3, 3], axis=1) for T in (motions, true_motions))
-        moving = np.isfinite(true) & (true > SMALLEST_MOTION)
-        if not moving.any():
-            return
-        ratios = true[moving] / np.maximum(predicted[moving], 1e-12)
-        scale = float(np.median(ratios))
-        low, high = np.quantile(ratios, [0.25, 0.75])
+        steps = [np.linalg.norm(T[:, :3, 3], axis=1) for T in (motions, true_motions)]
+        ratios, of_depth = (_ratios(*pair) for pair in (steps, ways.T))
+        if not (len(ratios) and len(of_depth)):
+            return motions
+        scale = float(np.median(of_depth))
+        low, high = np.quantile(of_depth, [0.25, 0.75])
         self._metrics['metres_per_unit'] = scale
         self._metrics['metres_per_unit_spread'] = float((high - low) / scale)
-        known = np.isfinite(true)
+        if not self.egomotion.uses_depth:
+            self._metrics['egomotion_scale'] = float(np.median(ratios) / scale)
+            motions = motions.copy()
+            motions[:, :3, 3] *= self._metrics['egomotion_scale']
+        known = np.isfinite(steps[1])
         self._motion_calibration = fit_motion_calibration(
             motion_errors(motions[known], true_motions[known], scale), motions[known],
             residuals[known], self._data.get('interval') or 0.0)
+        return motions
 
     def metadata(self):
         """
@@ -417,7 +433,8 @@ class ViewSynthesisModule(GuardedModule):
         """
         calibration = {'metres_per_unit': 1.0} if self._stereo else {}
         calibration.update({name: self._metrics[name]
-                            for name in ('metres_per_unit', 'metres_per_unit_spread')
+                            for name in ('metres_per_unit', 'metres_per_unit_spread',
+                                         'egomotion_scale')
                             if name in self._metrics})
         if self._motion_calibration is not None:
             calibration.update(self._motion_calibration.entries())
@@ -462,6 +479,12 @@ def _depth_errors(depth, truth):
     ratio = truth[valid].median() / depth[valid].median()
     error = ((ratio * depth[valid] - truth[valid]).abs() / truth[valid]).mean()
     return ratio.item(), error.item()
+
+
+def _ratios(found, true):
+    """Return by how much ways are too short, of those that are long enough to tell."""
+    moving = np.isfinite(true) & (true > SMALLEST_MOTION)
+    return true[moving] / np.maximum(found[moving], 1e-12)
 
 
 def _true_motion(poses):
