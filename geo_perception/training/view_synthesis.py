@@ -362,7 +362,7 @@ class ViewSynthesisModule(GuardedModule):
             residuals = photometric_residual(images[:, centre], images[:, centre + 1],
                                              depth[:, None], T[:, centre], K)
             # Alignment goes as far as the depth has it, which the network's own steps may not.
-            aligned = motions if self.egomotion.uses_depth else align_images(
+            aligned = T[:, centre] if self.egomotion.uses_depth else align_images(
                 images[:, centre], images[:, centre + 1], depth[:, None], K)[0]
         if batch_index == 0:
             self._show('val/depth', np.concatenate([
