@@ -4,6 +4,7 @@
 """The sample world: its truth against a second way of computing it, its paths, its bags."""
 
 import json
+import multiprocessing
 import pickle
 
 import cv2
@@ -14,6 +15,7 @@ from geo_perception.commands.sample import sample
 from geo_perception.datasets.recording import open_recording
 from geo_perception.datasets.sample_world import SampleWorld, write_sample_world
 from geo_perception.datasets.sample_world import scene as places
+from geo_perception.datasets.sample_world import write
 from geo_perception.datasets.sample_world.trajectory import T_BASE_CAMERA
 from geo_perception.datasets.sample_world.world import BASELINE, CAMERA
 from geo_perception.errors import ConfigurationError, RecordingError
@@ -276,6 +278,17 @@ def test_camera_pose_of_the_body_agrees_with_truth_through_tf(tmp_path):
     assert np.allclose(inverse_transform(recording.poses[0]) @ recording.poses[1],
                        inverse_transform(drive.poses[0]) @ drive.poses[1], atol=2e-3)
     assert np.allclose(recording.poses[0], T_BASE_CAMERA, atol=1e-9)
+
+
+def test_a_worker_that_dies_ends_it_with_a_sentence(tmp_path, monkeypatch):
+    def kill_workers(writer, drive, frames):
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        list(frames)
+
+    monkeypatch.setattr(write, '_write_drive', kill_workers)
+    with pytest.raises(RecordingError, match='train is not complete: a rendering process'):
+        write_sample_world(tmp_path, 50, 1, 1, camera=TINY, workers=1)
 
 
 @pytest.mark.parametrize('wrong', [{'frames_train': 0}, {'frames_val': 0}, {'frames_test': -1},

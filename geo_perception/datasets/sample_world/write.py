@@ -3,6 +3,8 @@
 
 """Write the sample world as ROS 2 bags, rendered by all processor cores."""
 
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
 import os
 from pathlib import Path
@@ -70,13 +72,22 @@ def write_sample_world(output, frames_train=500, frames_val=200, frames_test=250
             raise RecordingError(f'{bag} exists already; choose another output or pass overwrite')
     world = SampleWorld(seed, camera)
     # Not forked: OpenCV's threads do not survive a fork, and a worker would wait for them.
-    with multiprocessing.get_context('spawn').Pool(workers, _start_worker, (world,)) as pool:
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker,
+                               (world,))
+    try:
         for name, bag in bags.items():
             drive = world.drive(name, frames[name])
             jobs = [(name, frames[name], index) for index in range(frames[name])]
-            rendered = pool.imap(_render, jobs, chunksize=4)
+            rendered = pool.map(_render, jobs, chunksize=4)
             with BagWriter(bag, overwrite=overwrite) as writer:
                 _write_drive(writer, drive, track(rendered, f'Rendering {name}', len(jobs)))
+    except BrokenProcessPool as error:
+        raise RecordingError(
+            f'{bag} is not complete: a rendering process came to an end, perhaps for want of '
+            'memory; a script of your own has to call write_sample_world under '
+            "if __name__ == '__main__'") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
     return bags
 
 
