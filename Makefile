@@ -3,6 +3,7 @@
 
 # Threads that wait must not spin: on busy machines that costs factors, not percents.
 export OMP_WAIT_POLICY := PASSIVE
+export OPENBLAS_NUM_THREADS := 1
 # A make started by a program of another environment must not use that one's ROS libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 

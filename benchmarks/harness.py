@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geo_perception.environment import command_line, describe_machine
+from geo_perception.process_environment import THREADS
 from geo_perception.progress import track
 
 # Ends by itself when the benchmark is killed.
@@ -35,8 +36,6 @@ _WARM_UP_CALLS = 3
 def argument_parser(description, rounds):
     """
     Return a parser with the arguments of every benchmark.
-
-    It also makes waiting OpenMP threads sleep, which counts only before torch is imported.
 
     Parameters
     ----------
@@ -50,7 +49,6 @@ def argument_parser(description, rounds):
     argparse.ArgumentParser
 
     """
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--rounds', type=int, default=rounds,
@@ -171,9 +169,18 @@ class Results:
     arguments : argparse.Namespace
         From `argument_parser`.
 
+    Raises
+    ------
+    SystemExit
+        When threads that wait would spin; that is settled once NumPy is imported.
+
     """
 
     def __init__(self, arguments):
+        missing = [f'{variable}={value}' for variable, value in THREADS.items()
+                   if os.environ.get(variable) != value]
+        if missing:
+            raise SystemExit(f"error: start it by make, or with {' '.join(missing)}")
         self._json, self._console = arguments.json, Console()
         self._content = {'command': command_line(), 'machine': describe_machine(),
                          'load_at_start': os.getloadavg()[0], 'times_ms': {}, 'targets': {}}

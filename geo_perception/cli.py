@@ -10,12 +10,8 @@ import sys
 import threading
 
 from geo_perception.errors import GeoPerceptionError
+from geo_perception.process_environment import set_process_environment
 
-# Before NumPy and PyTorch come in: threads that spin at barriers make either many times slower
-# beside other processes (speed.md section 1), and our NumPy products are too thin to share.
-ENVIRONMENT = {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1',
-               # What is wrong with an image is said in our own words.
-               'OPENCV_LOG_LEVEL': 'OFF'}
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
 
@@ -38,8 +34,7 @@ def main(args=None):
 
     """
     arguments = sys.argv[1:] if args is None else args
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
+    set_process_environment()
     logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
     logging.captureWarnings(True)
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -17,6 +17,7 @@ import pytest
 _LOGS = tempfile.TemporaryDirectory(prefix='geo_perception_ros_log_')
 os.environ.update(
     OMP_WAIT_POLICY='PASSIVE',
+    OPENBLAS_NUM_THREADS='1',
     ROS_AUTOMATIC_DISCOVERY_RANGE='OFF',
     ROS_LOG_DIR=_LOGS.name,
     ROS_PYTHON_CHECK_FIELDS='1',

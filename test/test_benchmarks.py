@@ -109,6 +109,13 @@ def test_a_process_that_measures_ends_with_the_benchmark(harness):
     _wait_for(lambda: not any(_words(child) for child in children))
 
 
+def test_threads_that_spin_are_refused(harness, monkeypatch):
+    arguments = harness.argument_parser('text', rounds=3).parse_args([])
+    monkeypatch.delenv('OPENBLAS_NUM_THREADS')
+    with pytest.raises(SystemExit, match='or with OPENBLAS_NUM_THREADS=1$'):
+        harness.Results(arguments)
+
+
 def test_results_are_written(harness, tmp_path, capsys):
     path = tmp_path / 'results' / 'some.json'
     parser = harness.argument_parser('text', rounds=3)

@@ -27,7 +27,7 @@ ROOMS = ('errors', 'image_codec', 'preprocessing', 'geometry', 'networks', 'loss
          'model_file', 'importers', 'inference', 'training', 'evaluation', 'ros', 'commands',
          'cli')
 # Small helpers without a place in that order: they import nothing but errors.
-HELPERS = ('environment', 'progress', 'share')
+HELPERS = ('environment', 'process_environment', 'progress', 'share')
 ROS_PACKAGES = ('builtin_interfaces', 'launch', 'launch_ros', 'rcl_interfaces', 'rclpy', 'tf2_ros')
 
 # Module -> what brings it: the names of pip in setup.py, those of rosdep in package.xml.
@@ -150,6 +150,21 @@ def test_import_is_light():
     result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True,
                             stdout=subprocess.PIPE, check=True)
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize('program', [
+    'import geo_perception.nodes',
+    'from geo_perception import cli; cli._run = print; cli.main([])'])
+def test_waiting_threads_are_told_not_to_spin_before_there_are_any(program, monkeypatch):
+    """What the user has set stays."""
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')
+    monkeypatch.delenv('OPENBLAS_NUM_THREADS')
+    code = (f'import os, sys; {program}; print(os.environ["OMP_WAIT_POLICY"],'
+            ' os.environ["OPENBLAS_NUM_THREADS"], "numpy" in sys.modules)')
+    output = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True,
+                            stdout=subprocess.PIPE, check=True).stdout
+    assert output.endswith('ACTIVE 1 False\n')
+
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))

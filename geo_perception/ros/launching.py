@@ -144,8 +144,6 @@ def _environment():
     profile = PathJoinSubstitution(
         [FindPackageShare('geo_perception'), 'config', 'fastdds_large_images.xml'])
     return [
-        # Spinning OpenMP threads make inference several times slower on shared cores.
-        SetEnvironmentVariable('OMP_WAIT_POLICY', 'PASSIVE'),
         SetEnvironmentVariable(
             _PROFILES, EnvironmentVariable(_PROFILES, default_value=profile),
             condition=IfCondition(LaunchConfiguration('large_images')))]
