@@ -26,7 +26,6 @@ from geo_perception.nodes.stereo_depth import StereoDepthParameters
 from geo_perception.ros.parameters import describe_parameters, read_overrides
 
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
-README = DOCUMENTS[0].read_text()
 NODES = {'relocalize': RelocalizeParameters, 'geometry': GeometryParameters,
          'stereo_depth': StereoDepthParameters}
 
@@ -90,14 +89,9 @@ def usage():
     return text.getvalue()
 
 
-def section(title, end):
-    """Return a part of the README."""
-    return README[README.index(title):README.index(end)]
-
-
-def node_section(node):
-    """Return the part of the README about a node."""
-    return README.split(f'## Node `{node}`')[1].split('\n## ')[0]
+def section(file, title):
+    """Return what stands in a document under a heading of the second level."""
+    return (ROOT / file).read_text().split(f'\n## {title}\n')[1].split('\n## ')[0]
 
 
 @pytest.mark.parametrize('node', NODES)
@@ -111,25 +105,41 @@ def test_the_parameter_table_is_that_of_the_dataclass(node):
         span = row['range'].replace(' | ', ', ')
         expected += (f"| `{row['name']}` | {row['type']} | `{default}` | {row['unit']} | {span} "
                      f'| {text} |\n')
-    table = node_section(node).split(f'<!-- parameters:{node} -->\n')[1].split('<!-- end -->')[0]
+    text = section(f'docs/{node}.md', 'Parameters')
+    table = text.split(f'<!-- parameters:{node} -->\n')[1].split('<!-- end -->')[0]
     assert table == expected, f'put between the markers:\n{expected}'
 
 
 @pytest.mark.parametrize('node', NODES)
 def test_every_launch_argument_is_in_its_table(node):
     """And nothing else is."""
-    table = node_section(node).split('### Launch arguments')[1].split('### Diagnostics')[0]
-    cells = re.findall(r'^\| (`.*?) \|', table, re.MULTILINE)
-    assert sorted(re.findall(r'`(\w+)`', ' '.join(cells))) == sorted(
+    assert sorted(first_column(section(f'docs/{node}.md', 'Launch arguments'))) == sorted(
         launch_arguments(f'{node}.launch.py'))
 
 
 @pytest.mark.parametrize('file', ['perception.launch.py', 'replay.launch.py'])
 def test_every_argument_of_the_joint_launch_files_is_in_its_table(file):
     """And nothing else is."""
-    table = README.split(f'### Arguments of `{file}`')[1].split('\n#')[0]
-    cells = re.findall(r'^\| (`.*?) \|', table, re.MULTILINE)
-    assert sorted(re.findall(r'`(\w+)`', ' '.join(cells))) == sorted(launch_arguments(file))
+    text = section('docs/launch_files.md', f'Arguments of `{file}`')
+    assert sorted(first_column(text)) == sorted(launch_arguments(file))
+
+
+@pytest.mark.parametrize('node', NODES)
+def test_every_topic_of_a_node_is_in_its_table(node):
+    """And the README, which has some of them, knows no other."""
+    code = (ROOT / f'geo_perception/nodes/{node}.py').read_text()
+    made = set(re.findall(r"(?:add_output|create_service)\(\s*\w+, f?'(~/[\w/]+)", code))
+    table, short = (set(first_column(text, r'~/[\w/]+')) for text in (
+        section(f'docs/{node}.md', 'Topics'),
+        section('README.md', 'The nodes in brief').split(f'### `{node}`')[1].split('\n### ')[0]))
+    assert made and made <= table
+    assert short and short <= table
+
+
+def first_column(text, name=r'\w+'):
+    """Return the names in the first column of a table."""
+    cells = re.findall(r'^\| (`.*?) \|', text, re.MULTILINE)
+    return re.findall(f'`({name})`', ' '.join(cells))
 
 
 def launch_arguments(file):
@@ -141,16 +151,18 @@ def launch_arguments(file):
             *re.findall(r"^    '(\w+)': ['(]", text, re.MULTILINE)]
 
 
-def test_diagnostics_are_sentences_of_the_code():
+@pytest.mark.parametrize('node, least', [
+    ('relocalize', 30), ('geometry', 10), ('stereo_depth', 5)])
+def test_diagnostics_are_sentences_of_the_code(node, least):
     """Each part between the dots is one of its strings."""
     strings = {node.value for folder in ('ros', 'nodes', 'inference')
                for path in (ROOT / 'geo_perception' / folder).glob('*.py')
                for node in ast.walk(ast.parse(path.read_text()))
                if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    text = section('### Diagnostics', '## Model files')
+    text = section(f'docs/{node}.md', 'Diagnostics')
     rows = re.findall(r'^\| (?:OK|WARN|ERROR) \| `(.*?)` \|', text, re.MULTILINE)
     rows += re.findall(r'^\| `([^`]* [^`]*)` \| `no result: ', text, re.MULTILINE)
-    assert len(rows) > 15
+    assert len(rows) > least
     for row in rows:
         for part in row.rstrip('.').split('…'):
             assert any(part.rstrip('.') in string for string in strings), f'{part!r} in {row!r}'
@@ -188,8 +200,8 @@ def test_other_commands_name_what_there_is():
     targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
     scripts = re.findall(r"'(\w+) = ", (ROOT / 'setup.py').read_text())
     parameters = {field.name for node in NODES.values() for field in fields(node)}
-    inline = [('README.md', shlex.split(text)) for text in re.findall(
-        r'`((?:make|ros2|python) [^`…<$]*)`', README)]
+    inline = [(path.name, shlex.split(text)) for path in DOCUMENTS for text in re.findall(
+        r'`((?:make|ros2|python) [^`…<$]*)`', path.read_text())]
     for name, words in [*COMMANDS, *inline]:
         where = f'{name}: {shlex.join(words)}'
         for word in words:
@@ -211,10 +223,12 @@ def test_other_commands_name_what_there_is():
 
 
 def test_every_verb_is_in_its_table():
-    """As ``geo_perception --help`` lists them."""
-    verbs = re.search(r'\{([\w,]+)\}', usage()).group(1).split(',')
-    table = section('## Command line', '## Recordings')
-    assert sorted(verbs) == sorted(set(re.findall(r'^\| `(\w+)', table, re.MULTILINE)))
+    """As ``geo_perception --help`` lists them; the README has those that are used most."""
+    verbs = set(re.search(r'\{([\w,]+)\}', usage()).group(1).split(','))
+    table, short = (set(re.findall(r'^\| `(\w+)', text, re.MULTILINE)) for text in (
+        (ROOT / 'docs/command_line.md').read_text(), section('README.md', 'Command line')))
+    assert table == verbs
+    assert short and short < verbs
 
 
 @pytest.mark.parametrize('name, block', blocks('yaml'), ids=lambda text: text.splitlines()[0])
