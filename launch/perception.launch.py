@@ -7,8 +7,8 @@ Start what a robot with one camera needs: where it is, how it moves, and how far
     ros2 launch geo_perception perception.launch.py relocalizer:=office.safetensors \
         geometry:=drive.safetensors image:=/camera/image_raw camera_info:=/camera/camera_info
 
-A node whose model is not given is not started. Both share a process, which decodes each image
-once, unless ``processes:=two``. For several robots start it once for each, with ``namespace``.
+A node whose model is not given is not started. Each has a process of its own, unless
+``processes:=one``. For several robots start it once for each, with ``namespace``.
 """
 
 from launch import LaunchDescription
@@ -43,8 +43,9 @@ _ARGUMENTS = {
               f'covariances are as two_d_mode of robot_localization wants them. {_FILES}'),
     'seed': ('', ['', 'never', 'first_fix'], 'first_fix sends the first fix to AMCL, once, on '
              'initialpose. Empty: as in relocalizer_params_file.'),
-    'processes': ('one', ['one', 'two'], 'one for both nodes, which then decode each image once; '
-                  'two, each with one of its own, so that a crash of one cannot take the other.'),
+    'processes': ('two', ['two', 'one'], 'two: a process for each node, which is faster, and a '
+                  'crash of one cannot take the other. one: both share a process, which decodes '
+                  'each image once and needs less memory.'),
     'relocalizer_params_file': (PathJoinSubstitution([*_CONFIG, 'relocalize.yaml']), None,
                                 'YAML file with the parameters of the node relocalize.'),
     'geometry_params_file': (PathJoinSubstitution([*_CONFIG, 'geometry.yaml']), None,

@@ -179,7 +179,7 @@ def test_both_nodes_start_and_each_is_told_its_own(installed):
     """Model, parameters and topics; who owns which transform."""
     nodes = started('perception', relocalizer='r.safetensors', geometry='g.safetensors',
                     image='/cam/image', camera_info='/cam/info', namespace='robot1',
-                    device='cpu', map_frame='map', two_d='true', processes='two')
+                    device='cpu', map_frame='map', two_d='true')
     assert list(nodes) == ['relocalize', 'geometry']
     shared = [('device', 'cpu'), ('two_d', True)]
     assert nodes['relocalize'][1] == [
@@ -203,8 +203,8 @@ def test_in_one_process_each_node_is_told_the_same_as_in_two(installed):
 
     given = {'relocalizer': 'a "b" #1.safetensors', 'geometry': 'g', 'namespace': 'robot1',
              'image': '/cam/image', 'use_sim_time': 'true', **EVERYTHING}
-    two = started('perception', processes='two', **given)
-    (name, (_, _, command)), = started('perception', **given).items()
+    two = started('perception', **given)
+    (name, (_, _, command)), = started('perception', processes='one', **given).items()
     assert name == 'perception' and 'use_sim_time:=True' in command
     assert '__ns:=/robot1' in command and 'image:=/cam/image' in command
     assert not any('__node' in word for word in command)   # it would rename both
@@ -249,8 +249,7 @@ EVERYTHING = {'seed': 'first_fix', 'image_transport': 'compressed', 'device': 'c
 
 def test_the_joint_parameters_are_known_to_the_nodes(installed):
     """Whatever perception.launch.py passes on is an argument of the file it includes."""
-    nodes = started('perception', relocalizer='r', geometry='g', processes='two',
-                    **EVERYTHING)
+    nodes = started('perception', relocalizer='r', geometry='g', **EVERYTHING)
     for node, (_, parameters, _) in nodes.items():
         known = {field.name for field in fields(NODES[node][0])} | {'use_sim_time'}
         assert {name for name, _ in parameters} <= known
