@@ -166,7 +166,6 @@ def test_waiting_threads_are_told_not_to_spin_before_there_are_any(program, monk
     assert output.endswith('ACTIVE 1 False\n')
 
 
-
 @pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down(path):
     """No room imports one above it, and nothing imports the nodes."""
