@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geo_perception.geometry.inverse_depth import (
-    in_camera, reprojection_errors, rotated_rays, spread, wide_weights)
+    by_turn, reprojection_errors, rotated_rays, spread, wide_weights)
 from geo_perception.geometry.se3 import (
     make_transform, matrix_from_quaternion, matrix_from_rotation_vector, quaternion_from_matrix,
-    rotation_vector_from_matrix, skew)
+    rotation_vector_from_matrix)
 
 # Numbers of a frame: way, turn, logarithm of the factor that the network is wrong by.
 FRAME = 7
@@ -297,26 +297,8 @@ def moved(T, step):
         Shape (..., 4, 4); products of rotations leave the rotations after a while, these do not.
 
     """
-    return rigid(stepped(T, step))
-
-
-def stepped(T, step):
-    """
-    Return poses after a small step, faster than `moved`; rounding adds up.
-
-    Parameters
-    ----------
-    T, step : np.ndarray
-        As of `moved`.
-
-    Returns
-    -------
-    np.ndarray
-        Shape (..., 4, 4).
-
-    """
-    return make_transform(matrix_from_rotation_vector(step[..., 3:]) @ T[..., :3, :3],
-                          T[..., :3, 3] + step[..., :3])
+    return rigid(make_transform(matrix_from_rotation_vector(step[..., 3:]) @ T[..., :3, :3],
+                                T[..., :3, 3] + step[..., :3]))
 
 
 def rigid(T):
@@ -347,36 +329,39 @@ class _System:
         self.i, self.j = np.nonzero(np.isfinite(window.seen[..., 0]))
         i, j = self.i, self.j
         self.hosts = hosts = window.host[i]
-        rotated = rotated_rays(window.rays, T[window.host])[i]
-        v, q, front = in_camera(rotated, rho[i], T[hosts, :3, 3], T[j])
-        error, D = reprojection_errors(window.seen[i, j], q, front, window.roots[i])
-        self.squares = (error ** 2).sum(1)
+        R, t = T[:, :3, :3], T[:, :3, 3]
+        rotated = rotated_rays(window.rays, R[window.host])[:, i]
+        apart = (t[hosts] - t[j]).T
+        v = rotated + rho[i] * apart
+        q = np.einsum('nij,in->jn', R[j], v)
+        error, D, front = reprojection_errors(
+            window.seen[i, j].T, q, np.moveaxis(window.roots, 0, -1)[..., i])
+        self.squares = (error ** 2).sum(0)
         other = j != hosts
         weight = np.zeros(len(i))
         self.counted = use = front & other
         if use.any():
             weight[use] = wide_weights(self.squares[use])
-        by_point = D @ np.swapaxes(T[j, :3, :3], 1, 2)
-        by_depth = (by_point @ (T[hosts, :3, 3] - T[j, :3, 3])[:, :, None])[..., 0]
-        by_way = rho[i, None, None] * by_point
+        by_point = np.einsum('nij,jkn->ikn', R[j], D)
+        by_depth = (by_point * apart[:, None]).sum(0)
+        by_way = rho[i] * by_point
         rows = np.arange(len(i))
         J = np.zeros((len(i), 2, k, FRAME))
-        J[rows, :, hosts, :3] += by_way
-        J[rows, :, j, :3] -= by_way
-        J[rows, :, hosts, 3:6] -= by_point @ skew(rotated)
-        J[rows, :, j, 3:6] += by_point @ skew(v)
+        # Where a host sees its own point both would have to be added up, but nothing counts.
+        J[rows, :, hosts, :6] = np.concatenate([by_way, -by_turn(by_point, rotated)]).T
+        J[rows, :, j, :6] = np.concatenate([-by_way, by_turn(by_point, v)]).T
         J = J.reshape(len(i), 2, -1)
         weighted = J * weight[:, None, None]
         flat = weighted.reshape(2 * len(i), -1)
         self.H = flat.T @ J.reshape(2 * len(i), -1)
-        self.b = flat.T @ error.ravel()
-        C = weighted[:, 0] * by_depth[:, :1] + weighted[:, 1] * by_depth[:, 1:]
-        h = weight * (by_depth ** 2).sum(1)
-        g = weight * (by_depth * error).sum(1)
+        self.b = flat.T @ error.T.ravel()
+        C = weighted[:, 0] * by_depth[0, :, None] + weighted[:, 1] * by_depth[1, :, None]
+        h = weight * (by_depth ** 2).sum(0)
+        g = weight * (by_depth * error).sum(0)
 
         # log(depth / network depth) - factor, which should be 0.
         with np.errstate(invalid='ignore'):
-            excess = (np.log(np.where(front, q[:, 2], np.nan) / rho[i] * window.network[i, j])
+            excess = (np.log(np.where(front, q[2], np.nan) / rho[i] * window.network[i, j])
                       - window.factors[j])
         known = np.isfinite(excess)
         excess = np.where(known, excess, 0.0)

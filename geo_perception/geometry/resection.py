@@ -9,12 +9,13 @@ The points and the frames that saw them first are those of a window
 depths eliminated.
 """
 
+import cv2
 import numpy as np
 
-from geo_perception.geometry.bundle_adjustment import rigid, stepped
+from geo_perception.geometry.bundle_adjustment import rigid
 from geo_perception.geometry.inverse_depth import (
-    in_camera, reprojection_errors, rotated_rays, spread, TAIL, wide_weights)
-from geo_perception.geometry.se3 import skew
+    by_turn, reprojection_errors, rotated_rays, spread, TAIL, wide_weights)
+from geo_perception.geometry.se3 import make_transform
 
 # How large errors are is judged by that part of them, the smallest: a large thing that moves makes
 # the others large. They are not said to be smaller than so many standard deviations.
@@ -59,35 +60,23 @@ def locate(window, variances, seen, T, trusted, wide=3, iterations=15):
         When the points do not span a pose.
 
     """
-    hosts = window.T[window.host]
-    rotated = rotated_rays(window.rays, hosts)
+    sights = _Sights(window, variances, seen)
     expected = rho = window.inverse_depths
-    information = 1.0 / variances
     for k in range(iterations):
-        v, q, front = in_camera(rotated, rho, hosts[:, :3, 3], T[None])
-        error, D = reprojection_errors(seen, q, front, window.roots)
-        squares = (error ** 2).sum(1) + (rho - expected) ** 2 * information
-        weight = np.zeros(len(squares))
-        use = front & trusted
+        sights.take(rho, T)
+        weight = np.zeros(len(rho))
+        use = sights.front & trusted
         if use.any():
-            weight[use] = (wide_weights(squares[use]) if k < wide
-                           else _weights(squares[use]))
-        J, by_depth, C, h = _derivatives(D, v, rho, hosts, T, information)
-        g = (by_depth * error).sum(1) - (rho - expected) * information
-        rows, weights = J.reshape(-1, 6), np.repeat(weight, 2)
-        A = (rows * weights[:, None]).T @ rows - (C * (weight / h)[:, None]).T @ C
-        b = rows.T @ (weights * error.ravel()) - C.T @ (weight * g / h)
-        A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
+            weight[use] = (wide_weights if k < wide else _weights)(sights.squares[use])
+        A, b, C, g, h = sights.normal_equations(weight)
         step = np.linalg.solve(A, b)
-        rho = np.clip(rho + (g - C @ step) / h, expected / 3, expected * 3)
-        T = stepped(T, step)
+        rho = np.clip(rho + (g - step @ C) / h, expected / 3, expected * 3)
+        T = T @ make_transform(cv2.Rodrigues(step[3:])[0], step[:3])
         if k >= wide and np.abs(step).max() < SMALLEST_STEP:
             break
     T = rigid(T)
-    _, q, front = in_camera(rotated, rho, hosts[:, :3, 3], T[None])
-    error, _ = reprojection_errors(seen, q, front, window.roots)
-    errors = np.sqrt((error ** 2).sum(1) + (rho - expected) ** 2 * information)
-    return T, np.where(front, errors, np.inf)
+    sights.take(rho, T)
+    return T, np.where(sights.front, np.sqrt(sights.squares), np.inf)
 
 
 def pose_covariance(window, variances, seen, T):
@@ -108,28 +97,60 @@ def pose_covariance(window, variances, seen, T):
         places and depths leave open, times how large the errors turned out (the square of it).
 
     """
-    hosts, rho = window.T[window.host], window.inverse_depths
-    v, q, front = in_camera(rotated_rays(window.rays, hosts), rho, hosts[:, :3, 3], T[None])
-    error, D = reprojection_errors(seen, q, front, window.roots)
-    J, _, C, h = _derivatives(D, v, rho, hosts, T, 1.0 / variances)
-    rows = J.reshape(-1, 6)
-    A = rows.T @ rows - (C / h[:, None]).T @ C
-    A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
-    return spread((error ** 2).sum(1), 0.5) ** 2 * np.linalg.inv(A)
+    sights = _Sights(window, variances, seen)
+    sights.take(window.inverse_depths, T)
+    A = sights.normal_equations(np.ones(len(variances)))[0]
+    to_map = np.kron(np.eye(2), T[:3, :3])
+    return spread(sights.squares, 0.5) ** 2 * to_map @ np.linalg.inv(A) @ to_map.T
 
 
-def _derivatives(D, v, rho, hosts, T, information):
+class _Sights:
     """
-    Return what the normal equations are made of.
+    What one camera sees of the points of a window.
 
-    By the pose (N, 2, 6) and by inverse depth (N, 2), the product of both (N, 6), and the
-    information about inverse depth (N,).
+    Attributes
+    ----------
+    squares : np.ndarray
+        Of the lengths of the errors in place and depth, unit variance, shape (N,).
+    front : np.ndarray
+        Which points are in front of the camera, bool, shape (N,).
+
     """
-    by_point = D @ T[:3, :3].T
-    by_depth = (by_point @ (hosts[:, :3, 3] - T[:3, 3])[:, :, None])[..., 0]
-    J = np.concatenate([-rho[:, None, None] * by_point, by_point @ skew(v)], 2)
-    return (J, by_depth, J[:, 0] * by_depth[:, :1] + J[:, 1] * by_depth[:, 1:],
-            (by_depth ** 2).sum(1) + information)
+
+    def __init__(self, window, variances, seen):
+        hosts = window.T[window.host]
+        self._rotated = rotated_rays(window.rays, hosts[:, :3, :3])
+        self._origins = hosts[:, :3, 3].T.copy()
+        self._roots = np.moveaxis(window.roots, 0, -1).copy()
+        self._seen, self._expected = seen.T.copy(), window.inverse_depths
+        self._information = 1.0 / variances
+
+    def take(self, rho, T):
+        """Look at points of some inverse depths (N,) from a pose 4x4."""
+        R, t = T[:3, :3], T[:3, 3:]
+        self._rho, self._origin = rho, R.T @ (self._origins - t)
+        self._q = R.T @ self._rotated + rho * self._origin
+        self._error, self._by_point, self.front = reprojection_errors(
+            self._seen, self._q, self._roots)
+        self._pull = (rho - self._expected) * self._information
+        self.squares = (self._error ** 2).sum(0) + (rho - self._expected) * self._pull
+
+    def normal_equations(self, weight):
+        """
+        Return A (6, 6) and b (6,) of a step and a turn along the axes of the camera.
+
+        Then what gives the change of inverse depth, ``(g - C step) / h``: C (6, N), g and h (N,).
+        """
+        by_point, origin = self._by_point, self._origin
+        J = np.concatenate([-self._rho * by_point, by_turn(by_point, self._q)])
+        by_depth = by_point[0] * origin[0] + by_point[1] * origin[1] + by_point[2] * origin[2]
+        C = J[:, 0] * by_depth[0] + J[:, 1] * by_depth[1]
+        g = (by_depth * self._error).sum(0) - self._pull
+        h = (by_depth ** 2).sum(0) + self._information
+        weighted, eliminated = (J * weight).reshape(6, -1), C * (weight / h)
+        A = weighted @ J.reshape(6, -1).T - eliminated @ C.T
+        A += 1e-6 * np.diag(np.diag(A)) + _SMALLEST * np.eye(6)
+        return A, weighted @ self._error.ravel() - eliminated @ g, C, g, h
 
 
 def _weights(squares):
