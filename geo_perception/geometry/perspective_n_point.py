@@ -113,7 +113,7 @@ def refine_pose(points, pixels, K, T_world_camera, threshold=3.0, sigmas=1.0):
         error, J, inliers = _linearised(points, pixels, K, T, threshold)
         if inliers.sum() < SMALLEST_NUMBER:
             return None
-        A, b, spread = _normal_equations(error[:, inliers], J[..., inliers], sigmas[inliers])
+        A, b, spread = _normal_equations(error[:, inliers], J[:, inliers], sigmas[inliers])
         try:
             delta = np.linalg.solve(A, b)
         except np.linalg.LinAlgError:  # All the points lie on a line of sight.
@@ -125,7 +125,7 @@ def refine_pose(points, pixels, K, T_world_camera, threshold=3.0, sigmas=1.0):
     error, J, inliers = _linearised(points, pixels, K, T, threshold)
     if inliers.sum() < SMALLEST_NUMBER or not np.isfinite(T).all():
         return None
-    A, _, spread = _normal_equations(error[:, inliers], J[..., inliers], sigmas[inliers])
+    A, _, spread = _normal_equations(error[:, inliers], J[:, inliers], sigmas[inliers])
     to_world = np.kron(np.eye(2), T[:3, :3])
     try:
         covariance = spread * to_world @ np.linalg.inv(A) @ to_world.T
@@ -136,7 +136,7 @@ def refine_pose(points, pixels, K, T_world_camera, threshold=3.0, sigmas=1.0):
 
 def _linearised(points, pixels, K, T, threshold):
     """
-    Return errors (2, N), their derivatives (6, 2, N), which points fit.
+    Return errors (2, N), their derivatives (2, N, 6), which points fit.
 
     Derivatives are by a step and a turn of the camera along its own axes.
     """
@@ -146,14 +146,14 @@ def _linearised(points, pixels, K, T, threshold):
     x, y = seen[:, 0] * inverse, seen[:, 1] * inverse
     error = pixels.T - K[:2, 2:] - K[[0, 1], [0, 1]][:, None] * (x, y)
     error[:, ~front] = np.inf
-    J = np.zeros((6, 2, len(points)))
-    J[0, 0] = J[1, 1] = -inverse
-    J[2] = x * inverse, y * inverse
-    J[3, 0] = x * y
-    J[4, 1] = -J[3, 0]
-    J[4, 0], J[3, 1] = -1.0 - x * x, 1.0 + y * y
-    J[5] = y, -x
-    J *= K[[0, 1], [0, 1]][:, None]
+    J = np.zeros((2, len(points), 6))
+    J[0, :, 0] = J[1, :, 1] = -inverse
+    J[0, :, 2], J[1, :, 2] = x * inverse, y * inverse
+    J[0, :, 3] = x * y
+    J[1, :, 4] = -J[0, :, 3]
+    J[0, :, 4], J[1, :, 3] = -1.0 - x * x, 1.0 + y * y
+    J[0, :, 5], J[1, :, 5] = y, -x
+    J *= K[[0, 1], [0, 1]][:, None, None]
     return error, J, front & (np.hypot(*error) <= threshold)
 
 
@@ -165,5 +165,5 @@ def _normal_equations(error, J, sigmas):
     middle = [(len(size) - 1) // 2, len(size) // 2]
     scale = max(float(np.partition(size, middle)[middle].mean()) / 1.177, 1e-6)
     weight = 1.0 / (1.0 + (size / (CAUCHY * scale)) ** 2) / sigmas ** 2
-    weighted = (J * weight).reshape(6, -1)
-    return weighted @ J.reshape(6, -1).T, weighted @ error.ravel(), scale ** 2
+    weighted, J = (J * weight[:, None]).reshape(-1, 6), J.reshape(-1, 6)
+    return weighted.T @ J, weighted.T @ error.ravel(), scale ** 2

@@ -209,11 +209,10 @@ def quaternion_from_matrix(R):
     d, e, f = (R[..., 0, 1] + R[..., 1, 0], R[..., 0, 2] + R[..., 2, 0],
                R[..., 1, 2] + R[..., 2, 1])
     # Rows of 4 q q^T: each is the quaternion up to scale, the longest is the best conditioned.
-    rows = np.stack([
-        np.stack([1 + xx + yy + zz, a, b, c], -1),
-        np.stack([a, 1 + xx - yy - zz, d, e], -1),
-        np.stack([b, d, 1 - xx + yy - zz, f], -1),
-        np.stack([c, e, f, 1 - xx - yy + zz], -1)], -2)
+    rows = np.moveaxis(np.array([[1 + xx + yy + zz, a, b, c],
+                                 [a, 1 + xx - yy - zz, d, e],
+                                 [b, d, 1 - xx + yy - zz, f],
+                                 [c, e, f, 1 - xx - yy + zz]]), (0, 1), (-2, -1))
     best = np.argmax(np.diagonal(rows, axis1=-2, axis2=-1), axis=-1)[..., None, None]
     q = np.take_along_axis(rows, best, -2)[..., 0, :]
     return canonical_quaternion(q / np.linalg.norm(q, axis=-1, keepdims=True))

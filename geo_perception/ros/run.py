@@ -3,6 +3,7 @@
 
 """From command line to clean end of a node process."""
 
+from contextlib import suppress
 from pathlib import Path
 import signal
 import sys
@@ -128,7 +129,9 @@ def run_nodes(makers, args=None):
         # A second Ctrl-C must not break the clean-up.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        rclpy.try_shutdown()   # which also ends the other threads
+        # This ends the other threads, too; rclpy's own thread may be doing so for the signal.
+        with suppress(RCLError):
+            rclpy.try_shutdown()
         for thread in threads:
             thread.join(_STOP_TIMEOUT)
         for node in nodes:
