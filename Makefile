@@ -9,6 +9,8 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 # More arguments, for example: make test ARGS='-k relocalize'
 ARGS ?=
+# Processes that share the tests, each a file at a time.
+WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -24,10 +26,10 @@ demo: venv  ## Render a world, replay it through the live node, write demo/repor
 	@$(BIN)/geo_perception demo --output demo $(ARGS)
 
 test: venv  ## Run the whole test suite.
-	@$(BIN)/python -m pytest test $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile test $(ARGS)
 
 nightly: venv  ## Feed more than 10,000 damaged files and messages to everything that reads them.
-	@$(BIN)/python -m pytest -q -m hostile --hypothesis-profile=nightly test $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -q -m hostile --hypothesis-profile=nightly test $(ARGS)
 
 reliability: venv  ## Let all nodes have a bad day and write docs/reliability.md.
 	@$(BIN)/python -m pytest -q --reliability test/test_field_*.py $(ARGS)

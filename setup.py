@@ -60,7 +60,7 @@ setup(
         'fast': ['openvino'],
         'onnx': ['onnx', 'onnxruntime', 'onnxscript'],
         'opencv': ['opencv-python-headless'],
-        'test': ['hypothesis', 'pytest'],
+        'test': ['hypothesis', 'pytest', 'pytest-xdist'],
         'train': ['lightning', 'tensorboard'],
     },
     zip_safe=False,

@@ -4,6 +4,8 @@
 """
 The style of ROS 2: flake8 with the configuration and the plugins of ament_flake8.
 
+One of these checks docstrings (PEP 257) as ament_pep257 does.
+
 The wheel of ament_flake8 itself is of no use here: it demands a flake8 of 2021.
 """
 

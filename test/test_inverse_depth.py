@@ -8,7 +8,8 @@ import pytest
 
 from geo_perception.geometry.inverse_depth import (
     by_turn, reprojection_errors, rotated_rays, spread, wide_weights)
-from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector, transform_points
+from geo_perception.geometry.se3 import (
+    make_transform, matrix_from_rotation_vector, transform_points)
 
 
 def test_rays_are_turned_as_their_hosts_are():
