@@ -39,8 +39,8 @@ lint: venv  ## Check style and types.
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q -m linter test
 
-bench: venv  ## Run every benchmark and print its table.
-	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
+bench: venv  ## Run every benchmark that needs no recordings and print its table.
+	@set -e; for script in $$(grep -L required=True $$(grep -l __main__ benchmarks/*.py)); do \
 	    echo "$$script"; $(BIN)/python $$script $(ARGS) \
 	        --json benchmarks/results/$$(basename $$script .py).json; done
 

@@ -173,11 +173,17 @@ def test_amcl_has_one_owner_of_its_transform():
     assert f"map_frame:={seeded['global_frame_id']}" in text
 
 
-def test_nav2_hears_our_odometry(topics):
-    """By the topic that the node publishes."""
+def test_nav2_hears_odometry(topics):
+    """That of the wheels; the comment offers what the filter and our node publish as well."""
     files = nav2('nav2_without_amcl.yaml')
     for node in ('bt_navigator', 'controller_server'):
-        assert topics[f"/{files[node]['odom_topic']}"] == 'nav_msgs/msg/Odometry'
+        assert files[node]['odom_topic'] == 'odom', node
+    text = (CONFIG / 'nav2_without_amcl.yaml').read_text()
+    offered = re.search(r'# Speed(.*?)odom_topic', text, re.DOTALL).group(1)
+    ours = re.search(r'(\w+/odometry), ours', offered).group(1)
+    assert topics[f'/{ours}'] == 'nav_msgs/msg/Odometry'
+    filtered = re.search(r'(\w+/\w+), the filter ekf_odom', offered).group(1)
+    assert f'odometry/filtered:={filtered}' in (CONFIG / 'robot_localization.yaml').read_text()
     assert files['bt_navigator']['robot_base_frame'] == GeometryParameters().base_frame
 
 

@@ -241,7 +241,7 @@ def test_calibration_that_is_lost(day):
     if day.name == 'relocalize':
         day.wait_for(*stamps)
         day.says(WARN, f'{words}.', send=send)
-        day.publishes('everything: the network takes no intrinsics')
+        day.publishes('everything: a model without a place file takes no intrinsics')
     else:
         day.wait_for()
         day.says(ERROR, f'Images arrive but none can be used: {words}.', send=send)

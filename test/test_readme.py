@@ -237,9 +237,10 @@ def test_yaml_examples_fit_the_node(name, block):
     for node, content in yaml.safe_load(block).items():
         assert list(content) == ['ros__parameters'], name
         if node in ('/**', *NODES):
+            # As perception.launch.py, which gives the base in any case.
+            given = {'base_frame': 'base_link', **content['ros__parameters']}
             read_overrides(NODES.get(node, RelocalizeParameters), {
-                key: Parameter(key, value=value)
-                for key, value in content['ros__parameters'].items()})
+                key: Parameter(key, value=value) for key, value in given.items()})
         for key, value in content['ros__parameters'].items():
             if isinstance(value, list):
                 assert len(value) == (225 if key.endswith('covariance') else 15), key

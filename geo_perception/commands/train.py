@@ -21,8 +21,9 @@ def train(system: Literal['relocalization', 'sfmlearner', 'geonet', 'monodepth']
     system : str
         ``relocalization``: PoseNet and its successors, from images with poses; ``sfmlearner``,
         ``geonet``: depth and ego-motion, from video with intrinsics, and with ``--stage flow``
-        optical flow on top of them; ``monodepth``: metric depth, from stereo pairs; as
-        published, unless ``--config`` says otherwise.
+        optical flow on top of them; ``monodepth``: metric depth, from stereo pairs. Without
+        ``--config`` these three are as published, and ``relocalization`` takes the defaults of
+        its options, which are not those of ``config/posenet_lite.yaml``.
 
     """
     # The arguments of a training never come here, see `run`.
