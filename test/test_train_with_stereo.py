@@ -15,6 +15,7 @@ from torch import nn
 pytest.importorskip('lightning', reason='lightning is not installed')
 
 from geo_perception.cli import main   # noqa: E402
+from geo_perception.datasets.recording import open_stereo   # noqa: E402
 from geo_perception.errors import ConfigurationError   # noqa: E402
 from geo_perception.inference.depth import DepthNetwork   # noqa: E402
 from geo_perception.losses.view_synthesis import ViewSynthesisOptions   # noqa: E402
@@ -22,6 +23,7 @@ from geo_perception.model_file import load_model_file, save_model_file   # noqa:
 from geo_perception.networks.stereo import build_stereo_network   # noqa: E402
 from geo_perception.training.video_augmentation import VideoAugmentation   # noqa: E402
 from geo_perception.training.view_synthesis import ViewSynthesisModule   # noqa: E402
+from geo_perception.training.view_synthesis_data import load_video   # noqa: E402
 
 REACH, BASELINE = 0.08, 0.12
 SMALL = ('--model.depth', 'dispnet_vgg', '--model.depth_arguments', '{width: 0.1}',
@@ -45,6 +47,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp('stereo')
     write_pairs(folder / 'train', 'train', 8)
     write_pairs(folder / 'swapped', 'train', 4, lambda left, right: (right, left))
+    write_pairs(folder / 'sign', 'train', 4, told=-BASELINE)
     return folder
 
 
@@ -166,3 +169,11 @@ def test_a_hopeless_rig_is_refused(place, capsys):
     """Eyes that are swapped, and a recording of one eye."""
     assert train(place, *SMALL, train='swapped') == 1
     assert 'swapped' in capsys.readouterr().err
+
+
+def test_a_baseline_of_the_wrong_sign_counts_by_its_size(place):
+    """The check of the rig promises it: the right eye is where the images have it."""
+    sequence = open_stereo(place / 'sign')
+    assert sequence[0].baseline == pytest.approx(-BASELINE)
+    video = load_video(sequence, tiny_stereo_model.PREPROCESSING, 3, 1, 'sign', stereo=True)
+    np.testing.assert_allclose(video.baselines, BASELINE)

@@ -127,7 +127,8 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
         if stereo and frame.right is not None:
             _check_pair(frame, name)
             rights[i] = preprocessing.centre_crop(preprocessing.resize(frame.right))
-            baselines[i] = frame.baseline
+            # A sign that the images contradict is only warned of, one that they confirm refused.
+            baselines[i] = abs(frame.baseline)
     if stereo:
         snippets = snippets[np.isfinite(baselines[snippets[:, length // 2]])]
         if not len(snippets):
