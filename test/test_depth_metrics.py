@@ -148,7 +148,8 @@ def test_crop_agrees_with_the_resize():
 
 
 @pytest.mark.parametrize('model, distortion', [
-    ('plumb_bob', [-0.2, 0.05, 0.001, -0.001, 0.0]), ('equidistant', [0.05, -0.01, 0.0, 0.0])])
+    ('plumb_bob', [-0.2, 0.05, 0.001, -0.001, 0.0]), ('equidistant', [0.05, -0.01, 0.0, 0.0]),
+    ('equidistant', [0.0, 0.0, 0.0, 0.0])])
 def test_distorted_images_are_compared_ray_by_ray(model, distortion):
     """A slanted plane seen through a lens equals the straight prediction of that plane."""
     straight = CAMERA

@@ -94,7 +94,7 @@ def _of_recording(sequence):
     found['Intrinsics'] = 'none' if camera is None else (
         f'fx {camera.K[0, 0]:.1f}, fy {camera.K[1, 1]:.1f}, cx {camera.K[0, 2]:.1f}, '
         f'cy {camera.K[1, 2]:.1f}, '
-        + (camera.distortion_model if camera.distortion.any() else 'no distortion')
+        + (camera.distortion_model if camera.distorts else 'no distortion')
         + (f', frame {camera.frame_id}' if camera.frame_id else ''))
     beside = [name for name, value in (
         ('depth', frame.depth), ('optical flow', frame.flow), ('mask of what moves',

@@ -205,7 +205,7 @@ def _look(frame, found):
         return
     if frame.right_stamp is not None:
         found.offsets.append(1e-9 * (frame.right_stamp - frame.stamp))
-    if frame.camera is not None and frame.camera.distortion.any():
+    if frame.camera is not None and frame.camera.distorts:
         found.distorted += 1
     scale = min(1.0, WIDTH / left.shape[1])
     size = round(left.shape[1] * scale), round(left.shape[0] * scale)

@@ -36,6 +36,12 @@ class Camera:
     distortion_model: str = 'plumb_bob'
     frame_id: str = ''
 
+    @property
+    def distorts(self):
+        """Whether it differs from a pinhole; an equidistant lens does, even where all are zero."""
+        return bool(self.distortion.any()
+                    or self.distortion_model == 'equidistant' and self.distortion.size)
+
     def problem(self):
         """
         Say why these intrinsics cannot be those of any camera.
@@ -114,11 +120,33 @@ class Camera:
             Maps for ``cv2.remap``; None where there is nothing to undo.
 
         """
-        if not self.distortion.any():
-            return None
+        return self.maps_from(self) if self.distorts else None
+
+    def maps_from(self, other):
+        """
+        Return where each pixel of another camera at the same place lies in this one's image.
+
+        Parameters
+        ----------
+        other : Camera
+            Of any size; its image is taken as undistorted.
+
+        Returns
+        -------
+        tuple of np.ndarray
+            Maps for ``cv2.remap``.
+
+        """
+        module, distortion = self._lens()
+        return module.initUndistortRectifyMap(self.K, distortion, np.eye(3), other.K,
+                                              (other.width, other.height), cv2.CV_16SC2)
+
+    def _lens(self):
+        """Return the module of OpenCV that has the model of the lens, and its coefficients."""
+        if not self.distorts:
+            return cv2, np.zeros(4)
         module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
-        return module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K,
-                                              (self.width, self.height), cv2.CV_16SC2)
+        return module, self.distortion
 
     def undistort(self, image):
         """
@@ -157,10 +185,10 @@ class Camera:
 
         """
         pixels = np.asarray(pixels, dtype=np.float64)
-        if not self.distortion.any() or not len(pixels):
+        if not self.distorts or not len(pixels):
             return pixels
-        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
-        return module.undistortPoints(pixels[:, None], self.K, self.distortion, P=self.K)[:, 0]
+        module, distortion = self._lens()
+        return module.undistortPoints(pixels[:, None], self.K, distortion, P=self.K)[:, 0]
 
     def straight(self):
         """
@@ -172,7 +200,7 @@ class Camera:
             Without distortion.
 
         """
-        return replace(self, distortion=np.zeros(0))
+        return replace(self, distortion=np.zeros(0), distortion_model='plumb_bob')
 
     def rays(self):
         """

@@ -121,7 +121,7 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
             left, top, width, height).K
         depths.append(matching_depth(frame, preprocessing))
         # Of distorted images, and to the frame after this one.
-        straight = not frame.camera.distortion.any()
+        straight = not frame.camera.distorts
         flows.append(_matching_flow(frame, preprocessing) if straight and step == 1 else None)
         masks.append(_matching(frame.motion_mask, preprocessing) if straight else None)
         if stereo and frame.right is not None:
@@ -146,7 +146,7 @@ def _check_pair(frame, name):
     if not frame.baseline:
         raise RecordingError(f'{name}: pair {frame.name} lacks a baseline, and disparity is no '
                              'depth without; record camera_info of both eyes')
-    if frame.camera.distortion.any():
+    if frame.camera.distorts:
         raise RecordingError(f'{name}: pair {frame.name} is not rectified; rectify both eyes '
                              'first')
 
