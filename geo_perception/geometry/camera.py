@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+# How many coefficients OpenCV takes for each ROS name of a distortion model.
+COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -23,7 +26,7 @@ class Camera:
     distortion : np.ndarray
         Coefficients in OpenCV's order; empty for a rectified image.
     distortion_model : str
-        ROS name: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
+        ROS name, of `COEFFICIENTS`.
     frame_id : str
         Name of the optical frame (x right, y down, z forward), empty if unknown.
 
@@ -67,6 +70,12 @@ class Camera:
                     f'{self.width}x{self.height} pixels')
         if zero != 0 or abs(skew) > fx or not np.array_equal(last, [0, 0, 1]):
             return f'the rows of K are {self.K.tolist()}, not fx 0 cx, 0 fy cy, 0 0 1'
+        count = len(self.distortion)
+        if self.distorts and count not in COEFFICIENTS.get(self.distortion_model, ()):
+            known = ', '.join(f'{name} ({", ".join(map(str, counts))})'
+                              for name, counts in COEFFICIENTS.items())
+            return (f'they have {count} coefficients of the distortion model '
+                    f"'{self.distortion_model}'; known are {known}")
         return ''
 
     def resized(self, width, height):

@@ -111,7 +111,7 @@ class Place:
             place = cls(
                 features=header['features'],
                 camera=Camera(np.array(camera['K'], float).reshape(3, 3), int(camera['width']),
-                              int(camera['height']), np.array(camera['distortion'], float),
+                              int(camera['height']), np.array(camera['distortion'], float).ravel(),
                               camera['distortion_model']),
                 gate=Gate(**header['gate']), calibration=FixCalibration(**header['calibration']),
                 focal_error=tuple(header['focal_error']), summary=dict(header['summary']),

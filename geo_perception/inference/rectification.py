@@ -200,12 +200,10 @@ class Rectifier:
             When the intrinsics are absurd.
 
         """
-        (fx, _, cx), (_, fy, cy) = camera.K[:2]
-        if (not np.isfinite(camera.K).all() or min(fx, fy) <= 0
-                or not (abs(cx / camera.width - 0.5) < 1 and abs(cy / camera.height - 0.5) < 1)):
-            raise ConfigurationError(
-                f'the intrinsics fx={fx:g}, fy={fy:g}, cx={cx:g}, cy={cy:g} are not those of a '
-                f'{camera.width}x{camera.height} image; calibrate the camera')
+        problem = camera.problem()
+        if problem:
+            raise ConfigurationError(f'the intrinsics cannot be right: {problem}; calibrate the '
+                                     'camera')
         width, height = self._preprocessing.resized_size(camera.width, camera.height)
         left, top = self._preprocessing.centre(width, height)
         rows, columns = self._preprocessing.crop
