@@ -249,7 +249,10 @@ def _stereo(path):
 
 
 def _place(path):
-    Place.from_model(load_model_file(path, 'relocalization'))
+    place = Place.from_model(load_model_file(path, 'relocalization'))
+    if place is not None:
+        usual, spread = place.focal_error
+        assert np.isfinite(usual + spread) and isinstance(place.summary['recordings'], list)
 
 
 def _write_place(path):
