@@ -21,6 +21,7 @@ from geo_perception.inference.depth import DepthNetwork   # noqa: E402
 from geo_perception.losses.view_synthesis import ViewSynthesisOptions   # noqa: E402
 from geo_perception.model_file import load_model_file, save_model_file   # noqa: E402
 from geo_perception.networks.stereo import build_stereo_network   # noqa: E402
+from geo_perception.training.from_stereo import stereo_start   # noqa: E402
 from geo_perception.training.video_augmentation import VideoAugmentation   # noqa: E402
 from geo_perception.training.view_synthesis import ViewSynthesisModule   # noqa: E402
 from geo_perception.training.view_synthesis_data import load_video   # noqa: E402
@@ -57,12 +58,12 @@ def train(place, *options, system='sfmlearner', train='train'):
                  *options])
 
 
-def write_stereo_model(name, arguments):
+def write_stereo_model(name, arguments, reach=REACH):
     """Write a model with random weights; return its network."""
     torch.manual_seed(0)
     network = build_stereo_network(name, arguments).eval()
     save_model_file('stereo.safetensors', tiny_stereo_model.metadata(
-        architecture=name, arguments={'network': arguments}, calibration={'reach': REACH}),
+        architecture=name, arguments={'network': arguments}, calibration={'reach': reach}),
         {f'network.{key}': value.numpy() for key, value in network.state_dict().items()})
     return network
 
@@ -84,6 +85,13 @@ def test_depth_begins_in_the_metres_of_the_stereo_network(largest, smallest):
     assert module.metadata().arguments['depth']['span'] == pytest.approx(
         (largest - smallest) / REACH)
     assert not next(module.depth.trunk.parameters()).requires_grad
+
+
+def test_a_rig_may_be_told_in_whole_numbers():
+    """JSON does not tell one metre from 1."""
+    write_stereo_model('monodepth_lite', {
+        'width': 0.5, 'max_disparity': 0.25, 'min_disparity': 0.0}, reach=1)
+    assert stereo_start('stereo.safetensors', 'dispnet_lite').arguments['span'] == 0.25
 
 
 def test_other_networks_do_not_begin_so():

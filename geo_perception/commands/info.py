@@ -61,7 +61,7 @@ def info(file: str, *, image_topic: Optional[str] = None, pose_topic: Optional[s
 
 def _of_model(model):
     """Return the header of a model file in words."""
-    from geo_perception.evaluation.run_record import ModelCard
+    from geo_perception.evaluation.run_record import brief, ModelCard
     from geo_perception.inference.place import Place
 
     metadata, place = model.metadata, Place.from_model(model)
@@ -69,8 +69,7 @@ def _of_model(model):
     crop = metadata.preprocessing.crop
     found['Network sees'] = f'{crop[1]} × {crop[0]} pixels'
     if metadata.calibration:
-        found['Calibration'] = ', '.join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in
-                                         metadata.calibration.items())
+        found['Calibration'] = brief(metadata.calibration)
     if place is not None:
         summary = place.summary
         found['Place memory'] = (f"{summary['key_frames']} key frames, {summary['points']} points "

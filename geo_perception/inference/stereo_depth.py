@@ -20,7 +20,7 @@ from geo_perception.inference.engine import Engine
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.tape_scale import read_tape_scale
 from geo_perception.inference.visual_odometry import is_blank
-from geo_perception.inference.weights import build_network, load_weights
+from geo_perception.inference.weights import build_network, load_weights, stereo_rig
 from geo_perception.model_file import load_model_file
 from geo_perception.networks.stereo import build_stereo_network
 
@@ -116,11 +116,7 @@ class StereoDepthPipeline:
                                      f'{" or ".join(CAMERA_POLICIES)}')
         self._crops = camera_policy == 'canonical_crop'
         preprocessing = metadata.preprocessing
-        arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
-        if (not isinstance(arguments, dict) or metadata.training_camera is None
-                or not isinstance(reach, (int, float)) or not reach > 0):
-            raise ModelFileError(f'model file {model.path} does not say how its network is built '
-                                 'or which rig it was trained with; export it again')
+        arguments, reach = stereo_rig(metadata, model.path)
         network = build_network(model, build_stereo_network, metadata.architecture, arguments)
         height, width = preprocessing.crop
         if height % network.multiple or width % network.multiple:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.model_file import is_number
 
 # Several times the largest published one.
 _LARGEST_NETWORK = 300_000_000
@@ -47,6 +48,38 @@ def build_network(model, build, *arguments, **options):
             TypeError, ValueError) as error:
         raise ModelFileError(f'model file {model.path} cannot be used: '
                              f'{str(error).partition(chr(10))[0]}') from error
+
+
+def stereo_rig(metadata, path):
+    """
+    Return what the header of a model for depth from stereo pairs says of network and rig.
+
+    Parameters
+    ----------
+    metadata : Metadata
+        The header.
+    path : str or pathlib.Path
+        Where it was read from, for messages.
+
+    Returns
+    -------
+    arguments : dict
+        Of the network.
+    reach : float
+        Depth at a disparity of the whole width with the training camera, metres.
+
+    Raises
+    ------
+    ModelFileError
+        When it does not say.
+
+    """
+    arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
+    if (not isinstance(arguments, dict) or metadata.training_camera is None
+            or not is_number(reach) or reach <= 0):
+        raise ModelFileError(f'{path} does not say how its network is built or which rig it was '
+                             'trained with; export it again')
+    return arguments, reach
 
 
 def load_weights(network, model, scope=''):
