@@ -52,11 +52,6 @@ class TrainingCamera:
     cx: float
     cy: float
 
-    @property
-    def horizontal_field_of_view(self):
-        """Angle between the left and the right image border, radians."""
-        return 2.0 * np.arctan(0.5 * self.width / self.fx)
-
 
 @dataclass(frozen=True)
 class Metadata:

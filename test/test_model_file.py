@@ -83,12 +83,6 @@ def test_mean_image_and_unknown_camera_come_back(tmp_path):
     assert loaded.metadata.training_camera is None and set(loaded.tensors) == set(TENSORS)
 
 
-def test_field_of_view():
-    """90 degrees when the focal length is half the width."""
-    camera = TrainingCamera(640, 480, 320.0, 320.0, 319.5, 239.5)
-    assert camera.horizontal_field_of_view == pytest.approx(np.pi / 2)
-
-
 def test_same_content_is_the_same_file(tmp_path, written):
     """Hashes tell models apart, so they must not change on their own."""
     other = tmp_path / 'other'

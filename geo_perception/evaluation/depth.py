@@ -144,26 +144,6 @@ def crop_slices(name, height, width):
             slice(int(left * width), int(right * width)))
 
 
-def depth_errors(truth, predicted):
-    """
-    Return the published errors.
-
-    Parameters
-    ----------
-    truth, predicted : np.ndarray
-        Metres, above zero, shape (N,), N > 0.
-
-    Returns
-    -------
-    np.ndarray
-        `METRICS`, shape (7,).
-
-    """
-    truth = np.asarray(truth, float)
-    ratio = np.asarray(predicted, float) / truth
-    return _errors(truth, ratio, np.abs(ratio - 1.0))
-
-
 def _errors(truth, ratio, relative):
     """Return `METRICS`; the ratio is predicted over true depth, and how far it is from one."""
     squared = np.square(relative)
