@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from geo_perception.atomic_files import replaced
 from geo_perception.errors import ConfigurationError, ModelFileError, OutputError, PoseError
+from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import project_to_rigid
 from geo_perception.preprocessing import Preprocessing
 
@@ -50,6 +51,36 @@ class TrainingCamera:
     fy: float
     cx: float
     cy: float
+
+    @classmethod
+    def of(cls, camera):
+        """
+        Return what a model file tells of a camera.
+
+        Parameters
+        ----------
+        camera : Camera
+            Its distortion is not told: networks are trained on images without.
+
+        Returns
+        -------
+        TrainingCamera
+
+        """
+        (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
+        return cls(camera.width, camera.height, fx, fy, cx, cy)
+
+    def camera(self):
+        """
+        Return the same as a camera.
+
+        Returns
+        -------
+        Camera
+
+        """
+        K = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        return Camera(K, self.width, self.height)
 
 
 @dataclass(frozen=True)

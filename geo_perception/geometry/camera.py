@@ -242,3 +242,22 @@ class Camera:
         """
         z = np.where(points[..., 2:] > 1e-9, points[..., 2:], np.nan)
         return (points / z) @ self.K[:2].T
+
+
+def same_camera(a, b):
+    """
+    Return whether two cameras have the same intrinsics.
+
+    Parameters
+    ----------
+    a, b : Camera
+        To be compared.
+
+    Returns
+    -------
+    bool
+
+    """
+    return a is b or (
+        (a.width, a.height, a.distortion_model) == (b.width, b.height, b.distortion_model)
+        and np.array_equal(a.K, b.K) and np.array_equal(a.distortion, b.distortion))

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from geo_perception.errors import ConfigurationError, ImageError
+from geo_perception.geometry.camera import same_camera
 
 # Resizing an image that is longer than that many times its width takes gigabytes.
 LARGEST_ASPECT = 16
@@ -208,22 +209,3 @@ class Rectifier:
         left, top = self._preprocessing.centre(width, height)
         rows, columns = self._preprocessing.crop
         return camera.resized(width, height).cropped(left, top, columns, rows).straight()
-
-
-def same_camera(a, b):
-    """
-    Return whether two cameras have the same intrinsics.
-
-    Parameters
-    ----------
-    a, b : Camera
-        To be compared.
-
-    Returns
-    -------
-    bool
-
-    """
-    return a is b or (
-        (a.width, a.height, a.distortion_model) == (b.width, b.height, b.distortion_model)
-        and np.array_equal(a.K, b.K) and np.array_equal(a.distortion, b.distortion))

@@ -33,7 +33,7 @@ def build_network(model, build, *arguments, **options):
     Raises
     ------
     ModelFileError
-        When it does not take these arguments.
+        When it does not take these arguments, or images of the size that the file says.
 
     """
     try:
@@ -43,11 +43,16 @@ def build_network(model, build, *arguments, **options):
         if size > _LARGEST_NETWORK:
             raise ConfigurationError(f'its header is of a network of {size} weights, where there '
                                      f'is none of more than {_LARGEST_NETWORK}')
-        return build(*arguments, **options)
+        network = build(*arguments, **options)
     except (ConfigurationError, ArithmeticError, AttributeError, LookupError, RuntimeError,
             TypeError, ValueError) as error:
         raise ModelFileError(f'model file {model.path} cannot be used: '
                              f'{str(error).partition(chr(10))[0]}') from error
+    multiple, (height, width) = getattr(network, 'multiple', 1), model.metadata.preprocessing.crop
+    if height % multiple or width % multiple:
+        raise ModelFileError(f'model file {model.path} crops images to {height}x{width}, its '
+                             f'network takes multiples of {multiple}')
+    return network
 
 
 def stereo_rig(metadata, path):
