@@ -49,6 +49,10 @@ class ConfigurationError(GeoPerceptionError):
     """A parameter or option is unknown, of the wrong type, or out of range."""
 
 
+class OutputError(GeoPerceptionError):
+    """A file or folder cannot be written."""
+
+
 class RunError(GeoPerceptionError):
     """What a measurement left behind is missing, damaged, or cannot be compared."""
 

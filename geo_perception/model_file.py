@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 import hashlib
 import json
 import os
-from pathlib import Path
 import struct
-import tempfile
 from typing import Dict, Optional, Tuple
 
 import numpy as np
@@ -21,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save_file
 
-from geo_perception.errors import ConfigurationError, ModelFileError, PoseError
+from geo_perception.atomic_files import replaced
+from geo_perception.errors import ConfigurationError, ModelFileError, OutputError, PoseError
+from geo_perception.geometry.camera import Camera
 from geo_perception.geometry.se3 import project_to_rigid
 from geo_perception.preprocessing import Preprocessing
 
@@ -52,10 +52,35 @@ class TrainingCamera:
     cx: float
     cy: float
 
-    @property
-    def horizontal_field_of_view(self):
-        """Angle between the left and the right image border, radians."""
-        return 2.0 * np.arctan(0.5 * self.width / self.fx)
+    @classmethod
+    def of(cls, camera):
+        """
+        Return what a model file tells of a camera.
+
+        Parameters
+        ----------
+        camera : Camera
+            Its distortion is not told: networks are trained on images without.
+
+        Returns
+        -------
+        TrainingCamera
+
+        """
+        (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
+        return cls(camera.width, camera.height, fx, fy, cx, cy)
+
+    def camera(self):
+        """
+        Return the same as a camera.
+
+        Returns
+        -------
+        Camera
+
+        """
+        K = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        return Camera(K, self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -166,52 +191,6 @@ def is_number(value):
     return isinstance(value, (int, float)) and abs(value) <= LARGEST_NUMBER
 
 
-def write_atomically(path, data):
-    """
-    Write a file so that at no instant a partial one stands under its name.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Destination; its folder is created.
-    data : bytes-like
-        Content.
-
-    Raises
-    ------
-    ModelFileError
-        When the file cannot be written (no permission, disk full).
-
-    """
-    def write(temporary):
-        with open(temporary, 'wb') as file:
-            file.write(data)
-
-    _write_atomically(path, write)
-
-
-def _write_atomically(path, write):
-    """Let a function write a file under another name, and give it its own."""
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=path.name + '.', dir=path.parent)
-        os.close(descriptor)
-        write(temporary)
-        with open(temporary, 'rb+') as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise ModelFileError('cannot write '
-                             f'{path}: {getattr(error, "strerror", error)}') from error
-    finally:
-        # Also when interrupted by Ctrl-C; after success the name is gone.
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
 def save_model_file(path, metadata, tensors):
     """
     Write a model file, atomically.
@@ -227,7 +206,7 @@ def save_model_file(path, metadata, tensors):
 
     Raises
     ------
-    ModelFileError
+    OutputError
         When the file cannot be written.
 
     """
@@ -242,9 +221,12 @@ def save_model_file(path, metadata, tensors):
     if mean_image is not None:
         tensors['preprocessing.mean_image'] = np.asarray(mean_image, np.float32)
     header['format_version'] = FORMAT_VERSION
-    # Straight into the file: in memory it would be there two more times.
-    _write_atomically(path, lambda temporary: save_file(
-        tensors, temporary, {HEADER_KEY: json.dumps(header)}))
+    try:
+        # Straight into the file: in memory it would be there two more times.
+        with replaced(path) as temporary:
+            save_file(tensors, temporary, {HEADER_KEY: json.dumps(header)})
+    except SafetensorError as error:
+        raise OutputError(f'cannot write {path}: {error}') from error
 
 
 def is_model_file(path):

@@ -6,7 +6,7 @@
 import numpy as np
 
 from geo_perception.datasets.bag_writer import BagWriter
-from geo_perception.datasets.sample_world.world import SampleWorld
+from geo_perception.datasets.sample_world.world import BASELINE, SampleWorld
 from geo_perception.geometry.camera import Camera
 
 CAMERA = Camera(np.array([[88.0, 0, 63.9], [0, 88.0, 47.6], [0, 0, 1]]), 128, 96,
@@ -14,8 +14,8 @@ CAMERA = Camera(np.array([[88.0, 0, 63.9], [0, 88.0, 47.6], [0, 0, 1]]), 128, 96
 SPACING = 12   # frames of the world between two pairs
 
 
-def write_pairs(path, name, pairs, alter=None):
-    """Write pairs with true depth; ``alter`` may change each frame."""
+def write_pairs(path, name, pairs, alter=None, told=BASELINE):
+    """Write pairs with true depth and a baseline as told; ``alter`` may change each frame."""
     drive = SampleWorld(0, CAMERA).drive(name, SPACING * pairs)
     with BagWriter(path) as bag:
         for i in range(pairs):
@@ -23,7 +23,7 @@ def write_pairs(path, name, pairs, alter=None):
             left, right = frame.image, frame.right
             if alter is not None:
                 left, right = alter(left, right)
-            for eye, image, baseline in (('left', left, 0.0), ('right', right, 0.12)):
+            for eye, image, baseline in (('left', left, 0.0), ('right', right, told)):
                 bag.image(f'/{eye}/image_rect', frame.stamp, 'camera', image, 'rgb8')
                 bag.camera_info(f'/{eye}/camera_info', frame.stamp, CAMERA, baseline)
             bag.image('/left/depth/image', frame.stamp, 'camera', frame.depth, '32FC1')

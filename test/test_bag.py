@@ -424,12 +424,14 @@ def test_calibration_that_does_not_fit(tmp_path, caplog):
     assert '64x48' in caplog.text
 
 
-@pytest.mark.parametrize('fx, cx, words', [
-    (0.0, 16.0, 'not calibrated'), (-20.0, 16.0, 'focal lengths are -20'),
-    (20.0, 70.0, 'principal point'), (0.3, 0.5, 'far too small'), (np.nan, 16.0, 'NaN')])
-def test_intrinsics_that_cannot_be_right(tmp_path, caplog, fx, cx, words):
+@pytest.mark.parametrize('fx, cx, distortion, words', [
+    (0.0, 16.0, (), 'not calibrated'), (-20.0, 16.0, (), 'focal lengths are -20'),
+    (20.0, 70.0, (), 'principal point'), (0.3, 0.5, (), 'far too small'),
+    (np.nan, 16.0, (), 'NaN'), (20.0, 16.0, (0.1, 0.0, 0.0), '3 coefficients of the distortion')])
+def test_intrinsics_that_cannot_be_right(tmp_path, caplog, fx, cx, distortion, words):
     """Frames come without; asked for by name they are refused."""
-    wrong = replace(CAMERA, K=np.array([[fx, 0, cx], [0, abs(fx), 12], [0, 0, 1]]))
+    wrong = replace(CAMERA, K=np.array([[fx, 0, cx], [0, abs(fx), 12], [0, 0, 1]]),
+                    distortion=np.array(distortion))
 
     with BagWriter(tmp_path / 'bag') as bag:
         bag.image(IMAGE, stamp(0), OPTICAL, picture(0), 'rgb8')

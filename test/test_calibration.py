@@ -120,9 +120,10 @@ def test_binning_and_region_of_interest_are_followed():
     ({'k': (1, np.nan)}, False, 'cannot be'),
     ({'p': (0, 0.0)}, True, 'matrix P of camera_info is zero'),
     ({'p': (2, 5000.0)}, True, 'P of camera_info cannot be'),
-    ({'distortion_model': 'fov'}, False, "distortion model 'fov' of camera_info is not one of"),
-    ({'d': [0.1, 0.2]}, False, 'has 4 or 5 finite coefficients'),
-    ({'d': [0.1, np.inf, 0.0, 0.0, 0.0]}, False, 'finite coefficients')])
+    ({'distortion_model': 'fov'}, False, "camera_info cannot be right: .* 'fov'; known are plumb"),
+    ({'d': [0.1, 0.2]}, False, "2 coefficients of the distortion model 'plumb_bob'"),
+    ({'d': [0.1, np.inf, 0.0, 0.0, 0.0]}, False, 'an infinite number'),
+    ({'roi': RegionOfInterest(width=2, height=2)}, False, 'principal point')])
 def test_absurd_numbers_are_one_sentence(change, rectified, sentence):
     """Zero, far off, of the wrong kind."""
     with pytest.raises(CalibrationError, match=sentence) as caught:

@@ -67,7 +67,8 @@ def test_resized_is_what_opencv_does_to_the_image():
 
 
 @pytest.mark.parametrize('model, distortion', [
-    ('plumb_bob', [-0.3, 0.1, 0.001, -0.002, 0.0]), ('equidistant', [0.05, -0.02, 0.01, 0.0])])
+    ('plumb_bob', [-0.3, 0.1, 0.001, -0.002, 0.0]), ('equidistant', [0.05, -0.02, 0.01, 0.0]),
+    ('equidistant', [0.0, 0.0, 0.0, 0.0])])
 def test_undistorted_lines_are_where_the_pinhole_sees_them(model, distortion):
     """Points drawn where the lens shows them are found where the pinhole projects them."""
     lens = Camera(np.array([[150.0, 0, 99], [0, 150, 74], [0, 0, 1]]), 200, 150,
@@ -80,13 +81,24 @@ def test_undistorted_lines_are_where_the_pinhole_sees_them(model, distortion):
     y, x = np.mgrid[:150, :200]
     drawn = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 6) for u, v in seen)
     image, camera = lens.undistort((255 * drawn).astype(np.uint8))
-    assert not camera.distortion.any() and camera.width == 200
+    assert not camera.distorts and camera.width == 200
+    assert_allclose(lens.undistort_pixels(seen), lens.project(points), atol=0.05)
     for u, v in camera.project(points):
         row, column = round(v), round(u)
         weight = image[row - 5:row + 6, column - 5:column + 6].astype(float) ** 2
         rows, columns = np.mgrid[-5:6, -5:6]
         assert_allclose([column + (columns * weight).sum() / weight.sum(),
                          row + (rows * weight).sum() / weight.sum()], [u, v], atol=0.2)
+
+
+@pytest.mark.parametrize('model, distortion, distorts', [
+    ('plumb_bob', [], False), ('plumb_bob', [0.0] * 5, False), ('plumb_bob', [0.1, 0, 0, 0], True),
+    ('equidistant', [], False), ('equidistant', [0.0] * 4, True)])
+def test_what_distorts(model, distortion, distorts):
+    """Zeros bend nothing, but the angle of an equidistant lens is no pinhole's."""
+    lens = replace(camera(), distortion=np.array(distortion), distortion_model=model)
+    assert lens.distorts is distorts and (lens.undistortion() is not None) is distorts
+    assert not lens.straight().distorts
 
 
 def test_an_undistorted_image_is_not_touched():

@@ -13,7 +13,7 @@ import pytest
 from geo_perception.errors import ConfigurationError
 from geo_perception.evaluation import depth as depth_module
 from geo_perception.evaluation.depth import (
-    compare_depth, crop_slices, depth_at_truth, depth_errors, DepthRules)
+    compare_depth, crop_slices, depth_at_truth, DepthRules)
 from geo_perception.evaluation.depth_samples import _shrunk
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.geometry.camera import Camera
@@ -23,8 +23,8 @@ CAMERA = Camera(np.array([[100.0, 0, 61.3], [0, 90, 29.7], [0, 0, 1]]), 120, 64)
 
 def test_published_numbers():
     """The check of sfmlearner.md section 6.1."""
-    truth, predicted = np.array([5, 10, 20, 40, 70.0]), np.array([5.5, 9, 26, 30, 80.0])
-    assert depth_errors(truth, predicted) == pytest.approx(
+    truth, predicted = np.array([[5, 10, 20, 40, 70.0]]), np.array([[5.5, 9, 26, 30, 80.0]])
+    assert compare_depth(predicted, truth, True).errors == pytest.approx(
         [0.178571, 1.175714, 6.888396, 0.194736, 0.6, 1.0, 1.0], abs=1e-6)
 
 
@@ -148,7 +148,8 @@ def test_crop_agrees_with_the_resize():
 
 
 @pytest.mark.parametrize('model, distortion', [
-    ('plumb_bob', [-0.2, 0.05, 0.001, -0.001, 0.0]), ('equidistant', [0.05, -0.01, 0.0, 0.0])])
+    ('plumb_bob', [-0.2, 0.05, 0.001, -0.001, 0.0]), ('equidistant', [0.05, -0.01, 0.0, 0.0]),
+    ('equidistant', [0.0, 0.0, 0.0, 0.0])])
 def test_distorted_images_are_compared_ray_by_ray(model, distortion):
     """A slanted plane seen through a lens equals the straight prediction of that plane."""
     straight = CAMERA

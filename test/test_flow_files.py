@@ -135,7 +135,7 @@ def test_flow_of_another_size(kitti):
         open_flow_pairs(kitti)[0]
 
 
-def test_examples_of_kitti_and_chairs(tmp_path):
+def test_examples_of_kitti(tmp_path):
     """As they are passed on: side by side in one folder."""
     flow = np.ones((6, 8, 2), np.float32)
     for name in ('000010_10', '000010_11'):
@@ -144,12 +144,6 @@ def test_examples_of_kitti_and_chairs(tmp_path):
         (tmp_path / 'kitti' / f'kitti_{name}_000010_10.png').write_bytes(kitti_flow_bytes(flow))
     (pair,) = open_flow_pairs(tmp_path / 'kitti')
     assert pair.visible.all() and pair.camera is None and (pair.flow == 1).all()
-    for i in (0, 1):
-        write(tmp_path / 'chairs' / f'0000003-img{i}.ppm', picture(i, (6, 8)))
-    (tmp_path / 'chairs' / '0000003-gt.flo').write_bytes(flo_bytes(2 * flow))
-    (pair,) = open_flow_pairs(tmp_path / 'chairs')
-    np.testing.assert_array_equal(pair.other, picture(1, (6, 8)))
-    assert pair.name == '0000003' and pair.visible is None and (pair.flow == 2).all()
 
 
 def test_recordings():

@@ -17,7 +17,7 @@ import torch
 
 from geo_perception.cli import main
 from geo_perception.datasets.bag_writer import BagWriter
-from geo_perception.datasets.flow_files import flo_bytes, read_flow
+from geo_perception.datasets.flow_files import kitti_flow_bytes, read_flow
 from geo_perception.datasets.sample_world.render import flow_to, render_view
 from geo_perception.datasets.sample_world.world import SampleWorld
 from geo_perception.errors import ModelFileError
@@ -286,13 +286,13 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert [row['name'] != '' for row in rows] == [True] * 3
     assert all(float(row['motion_false_alarm_rate']) <= 1 for row in rows if row['flow_epe_px'])
     assert sum(row['newest_flow_epe_px'] != '' for row in rows) == found['pairs_processed'] > 0
-    Path('chairs').mkdir()
-    for name in ('img0', 'img1'):
-        cv2.imwrite(f'chairs/1-{name}.ppm', drive[0].image)
-    Path('chairs/1-gt.flo').write_bytes(flo_bytes(drive[0].flow))
+    Path('scenes').mkdir()
+    for instant in (10, 11):
+        cv2.imwrite(f'scenes/kitti_000000_{instant}.png', drive[0].image)
+    Path('scenes/kitti_occ_000000_10.png').write_bytes(kitti_flow_bytes(drive[0].flow))
     capsys.readouterr()
-    assert main(['evaluate', 'flow', 'm.safetensors', 'chairs', '--report', 'no']) == 1
-    assert 'the pairs of chairs do not follow each other' in capsys.readouterr().err
+    assert main(['evaluate', 'flow', 'm.safetensors', 'scenes', '--report', 'no']) == 1
+    assert 'the pairs of scenes do not follow each other' in capsys.readouterr().err
     write_geometry_model('n.safetensors')
     assert main(['infer', 'n.safetensors', 'bag', '--output', 'o', '--flow', 'true']) == 1
     assert 'has no flow network' in capsys.readouterr().err

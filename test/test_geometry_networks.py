@@ -182,11 +182,13 @@ def test_larger_and_distorted_images(tiny):
     (np.zeros((64, 96), np.uint8), CAMERA, ImageError, r'\(64, 96\)'),
     (np.zeros((64, 90, 3), np.uint8), CAMERA, ImageError, '90x64.*96x64'),
     (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, K=np.zeros((3, 3))), ConfigurationError,
-     'fx=0'),
+     'lengths are 0 and 0'),
     (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, K=CAMERA.K * [[1, 1, 90], [1] * 3, [1] * 3]),
-     ConfigurationError, 'cx=4275'),
+     ConfigurationError, r'principal point \(4275'),
     (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, K=CAMERA.K * np.nan), ConfigurationError,
-     'nan')])
+     'NaN'),
+    (np.zeros((64, 96, 3), np.uint8), replace(CAMERA, distortion=np.array([0.1, 0.0, 0.0])),
+     ConfigurationError, "3 coefficients of the distortion model 'plumb_bob'")])
 def test_bad_input_is_named(tiny, image, camera, error, words):
     """What cannot be an image of that camera is refused, in a sentence with the values."""
     with pytest.raises(error, match=words):

@@ -31,6 +31,7 @@ import tiny_model
 import tiny_stereo_model
 import torch
 
+from geo_perception.commands.info import info
 from geo_perception.datasets.flow_files import flo_bytes, kitti_flow_bytes, read_flow
 from geo_perception.datasets.recording import open_images, open_recording, open_stereo
 from geo_perception.importers.sources import read_source
@@ -249,7 +250,10 @@ def _stereo(path):
 
 
 def _place(path):
-    Place.from_model(load_model_file(path, 'relocalization'))
+    place = Place.from_model(load_model_file(path, 'relocalization'))
+    if place is not None:
+        usual, spread = place.focal_error
+        assert np.isfinite(usual + spread) and isinstance(place.summary['recordings'], list)
 
 
 def _write_place(path):
@@ -314,6 +318,8 @@ def test_headers_of_model_files(models, name, changes):
     save_file(tensors, str(path), {HEADER_KEY: json.dumps(damage_document(header, changes))})
     with refused_or_fine():
         MODELS[name][1](path)
+    with refused_or_fine():
+        info(str(path))
 
 
 # Files beside

@@ -34,6 +34,9 @@ def test_model_files(capsys, tmp_path):
     assert '96 × 64 pixels' in found['Network sees'] and 'floor position 0.05' in found[
         'Calibration']
     assert json.loads((tmp_path / 'a.json').read_text())['World frame'] == 'office'
+    write_model(tmp_path / 'b.safetensors', calibration={'scale': None, 'floor': 0.05})
+    assert told(capsys, tmp_path / 'b.safetensors')[0]['Calibration'].strip() == (
+        'scale None, floor 0.05')
     model = write_geometry_model(tmp_path / 'g.safetensors')
     assert told(capsys, model)[0]['For'].strip() == 'geometry'
 

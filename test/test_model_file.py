@@ -16,10 +16,8 @@ from safetensors.numpy import save as save_safetensors
 from tiny_model import metadata, write_model
 import torch
 
-from geo_perception import model_file
-from geo_perception.errors import ConfigurationError, ModelFileError
-from geo_perception.model_file import (
-    HEADER_KEY, load_model_file, save_model_file, TrainingCamera, write_atomically)
+from geo_perception.errors import ConfigurationError, ModelFileError, OutputError
+from geo_perception.model_file import HEADER_KEY, load_model_file, save_model_file, TrainingCamera
 from geo_perception.preprocessing import Preprocessing
 
 TENSORS = {'network.a': np.arange(6, dtype=np.float16).reshape(2, 3),
@@ -81,12 +79,6 @@ def test_mean_image_and_unknown_camera_come_back(tmp_path):
     assert np.array_equal(loaded.metadata.preprocessing.mean_image, mean)
     assert loaded.metadata.preprocessing.offset == (3, 1)
     assert loaded.metadata.training_camera is None and set(loaded.tensors) == set(TENSORS)
-
-
-def test_field_of_view():
-    """90 degrees when the focal length is half the width."""
-    camera = TrainingCamera(640, 480, 320.0, 320.0, 319.5, 239.5)
-    assert camera.horizontal_field_of_view == pytest.approx(np.pi / 2)
 
 
 def test_same_content_is_the_same_file(tmp_path, written):
@@ -233,40 +225,11 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch, written):
 
     for name in ('fsync', 'replace'):
         with monkeypatch.context() as patch:
-            patch.setattr(model_file.os, name, full)
-            with pytest.raises(ModelFileError, match=f'cannot write {written}: No space left'):
+            patch.setattr(os, name, full)
+            with pytest.raises(OutputError, match=f'cannot write {written}: No space left'):
                 save_model_file(written, metadata(world_frame='hall'), TENSORS)
         assert written.read_bytes() == before
         assert os.listdir(tmp_path) == [written.name]
-
-
-def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    """Ctrl-C between the first byte and the last."""
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(model_file.os, 'fsync', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / 'file', b'content')
-    assert os.listdir(tmp_path) == []
-
-
-def test_write_makes_folders_and_replaces(tmp_path):
-    """Readable by others, as files are."""
-    path = tmp_path / 'a' / 'b' / 'file'
-    for content in (b'first', b'second'):
-        write_atomically(path, content)
-        assert path.read_bytes() == content
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-def test_write_where_nothing_can_be_written(tmp_path):
-    """A folder in the place of the file, a file in the place of the folder."""
-    (tmp_path / 'file').write_text('')
-    for path in (tmp_path, tmp_path / 'file' / 'model'):
-        with pytest.raises(ModelFileError, match='cannot write'):
-            write_atomically(path, b'content')
-    assert os.listdir(tmp_path) == ['file']
 
 
 def test_mean_image_that_does_not_fit_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from tiny_stereo_model import metadata, PREPROCESSING, weights
 import torch
 
 from geo_perception.cli import main
+from geo_perception.errors import ModelFileError
 from geo_perception.inference import onnx_export
 from geo_perception.inference.onnx_export import _traced as trace
 from geo_perception.inference.onnx_parts import onnx_parts
@@ -131,6 +132,13 @@ def test_stereo(place, onnxruntime, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     assert main(command) == 0
     assert 'not compared with the original: onnxruntime' in capsys.readouterr().out
+
+
+def test_a_stereo_model_without_its_rig_is_refused(place):
+    """Its output would mean nothing."""
+    save_model_file('m.safetensors', metadata(calibration={}), weights())
+    with pytest.raises(ModelFileError, match='which rig it was trained with'):
+        onnx_parts(load_model_file('m.safetensors'))
 
 
 def test_what_cannot_be_done_is_said(place, monkeypatch, capsys):

@@ -27,7 +27,7 @@ ROOMS = ('errors', 'image_codec', 'preprocessing', 'geometry', 'networks', 'loss
          'model_file', 'importers', 'inference', 'training', 'evaluation', 'ros', 'commands',
          'cli')
 # Small helpers without a place in that order: they import nothing but errors.
-HELPERS = ('environment', 'process_environment', 'progress', 'share')
+HELPERS = ('atomic_files', 'environment', 'process_environment', 'progress', 'share')
 ROS_PACKAGES = ('builtin_interfaces', 'launch', 'launch_ros', 'rcl_interfaces', 'rclpy', 'tf2_ros')
 
 # Module -> what brings it: the names of pip in setup.py, those of rosdep in package.xml.

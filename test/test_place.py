@@ -311,11 +311,15 @@ def test_file_keeps_everything_and_stays_a_relocalizer(model, place_path, record
     (lambda header, tensors: header['calibration'].update(power_rotation=-1.0),
      'covariance of its poses'),
     (lambda header, tensors: header['calibration'].pop('floor_position'), 'incomplete'),
+    (lambda header, tensors: header.update(focal_error=[1.0]), 'errors of its focal length'),
+    (lambda header, tensors: header.update(focal_error=[None, 'x']), 'errors of its focal length'),
+    (lambda header, tensors: header.update(summary={}), 'summary does not say'),
+    (lambda header, tensors: header['summary'].update(recordings=None), 'summary does not say'),
     (lambda header, tensors: tensors.pop('place.repeats'), 'incomplete')])
 def test_damaged_place_is_refused(model, damage, words):
     """Each damage is one sentence that says how to mend it."""
     header = {**model.metadata.place, **{
-        name: dict(model.metadata.place[name]) for name in ('gate', 'calibration')}}
+        name: dict(model.metadata.place[name]) for name in ('gate', 'calibration', 'summary')}}
     tensors = {name: value.copy() for name, value in model.tensors.items()}
     damage(header, tensors)
     damaged = replace(model, metadata=replace(model.metadata, place=header), tensors=tensors)

@@ -5,8 +5,10 @@
 
 import io
 import json
+import os
 from pathlib import Path
 import pickle
+import re
 
 import cv2
 import numpy as np
@@ -233,7 +235,7 @@ def test_automatic_removal_of_standing_frames(tmp_path):
 def test_an_interrupted_run_continues(tmp_path, monkeypatch, capsys):
     """With what is missing; nothing half written, and no other options."""
     write_kitti_raw(tmp_path / 'kitti', n=8, scans=False)
-    write = prepared_writer._write
+    write = prepared_writer.write_atomically
     calls = []
 
     def interrupted(path, data):
@@ -242,9 +244,9 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         write(path, data)
 
-    monkeypatch.setattr(prepared_writer, '_write', interrupted)
+    monkeypatch.setattr(prepared_writer, 'write_atomically', interrupted)
     assert main(['prepare', 'kitti-raw', 'kitti', '--output', 'out', *SMALL]) == 130
-    monkeypatch.setattr(prepared_writer, '_write', write)
+    monkeypatch.setattr(prepared_writer, 'write_atomically', write)
     before = tree()
     assert len(frames()) == 3 and not Path('out/train.txt').exists()
     counts = prepare('kitti-raw', 'kitti', *SMALL)
@@ -262,18 +264,17 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, capsys):
 def test_a_full_disk(tmp_path, monkeypatch, capsys):
     """One sentence; what is there is whole."""
     write_kitti_raw(tmp_path / 'kitti', n=5, scans=False)
-    write_bytes = Path.write_bytes
+    replace = os.replace
 
-    def full(path, data):
-        if '0000000003.jpg' in path.name:
-            write_bytes(path, data[:50])
+    def full(temporary, path):
+        if path.name == '0000000003.jpg':
             raise OSError(28, 'No space left on device')
-        return write_bytes(path, data)
+        replace(temporary, path)
 
-    monkeypatch.setattr(Path, 'write_bytes', full)
+    monkeypatch.setattr(os, 'replace', full)
     error = refused(capsys, 'kitti-raw', 'kitti', *SMALL)
-    assert '0000000003.jpg cannot be written: No space left' in error
-    assert not list(Path('out').rglob('*.part')) and len(frames()) == 2
+    assert re.search('cannot write .*/0000000003.jpg: No space left', error)
+    assert not list(Path('out').rglob('0000000003.jpg*')) and len(frames()) == 2
 
 
 def test_images_that_cannot_be_read(tmp_path, caplog):

@@ -17,9 +17,9 @@ from geo_perception.datasets.frame import Frame
 from geo_perception.evaluation.relocalization import score
 from geo_perception.evaluation.relocalization_result import RelocalizationResult
 from geo_perception.evaluation.relocalization_summary import verdict
+from geo_perception.evaluation.run_map import view_axes
 from geo_perception.evaluation.run_record import relocalization_run
 from geo_perception.evaluation.run_report import write_run_report
-from geo_perception.evaluation.trajectory_charts import view_axes
 from geo_perception.geometry import se3
 from geo_perception.inference.retrieval import Retrieval, thumbnail
 

@@ -99,16 +99,6 @@ def test_canonical_quaternions_have_one_sign():
     assert_allclose(se3.canonical_quaternion([0, 0, 0, -1]), [0, 0, 0, 1])
 
 
-def test_products_of_quaternions_are_products_of_matrices():
-    """In the same order; the conjugate is the inverse."""
-    p, q = QUATERNIONS[:100], QUATERNIONS[100:]
-    product = se3.multiply_quaternions(p, q)
-    assert_allclose(se3.matrix_from_quaternion(product), MATRICES[:100] @ MATRICES[100:],
-                    atol=1e-14)
-    one = se3.multiply_quaternions(q, se3.conjugate_quaternion(q))
-    assert_allclose(one, np.tile([1.0, 0, 0, 0], (100, 1)), atol=1e-15)
-
-
 def test_matrix_does_not_depend_on_the_norm_or_sign_of_the_quaternion():
     """Labels are not of unit norm."""
     for factor in (-1.0, 2.01, 1e-3):

@@ -15,13 +15,16 @@ from torch import nn
 pytest.importorskip('lightning', reason='lightning is not installed')
 
 from geo_perception.cli import main   # noqa: E402
+from geo_perception.datasets.recording import open_stereo   # noqa: E402
 from geo_perception.errors import ConfigurationError   # noqa: E402
 from geo_perception.inference.depth import DepthNetwork   # noqa: E402
 from geo_perception.losses.view_synthesis import ViewSynthesisOptions   # noqa: E402
 from geo_perception.model_file import load_model_file, save_model_file   # noqa: E402
 from geo_perception.networks.stereo import build_stereo_network   # noqa: E402
+from geo_perception.training.from_stereo import stereo_start   # noqa: E402
 from geo_perception.training.video_augmentation import VideoAugmentation   # noqa: E402
 from geo_perception.training.view_synthesis import ViewSynthesisModule   # noqa: E402
+from geo_perception.training.view_synthesis_data import load_video   # noqa: E402
 
 REACH, BASELINE = 0.08, 0.12
 SMALL = ('--model.depth', 'dispnet_vgg', '--model.depth_arguments', '{width: 0.1}',
@@ -45,6 +48,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp('stereo')
     write_pairs(folder / 'train', 'train', 8)
     write_pairs(folder / 'swapped', 'train', 4, lambda left, right: (right, left))
+    write_pairs(folder / 'sign', 'train', 4, told=-BASELINE)
     return folder
 
 
@@ -54,12 +58,12 @@ def train(place, *options, system='sfmlearner', train='train'):
                  *options])
 
 
-def write_stereo_model(name, arguments):
+def write_stereo_model(name, arguments, reach=REACH):
     """Write a model with random weights; return its network."""
     torch.manual_seed(0)
     network = build_stereo_network(name, arguments).eval()
     save_model_file('stereo.safetensors', tiny_stereo_model.metadata(
-        architecture=name, arguments={'network': arguments}, calibration={'reach': REACH}),
+        architecture=name, arguments={'network': arguments}, calibration={'reach': reach}),
         {f'network.{key}': value.numpy() for key, value in network.state_dict().items()})
     return network
 
@@ -81,6 +85,13 @@ def test_depth_begins_in_the_metres_of_the_stereo_network(largest, smallest):
     assert module.metadata().arguments['depth']['span'] == pytest.approx(
         (largest - smallest) / REACH)
     assert not next(module.depth.trunk.parameters()).requires_grad
+
+
+def test_a_rig_may_be_told_in_whole_numbers():
+    """JSON does not tell one metre from 1."""
+    write_stereo_model('monodepth_lite', {
+        'width': 0.5, 'max_disparity': 0.25, 'min_disparity': 0.0}, reach=1)
+    assert stereo_start('stereo.safetensors', 'dispnet_lite').arguments['span'] == 0.25
 
 
 def test_other_networks_do_not_begin_so():
@@ -166,3 +177,11 @@ def test_a_hopeless_rig_is_refused(place, capsys):
     """Eyes that are swapped, and a recording of one eye."""
     assert train(place, *SMALL, train='swapped') == 1
     assert 'swapped' in capsys.readouterr().err
+
+
+def test_a_baseline_of_the_wrong_sign_counts_by_its_size(place):
+    """The check of the rig promises it: the right eye is where the images have it."""
+    sequence = open_stereo(place / 'sign')
+    assert sequence[0].baseline == pytest.approx(-BASELINE)
+    video = load_video(sequence, tiny_stereo_model.PREPROCESSING, 3, 1, 'sign', stereo=True)
+    np.testing.assert_allclose(video.baselines, BASELINE)

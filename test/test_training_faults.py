@@ -17,7 +17,6 @@ from small_training import (
 from small_world import write_drive
 import torch
 
-from geo_perception import model_file
 from geo_perception.cli import main
 from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.geometry.se3 import inverse_transform
@@ -171,7 +170,7 @@ def test_full_disk_at_a_checkpoint(world, place, monkeypatch, capsys):
     """One sentence; the checkpoint before is as it was."""
     def fill(module):
         if module.current_epoch == 1:
-            monkeypatch.setattr(model_file.os, 'fsync', full)
+            monkeypatch.setattr(os, 'fsync', full)
 
     def full(_):
         raise OSError(28, 'No space left on device')

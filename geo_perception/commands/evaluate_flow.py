@@ -23,9 +23,8 @@ def flow(model: str, recordings: Union[str, List[str]], *, jobs: int = 1, baseli
     model : str
         Model file (.safetensors) with a flow network.
     recordings : str or list of str
-        KITTI 2015 (the folder above image_2), FlyingChairs, or any recording with true flow,
-        with an optional slice: ``drive[0:100]``; several
-        are measured each by itself, and are listed side by side.
+        KITTI 2015 (the folder above image_2), or any recording with true flow, with an optional
+        slice: ``drive[0:100]``; several are measured each by itself, and are listed side by side.
     jobs : int
         How many recordings are measured at a time, each in a process of its own.
     baselines : bool

@@ -97,9 +97,9 @@ def _write_onnx(model, folder, json_path):
     import json
     from pathlib import Path
 
+    from geo_perception.atomic_files import write_atomically
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.inference.onnx_export import describe_ports, export_onnx
-    from geo_perception.model_file import write_atomically
 
     written = export_onnx(model, folder)
     networks = {}

@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.commands.outcome import kept_when_interrupted
 from geo_perception.datasets.flow_files import flo_bytes, kitti_flow_bytes
 from geo_perception.errors import GeoPerceptionError, ImageError, RecordingError
 from geo_perception.geometry.se3 import quaternion_from_matrix
 from geo_perception.inference.flow_picture import flow_picture, longest_flow
 from geo_perception.inference.preview import preview
-from geo_perception.model_file import write_atomically
 from geo_perception.progress import track
 
 # 65.535 m is the farthest that 16 bits hold in millimetres.
@@ -60,8 +60,10 @@ def write_geometry(pipeline, sequence, output, flow=False, motion=False):
 
     Raises
     ------
+    OutputError
+        When the folder cannot be written.
     ModelFileError
-        When the folder cannot be written, or flow is wanted of a model that has none.
+        When flow is wanted of a model that has none.
 
     """
     if flow or motion:

@@ -162,10 +162,10 @@ def _relocalize(model, sequence, output, dense, **options):
     import csv
     import io
 
+    from geo_perception.atomic_files import write_atomically
     from geo_perception.commands.outcome import kept_when_interrupted
     from geo_perception.errors import CalibrationError, ImageError, RecordingError
     from geo_perception.inference.verified import make_relocalizer
-    from geo_perception.model_file import write_atomically
     from geo_perception.progress import track
 
     relocalizer = make_relocalizer(model, **options)

@@ -61,17 +61,17 @@ def info(file: str, *, image_topic: Optional[str] = None, pose_topic: Optional[s
 
 def _of_model(model):
     """Return the header of a model file in words."""
-    from geo_perception.evaluation.run_record import ModelCard
+    from geo_perception.evaluation.run_record import brief, ModelCard
+    from geo_perception.inference.place import Place
 
-    metadata = model.metadata
+    metadata, place = model.metadata, Place.from_model(model)
     found = {'For': metadata.job, **dict(ModelCard.of(model).rows)}
     crop = metadata.preprocessing.crop
     found['Network sees'] = f'{crop[1]} × {crop[0]} pixels'
     if metadata.calibration:
-        found['Calibration'] = ', '.join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in
-                                         metadata.calibration.items())
-    if metadata.place:
-        summary = metadata.place['summary']
+        found['Calibration'] = brief(metadata.calibration)
+    if place is not None:
+        summary = place.summary
         found['Place memory'] = (f"{summary['key_frames']} key frames, {summary['points']} points "
                                  f"from {summary['points_from']}")
     return found
@@ -94,7 +94,7 @@ def _of_recording(sequence):
     found['Intrinsics'] = 'none' if camera is None else (
         f'fx {camera.K[0, 0]:.1f}, fy {camera.K[1, 1]:.1f}, cx {camera.K[0, 2]:.1f}, '
         f'cy {camera.K[1, 2]:.1f}, '
-        + (camera.distortion_model if camera.distortion.any() else 'no distortion')
+        + (camera.distortion_model if camera.distorts else 'no distortion')
         + (f', frame {camera.frame_id}' if camera.frame_id else ''))
     beside = [name for name, value in (
         ('depth', frame.depth), ('optical flow', frame.flow), ('mask of what moves',

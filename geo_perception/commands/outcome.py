@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 import tempfile
 
-from geo_perception.errors import ModelFileError
-from geo_perception.model_file import write_atomically
+from geo_perception.atomic_files import write_atomically
+from geo_perception.errors import OutputError
 
 
 def write_outcome(path, outcome):
@@ -26,7 +26,7 @@ def write_outcome(path, outcome):
 
     Raises
     ------
-    ModelFileError
+    OutputError
         When the file cannot be written.
 
     """
@@ -47,13 +47,13 @@ def require_writable(*files, folder=None):
 
     Raises
     ------
-    ModelFileError
+    OutputError
         As the attempt at the end would.
 
     """
     for path in filter(None, files):
         if Path(path).is_dir():
-            raise ModelFileError(f'cannot write {path}: it is a folder; name a file')
+            raise OutputError(f'cannot write {path}: it is a folder; name a file')
         _try(path, Path(path).absolute().parent)
     if folder:
         _try(folder, Path(folder).absolute())
@@ -66,7 +66,7 @@ def _try(path, folder):
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ModelFileError(f'cannot write {path}: {folder}: {error.strerror}') from error
+        raise OutputError(f'cannot write {path}: {folder}: {error.strerror}') from error
 
 
 @contextmanager

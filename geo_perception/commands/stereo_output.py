@@ -38,7 +38,7 @@ def write_stereo_depth(pipeline, sequence, output):
 
     Raises
     ------
-    ModelFileError
+    OutputError
         When the folder cannot be written.
 
     """

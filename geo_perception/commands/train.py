@@ -149,68 +149,23 @@ def _parts(system, stage):
 
 def _command_line(system, arguments, callbacks):
     """Return Lightning's command line with trainer, model and data made from the arguments."""
-    from pathlib import Path
     import sys
 
     from jsonargparse import lazy_instance
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from geo_perception.commands.usage import OneSentence
-    from geo_perception.training.checkpoint_io import AtomicCheckpointIO
+    from geo_perception.commands.training_cli import TrainingCLI
     from geo_perception.share import share_file
+    from geo_perception.training.checkpoint_io import AtomicCheckpointIO
     from geo_perception.training.monitoring import ProgressBar, ProgressLog
 
     stage = _stage(arguments) if system == 'geonet' else 'rigid'
     recipe = PUBLISHED.get((system, stage))
     if recipe is not None and not any(a.split('=')[0] in ('--config', '-c') for a in arguments):
         arguments = ['--config', str(share_file(recipe)), *arguments]
-    Module, Data = _parts(system, stage)
-
-    class Parser(OneSentence, LightningArgumentParser):
-        """Keeps its help for those who ask."""
-
-    class TrainingCLI(LightningCLI):
-        """Adds what Lightning does not know of."""
-
-        def add_arguments_to_parser(self, parser):
-            parser.add_argument('--json', default=None, type=str,
-                                help='Write the outcome to this file.')
-            parser.add_argument('--resume', default=None, type=str,
-                                help='Checkpoint to go on from (last.ckpt).')
-            if system == 'relocalization':
-                parser.add_argument('--recalibrate', default=None, type=str,
-                                    help='Model file (.safetensors) whose covariance to calibrate '
-                                    'again, in place, instead of training: its weights stay.')
-            if system == 'geonet':
-                parser.add_argument('--stage', default=stage, type=Literal['rigid', 'flow'],
-                                    help='What to train: depth and ego-motion (rigid), or optical '
-                                         'flow on top of them (flow).')
-            parser.add_argument('--init', default='', type=str, help=(
-                'Checkpoint or model file with depth and ego-motion.' if stage == 'flow' else
-                'Checkpoint, model file or imported backbone whose weights to begin with; for '
-                'depth and ego-motion also one of "train monodepth".'))
-            if stage == 'flow':
-                parser.link_arguments('init', 'model.init')
-
-        def before_instantiate_classes(self):
-            if stage != 'flow' and self.config.init:
-                self.config.model.start_from = self.config.init
-            if stage == 'flow' and not self.config.init and self.config.resume:
-                # A checkpoint of flow holds depth and ego-motion, too.
-                self.config.model.init = self.config.resume
-            logger = getattr(self.config.trainer.logger, 'init_args', {})
-            if 'save_dir' in logger:
-                logger.save_dir = str(Path(logger.save_dir).absolute())
-            if self.config.resume is not None and 'version' in logger:
-                # An absolute version is taken as it is: the curve goes on in the same folder.
-                folder = Path(self.config.resume).absolute().parent
-                if folder.name == 'checkpoints':
-                    logger.version = str(folder.parent)
-
     cli = TrainingCLI(
-        Module, Data, run=False, args=arguments,
-        seed_everything_default=False, parser_class=Parser,
+        system, stage, *_parts(system, stage), run=False, args=arguments,
+        seed_everything_default=False,
         parser_kwargs={'prog': f'geo_perception train {system}', 'default_env': False},
         save_config_kwargs={'overwrite': True},
         trainer_defaults={

@@ -17,6 +17,7 @@ from geo_perception.datasets.bag_topics import (
 from geo_perception.datasets.camera_info import camera_from_info, info_numbers
 from geo_perception.datasets.frame import Frame
 from geo_perception.errors import ConfigurationError, ImageError, RecordingError, TransformError
+from geo_perception.geometry.camera import same_camera
 from geo_perception.geometry.transform_tree import TransformTree
 from geo_perception.image_codec import decode_array, decode_depth, decode_flow, decode_rgb
 
@@ -303,7 +304,7 @@ class _Calibrations:
 
     def add(self, stamp, info):
         camera = camera_from_info(info, self._rectified)
-        if not self._cameras or not _same(camera, self._cameras[-1]):
+        if not self._cameras or not same_camera(camera, self._cameras[-1]):
             self._stamps.append(stamp)
             self._cameras.append(camera)
 
@@ -320,11 +321,6 @@ class _Calibrations:
         if not self._cameras:
             return 'holds no messages'
         return _misfit(self._cameras[0], width, height, frame_id)
-
-
-def _same(a, b):
-    return a.width == b.width and a.height == b.height and np.array_equal(a.K, b.K) \
-        and np.array_equal(a.distortion, b.distortion)
 
 
 def _misfit(camera, width, height, frame_id):

@@ -17,9 +17,6 @@ from geo_perception.errors import RecordingError
 from geo_perception.geometry.camera import Camera
 
 CAMERA_FILES = ('camera.yaml', 'ost.yaml', 'cam.txt')
-# ROS's name of the distortion model, and how many coefficients it has.
-_DISTORTION = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,),
-               'fisheye': (4,)}
 
 
 def checked_camera(K, width, height, source, **others):
@@ -129,16 +126,11 @@ def _read_yaml(path):
         K = np.reshape(np.asarray(content['camera_matrix']['data'], float), (3, 3))
         width, height = int(content['image_width']), int(content['image_height'])
         distortion = np.asarray((content.get('distortion_coefficients') or {}).get('data', ()),
-                                float)
+                                float).ravel()
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordingError(f'{path} is no calibration as ROS writes it (image_width, '
                              'image_height, camera_matrix, distortion_coefficients): '
                              f'{type(error).__name__} {" ".join(str(error).split())}') from None
     model = content.get('distortion_model') or 'plumb_bob'
-    if distortion.any() and len(distortion) not in _DISTORTION.get(model, ()):
-        known = ', '.join(f'{name} ({", ".join(map(str, counts))})'
-                          for name, counts in _DISTORTION.items())
-        raise RecordingError(f'{path} holds {len(distortion)} coefficients of the distortion '
-                             f"model '{model}'; known are {known}")
     return checked_camera(K, width, height, path, distortion=distortion,
                           distortion_model='equidistant' if model == 'fisheye' else model)

@@ -21,7 +21,6 @@ _TARGET, _SOURCE = '_10.png', '_11.png'
 _KITTI_FLOWS = ('flow_occ', 'flow_noc')
 # The same in one folder, as examples of KITTI are passed on.
 _EXAMPLE = 'kitti_'
-_CHAIRS = ('-img0.ppm', '-img1.ppm', '-gt.flo')
 KITTI_INTERVAL_NS = 100_000_000
 
 
@@ -65,8 +64,8 @@ def open_flow_pairs(spec, image_topic=None, camera_info_topic=None):
     Return an indexable, lazy list of pairs; the layout is known by its content.
 
     Layouts: KITTI 2015 (``image_2``, ``flow_occ``, ``flow_noc``, perhaps ``calib_cam_to_cam``),
-    scenes of KITTI in one folder (``kitti_NNNNNN_10.png``, ``kitti_occ_NNNNNN_10.png``, ...),
-    FlyingChairs, and any recording whose frames have flow, with slices as for
+    scenes of KITTI in one folder (``kitti_NNNNNN_10.png``, ``kitti_occ_NNNNNN_10.png``, ...), and
+    any recording whose frames have flow, with slices as for
     `geo_perception.datasets.recording.open_images`.
 
     Parameters
@@ -88,7 +87,7 @@ def open_flow_pairs(spec, image_topic=None, camera_info_topic=None):
     """
     path = Path(spec)
     if path.is_dir():
-        for find in (_kitti_2015, _kitti_examples, _chairs):
+        for find in (_kitti_2015, _kitti_examples):
             files = find(path)
             if files:
                 return FlowPairs(files)
@@ -163,9 +162,9 @@ class RecordedPairs:
         if len(sequence) < 2:
             raise RecordingError(f'{name} has {len(sequence)} frame, flow takes two')
         if all(sequence[i].flow is None for i in range(min(3, len(sequence) - 1))):
-            raise RecordingError(f'{name} has no true optical flow; take KITTI 2015, '
-                                 'FlyingChairs, or a bag with a topic of 32FC2 named flow, such '
-                                 'as those of "geo_perception sample"')
+            raise RecordingError(f'{name} has no true optical flow; take KITTI 2015, or a bag '
+                                 'with a topic of 32FC2 named flow, such as those of '
+                                 '"geo_perception sample"')
 
     def __len__(self):
         """Return the number of pairs."""
@@ -212,11 +211,3 @@ def _kitti_examples(path):
                       path / f'{_EXAMPLE}{scene}{_SOURCE}', flow,
                       seen if seen.is_file() else None, None))
     return found
-
-
-def _chairs(path):
-    """Return the pairs of a folder of FlyingChairs."""
-    first, second, flow = _CHAIRS
-    names = [file.name[:-len(flow)] for file in sorted(path.glob(f'*{flow}'))]
-    return [(name, path / f'{name}{first}', path / f'{name}{second}', path / f'{name}{flow}',
-             None, None) for name in names]

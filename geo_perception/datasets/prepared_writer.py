@@ -8,12 +8,12 @@ import io
 import json
 import logging
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, strip_files
 from geo_perception.datasets.snippets import image_motion, moving_snippets
 from geo_perception.errors import RecordingError
@@ -213,7 +213,9 @@ def write_prepared(output, drives, snippets, form, settings, moving_only=False):
     Raises
     ------
     RecordingError
-        When nothing remains, the folder was prepared otherwise, or cannot be written.
+        When nothing remains, or the folder was prepared otherwise.
+    OutputError
+        When it cannot be written.
 
     """
     output = Path(output)
@@ -243,7 +245,7 @@ def write_prepared(output, drives, snippets, form, settings, moving_only=False):
     for name, chosen in zip(LISTS, (~held_out, held_out)):
         lines = [' '.join(done[i]) for i in np.flatnonzero(chosen)]
         # Official readers cut the last character of each line.
-        _write(output / name, ''.join(f'{line}\n' for line in lines).encode())
+        write_atomically(output / name, ''.join(f'{line}\n' for line in lines).encode())
     return {**counts, 'strips': len(done), 'train': int(np.sum(~held_out)),
             'val': int(np.sum(held_out))}
 
@@ -304,8 +306,9 @@ def _write_strip(path, drive, run, reader):
     buffer = io.BytesIO()
     # Pillow's default quality, 75, is the published one.
     Image.fromarray(np.concatenate(tiles, 1)).save(buffer, 'JPEG')
-    _write(intrinsics, f'{K[0, 0]:f},0.,{K[0, 2]:f},0.,{K[1, 1]:f},{K[1, 2]:f},0.,0.,1.'.encode())
-    _write(strip, buffer.getvalue())
+    write_atomically(intrinsics, (f'{K[0, 0]:f},0.,{K[0, 2]:f},0.,{K[1, 1]:f},{K[1, 2]:f},'
+                                  '0.,0.,1.').encode())
+    write_atomically(strip, buffer.getvalue())
     return 'written'
 
 
@@ -315,7 +318,7 @@ def _claim(output, settings):
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise RecordingError(f'{output} exists and holds something else than a prepared '
                                  'folder; choose another output')
-        _write(output / SETTINGS, json.dumps(settings, indent=1).encode() + b'\n')
+        write_atomically(output / SETTINGS, json.dumps(settings, indent=1).encode() + b'\n')
         return
     there = read_settings(output)
     other = [f'{name} {there.get(name)} instead of {settings[name]}' for name in settings
@@ -323,18 +326,3 @@ def _claim(output, settings):
     if other:
         raise RecordingError(f'{output} was prepared with {", ".join(other)}; choose another '
                              'output, or the same options to continue')
-
-
-def _write(path, data):
-    """Write a file that appears complete or not at all."""
-    temporary = path.with_name(path.name + '.part')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise RecordingError(f'{path} cannot be written: {error.strerror}; what is complete '
-                             'stays, so the same command continues') from None

@@ -93,11 +93,6 @@ class RigReport:
         """Whether nothing can be learned from it."""
         return bool(self.faults)
 
-    @property
-    def disparity_share(self):
-        """Median disparity in parts of the width."""
-        return self.disparity_px[0] / self.size[0] if self.size[0] else float('nan')
-
     def measurements(self):
         """
         Return what was measured, in words.
@@ -205,7 +200,7 @@ def _look(frame, found):
         return
     if frame.right_stamp is not None:
         found.offsets.append(1e-9 * (frame.right_stamp - frame.stamp))
-    if frame.camera is not None and frame.camera.distortion.any():
+    if frame.camera is not None and frame.camera.distorts:
         found.distorted += 1
     scale = min(1.0, WIDTH / left.shape[1])
     size = round(left.shape[1] * scale), round(left.shape[0] * scale)
@@ -343,7 +338,7 @@ def _judge_presence(found, count, faults, warnings):
 def _judge_geometry(numbers, size, factor, max_disparity, faults, warnings):
     """Are rows aligned, and is disparity what a network can say."""
     vertical, spread = numbers['vertical_px'], numbers['vertical_spread_px']
-    middle, largest = numbers['disparity_px']
+    _, largest = numbers['disparity_px']
     positive = numbers['positive']
     words = (f'the right image is {abs(vertical):.1f} pixels '
              f'{"lower" if vertical > 0 else "higher"} and 90 % of the points lie within '

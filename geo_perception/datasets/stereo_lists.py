@@ -347,7 +347,6 @@ def _city_rig(image, match):
 def _own_rig(root, image):
     """Return the rig that files where the paths begin describe."""
     files = root / 'left.yaml', root / 'right.yaml'
-    height, width = read_image(image).shape[:2]
     if all(file.is_file() for file in files):
         left, right = (_projection(file) for file in files)
         camera = checked_camera(left[0][:, :3], *left[1], files[0])

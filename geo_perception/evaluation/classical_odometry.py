@@ -197,6 +197,4 @@ def chain(references, motions, T_scale):
 
 def _straight(points, camera):
     """Return normalised image points without distortion, shape (M, 2)."""
-    module = cv2.fisheye if camera.distortion_model == 'equidistant' else cv2
-    distortion = camera.distortion if camera.distortion.any() else np.zeros(4)
-    return module.undistortPoints(points[:, None].astype(float), camera.K, distortion)[:, 0]
+    return (camera.undistort_pixels(points) - camera.K[:2, 2]) / np.diag(camera.K)[:2]

@@ -144,26 +144,6 @@ def crop_slices(name, height, width):
             slice(int(left * width), int(right * width)))
 
 
-def depth_errors(truth, predicted):
-    """
-    Return the published errors.
-
-    Parameters
-    ----------
-    truth, predicted : np.ndarray
-        Metres, above zero, shape (N,), N > 0.
-
-    Returns
-    -------
-    np.ndarray
-        `METRICS`, shape (7,).
-
-    """
-    truth = np.asarray(truth, float)
-    ratio = np.asarray(predicted, float) / truth
-    return _errors(truth, ratio, np.abs(ratio - 1.0))
-
-
 def _errors(truth, ratio, relative):
     """Return `METRICS`; the ratio is predicted over true depth, and how far it is from one."""
     squared = np.square(relative)
@@ -289,7 +269,7 @@ def depth_at_truth(estimate, camera, shape):
     """
     depth, (height, width) = np.asarray(estimate.depth, np.float32), shape
     whole = camera.resized(depth.shape[1], depth.shape[0])
-    if not camera.distortion.any() and np.allclose(whole.K, estimate.camera.K, atol=1e-3):
+    if not camera.distorts and np.allclose(whole.K, estimate.camera.K, atol=1e-3):
         return cv2.resize(depth, (width, height), interpolation=cv2.INTER_LINEAR)
     pixels = _pixels(_frozen(camera.resized(width, height)), _frozen(estimate.camera))
     values, valid = sample(torch.from_numpy(depth)[None, None], pixels)
@@ -308,13 +288,8 @@ def _pixels(source, target):
     K, width, height, distortion, model = source
     camera = Camera(np.frombuffer(K).reshape(3, 3), width, height, np.frombuffer(distortion),
                     model)
-    rays = camera.rays()[..., :2]
-    if camera.distortion.any():
-        module = cv2.fisheye if model == 'equidistant' else cv2
-        v, u = np.mgrid[:height, :width].astype(float)
-        points = np.stack([u, v], -1).reshape(-1, 1, 2)
-        rays = module.undistortPoints(points, camera.K, camera.distortion)
-        rays = rays.reshape(height, width, 2)
-    K = np.frombuffer(target[0]).reshape(3, 3)
-    pixels = rays @ K[:2, :2].T + K[:2, 2]
+    v, u = np.mgrid[:height, :width]
+    pixels = camera.undistort_pixels(np.stack([u, v], -1).reshape(-1, 2))
+    A = np.frombuffer(target[0]).reshape(3, 3) @ np.linalg.inv(camera.K)
+    pixels = (pixels @ A[:2, :2].T + A[:2, 2]).reshape(height, width, 2)
     return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]

@@ -187,7 +187,7 @@ def flow_at_truth(flow, flow_camera, camera, shape, **options):
     height, width = shape
     if flow_camera is None or camera is None:
         return enlarge_flow(flow, height, width, **options)
-    if camera.distortion.any():
+    if camera.distorts:
         raise ConfigurationError('flow is predicted in undistorted images, and the truth is of '
                                  'distorted ones; undistort both first')
     camera = camera.resized(width, height)

@@ -181,7 +181,7 @@ def has_flow_truth(sequence):
     first = [sequence[i] for i in range(min(3, len(sequence)))]
     return any((frame.flow is not None or frame.motion_mask is not None)
                # True flow is of the pixels as they were recorded, ours of undistorted ones.
-               and frame.camera is not None and not frame.camera.distortion.any()
+               and frame.camera is not None and not frame.camera.distorts
                for frame in first)
 
 

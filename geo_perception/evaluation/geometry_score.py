@@ -7,7 +7,7 @@ import numpy as np
 
 from geo_perception.evaluation import odometry
 from geo_perception.evaluation.depth import DISTANCES, METRICS
-from geo_perception.evaluation.relocalization import calibration
+from geo_perception.evaluation.relocalization import calibration, percentile
 from geo_perception.geometry import se3
 
 # Snippets of the published protocol; never compare one with the other.
@@ -356,18 +356,13 @@ def _pose_calibration(recording):
 def _frames(recording):
     return {'frames_in': len(recording), 'frames_processed': int(recording.processed.sum()),
             'frames_dropped': int((~recording.processed).sum()),
-            'delay_p50_ms': _percentile(recording.delay_ms, 50),
-            'delay_p95_ms': _percentile(recording.delay_ms, 95)}
+            'delay_p50_ms': percentile(recording.delay_ms, 50),
+            'delay_p95_ms': percentile(recording.delay_ms, 95)}
 
 
 def _mean(values):
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else None
-
-
-def _percentile(values, percent):
-    values = values[np.isfinite(values)]
-    return float(np.percentile(values, percent)) if len(values) else None
 
 
 def _rms(values):

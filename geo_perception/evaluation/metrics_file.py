@@ -5,7 +5,7 @@
 
 import json
 
-from geo_perception.model_file import write_atomically
+from geo_perception.atomic_files import write_atomically
 
 
 def write_metrics(path, metrics, **context):

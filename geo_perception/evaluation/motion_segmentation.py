@@ -41,7 +41,7 @@ class MotionCounts:
     false_in_still_frames: int = 0
     pixels_in_still_frames: int = 0
 
-    def add(self, mask, truth, known=None):
+    def add(self, mask, truth):
         """
         Count one image.
 
@@ -49,8 +49,6 @@ class MotionCounts:
         ----------
         mask, truth : np.ndarray
             Not zero where something moves, shape (H, W).
-        known : np.ndarray, optional
-            Where something was said; elsewhere nothing counts. Bool, shape (H, W).
 
         Raises
         ------
@@ -59,10 +57,9 @@ class MotionCounts:
 
         """
         mask, truth = _checked(mask, truth)
-        known = np.ones_like(mask) if known is None else known
-        self.found += int((mask & truth & known).sum())
-        self.missed += int((~mask & truth & known).sum())
-        false, quiet = int((mask & ~truth & known).sum()), int((~mask & ~truth & known).sum())
+        self.found += int((mask & truth).sum())
+        self.missed += int((~mask & truth).sum())
+        false, quiet = int((mask & ~truth).sum()), int((~mask & ~truth).sum())
         self.false += false
         self.quiet += quiet
         if truth.mean() < SMALLEST_SHARE:

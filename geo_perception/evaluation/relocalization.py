@@ -8,13 +8,12 @@ import numpy as np
 from geo_perception.evaluation.relocalization_result import pose_errors
 from geo_perception.geometry import se3
 from geo_perception.inference.fix_covariance import CHI2_6
+from geo_perception.inference.uncertainty import CHI2_3
 
 # (metres, degrees) pairs of the recall that robots care about indoors.
 RECALL_BOUNDS = ((0.1, 5.0), (0.25, 10.0))
 # One degree weighs as much as 25 mm when "the nearest pose" has to be one pose.
 _NEAREST_METRES_PER_DEGREE = 0.025
-# Quantiles of the chi-squared distribution with three degrees of freedom.
-_CHI2_3 = {68: 3.5059, 95: 7.8147}
 # A fix that is farther off than this is worse than none (metres, degrees).
 GROSS_ERROR = (0.5, 15.0)
 
@@ -97,10 +96,10 @@ def score(result):
     true = np.isfinite(result.T_truth).all((1, 2))
     answered = result.accepted & np.isfinite(position)
     metrics = {
-        'position_median_m': _percentile(position[answered], 50),
-        'orientation_median_deg': _percentile(orientation[answered], 50),
-        'position_p95_m': _percentile(position[answered], 95),
-        'orientation_p95_deg': _percentile(orientation[answered], 95)}
+        'position_median_m': percentile(position[answered], 50),
+        'orientation_median_deg': percentile(orientation[answered], 50),
+        'position_p95_m': percentile(position[answered], 95),
+        'orientation_p95_deg': percentile(orientation[answered], 95)}
     for metres, degrees in RECALL_BOUNDS:
         within = answered & (position <= metres) & (orientation <= degrees)
         metrics[f'within_{metres:g}m_{degrees:g}deg'] = _mean(within[result.processed & true])
@@ -108,8 +107,8 @@ def score(result):
     metrics.update({
         'frames_in': len(result), 'frames_processed': int(result.processed.sum()),
         'frames_dropped': int((~result.processed).sum()),
-        'delay_p50_ms': _percentile(result.delay_ms, 50),
-        'delay_p95_ms': _percentile(result.delay_ms, 95),
+        'delay_p50_ms': percentile(result.delay_ms, 50),
+        'delay_p95_ms': percentile(result.delay_ms, 95),
         'frames_withheld': int((result.processed & ~result.accepted).sum())})
     metrics.update(_baseline('nearest', result.T_nearest, result.T_truth, answered))
     for name, T_baseline in (('retrieval', result.T_retrieval), ('nearest', result.T_nearest)):
@@ -119,9 +118,9 @@ def score(result):
     refused_known = np.isfinite(position[result.processed & true]).all()
     everything = result.processed & true
     metrics['position_median_all_m'] = (
-        _percentile(position[everything], 50) if refused_known else None)
+        percentile(position[everything], 50) if refused_known else None)
     metrics['orientation_median_all_deg'] = (
-        _percentile(orientation[everything], 50) if refused_known else None)
+        percentile(orientation[everything], 50) if refused_known else None)
     metrics.update({key.replace('_median_', '_median_all_'): value for key, value in _baseline(
         'retrieval', result.T_retrieval, result.T_truth, everything).items()})
     metrics.update(calibration(result.T_estimate[answered], result.T_truth[answered],
@@ -229,7 +228,7 @@ def calibration(T_estimate, T_truth, covariance):
     metrics = {}
     for name, block in (('position', slice(0, 3)), ('orientation', slice(3, 6))):
         squared = _mahalanobis_squared(difference[:, block], covariance[:, block, block])
-        for percent, quantile in _CHI2_3.items():
+        for percent, quantile in CHI2_3.items():
             metrics[f'{name}_in_{percent}_percent_ellipsoid'] = _mean(squared <= quantile)
         metrics[f'{name}_normalised_error'] = _mean(squared / 3.0)
     return metrics
@@ -240,8 +239,8 @@ def _baseline(name, T_baseline, T_truth, counted):
         position = orientation = np.full(len(T_truth), np.nan)
     else:
         position, orientation = pose_errors(T_baseline, T_truth)
-    return {f'{name}_position_median_m': _percentile(position[counted], 50),
-            f'{name}_orientation_median_deg': _percentile(orientation[counted], 50)}
+    return {f'{name}_position_median_m': percentile(position[counted], 50),
+            f'{name}_orientation_median_deg': percentile(orientation[counted], 50)}
 
 
 def _baseline_spread(name, T_baseline, T_truth, answered, processed):
@@ -249,14 +248,30 @@ def _baseline_spread(name, T_baseline, T_truth, answered, processed):
     if T_baseline is None:
         return {}
     position, orientation = pose_errors(T_baseline, T_truth)
-    return {f'{name}_position_p95_m': _percentile(position[answered], 95),
-            f'{name}_orientation_p95_deg': _percentile(orientation[answered], 95),
+    return {f'{name}_position_p95_m': percentile(position[answered], 95),
+            f'{name}_orientation_p95_deg': percentile(orientation[answered], 95),
             **{f'{name}_within_{metres:g}m_{degrees:g}deg': _mean(
                 ((position <= metres) & (orientation <= degrees))[processed])
                for metres, degrees in RECALL_BOUNDS}}
 
 
-def _percentile(values, percent):
+def percentile(values, percent):
+    """
+    Return a percentile of what is known.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        Of any shape, NaN where unknown.
+    percent : float
+        0..100.
+
+    Returns
+    -------
+    float or None
+        None where nothing is known.
+
+    """
     values = values[np.isfinite(values)]
     return float(np.percentile(values, percent)) if len(values) else None
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import List
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.evaluation.number_text import milliseconds_text
-from geo_perception.model_file import write_atomically
 
 _MACHINE_NAMES = {'cpu': 'Processor', 'cores': 'Cores used', 'memory': 'Memory', 'gpu': 'GPU',
                   'os': 'System', 'kernel': 'Kernel', 'python': 'Python', 'ros': 'ROS 2',

@@ -9,11 +9,37 @@ import numpy as np
 
 from geo_perception.evaluation.geometry_score import compared_frames
 from geo_perception.evaluation.odometry import Alignment, fit_alignment
-from geo_perception.evaluation.trajectory_charts import view_axes
 from geo_perception.geometry import se3
 
 # 95 % of a normal distribution of two dimensions are within the root of this.
 CHI2_2_95 = 5.991
+
+
+def view_axes(T):
+    """
+    Return which world axes to draw so that a picture is seen from above, not mirrored.
+
+    Worlds that a camera was tracked in often have y down instead of z up; cameras are mostly
+    held level, so their mean "down" tells.
+
+    Parameters
+    ----------
+    T : np.ndarray
+        ``T_world_camera``, shape (N, 4, 4).
+
+    Returns
+    -------
+    right, upward, height : int
+        Axis drawn to the right, axis drawn upwards, and the vertical axis, 0..2.
+    sign : int
+        1 when the vertical axis points up, -1 when it points down.
+
+    """
+    down = T[:, :3, 1].mean(0)
+    height = int(np.argmax(np.abs(down)))
+    sign = -1 if down[height] > 0 else 1
+    first, second = (height + 1) % 3, (height + 2) % 3
+    return (first, second, height, sign) if sign > 0 else (second, first, height, sign)
 
 
 @dataclass(frozen=True)

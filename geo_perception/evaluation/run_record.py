@@ -73,8 +73,7 @@ class ModelCard:
         for title, values in (('Training data', metadata.data), ('Validation', metadata.metrics),
                               ('Trained with', metadata.versions)):
             if values:
-                rows.append((title, ', '.join(f"{key.replace('_', ' ')} {_brief(value)}"
-                                              for key, value in values.items())))
+                rows.append((title, brief(values)))
         return cls(name, metadata.architecture, rows)
 
 
@@ -232,9 +231,22 @@ def load_run(path):
     return run
 
 
-def _brief(value):
+def brief(value):
+    """
+    Return an entry of the header of a model file in words.
+
+    Parameters
+    ----------
+    value : object
+        What JSON made of it.
+
+    Returns
+    -------
+    str
+
+    """
     if isinstance(value, dict):
-        return ', '.join(f"{key.replace('_', ' ')} {_brief(part)}" for key, part in value.items())
+        return ', '.join(f"{key.replace('_', ' ')} {brief(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
-        return ' '.join(map(_brief, value)) or 'none'
+        return ' '.join(map(brief, value)) or 'none'
     return f'{value:.3g}' if isinstance(value, float) else str(value)

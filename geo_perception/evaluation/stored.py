@@ -17,8 +17,8 @@ import zlib
 
 import numpy as np
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.errors import RunError
-from geo_perception.model_file import write_atomically
 
 _TREE = 'tree.json'
 # Levels above squeeze out little more of floating point numbers and take many times longer.

@@ -8,8 +8,8 @@ import io
 
 import numpy as np
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.geometry import se3
-from geo_perception.model_file import write_atomically
 
 
 def write_table(path, columns):

@@ -8,35 +8,9 @@ import numpy as np
 
 from geo_perception.evaluation.charts import BOUND, chart, FAINT, legend_below, many, MUTED
 from geo_perception.evaluation.charts import REFUSED
+from geo_perception.evaluation.run_map import view_axes
 
 _AXES = 'xyz'
-
-
-def view_axes(T):
-    """
-    Return which world axes to draw so that a picture is seen from above, not mirrored.
-
-    Worlds that a camera was tracked in often have y down instead of z up; cameras are mostly
-    held level, so their mean "down" tells.
-
-    Parameters
-    ----------
-    T : np.ndarray
-        ``T_world_camera``, shape (N, 4, 4).
-
-    Returns
-    -------
-    right, upward, height : int
-        Axis drawn to the right, axis drawn upwards, and the vertical axis, 0..2.
-    sign : int
-        1 when the vertical axis points up, -1 when it points down.
-
-    """
-    down = T[:, :3, 1].mean(0)
-    height = int(np.argmax(np.abs(down)))
-    sign = -1 if down[height] > 0 else 1
-    first, second = (height + 1) % 3, (height + 2) % 3
-    return (first, second, height, sign) if sign > 0 else (second, first, height, sign)
 
 
 def top_view(result, training_poses=None):

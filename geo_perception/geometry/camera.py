@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+# How many coefficients OpenCV takes for each ROS name of a distortion model.
+COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -23,7 +26,7 @@ class Camera:
     distortion : np.ndarray
         Coefficients in OpenCV's order; empty for a rectified image.
     distortion_model : str
-        ROS name: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
+        ROS name, of `COEFFICIENTS`.
     frame_id : str
         Name of the optical frame (x right, y down, z forward), empty if unknown.
 
@@ -35,6 +38,12 @@ class Camera:
     distortion: np.ndarray = field(default_factory=lambda: np.zeros(0))
     distortion_model: str = 'plumb_bob'
     frame_id: str = ''
+
+    @property
+    def distorts(self):
+        """Whether it differs from a pinhole; an equidistant lens does, even where all are zero."""
+        return bool(self.distortion.any()
+                    or self.distortion_model == 'equidistant' and self.distortion.size)
 
     def problem(self):
         """
@@ -61,6 +70,12 @@ class Camera:
                     f'{self.width}x{self.height} pixels')
         if zero != 0 or abs(skew) > fx or not np.array_equal(last, [0, 0, 1]):
             return f'the rows of K are {self.K.tolist()}, not fx 0 cx, 0 fy cy, 0 0 1'
+        count = len(self.distortion)
+        if self.distorts and count not in COEFFICIENTS.get(self.distortion_model, ()):
+            known = ', '.join(f'{name} ({", ".join(map(str, counts))})'
+                              for name, counts in COEFFICIENTS.items())
+            return (f'they have {count} coefficients of the distortion model '
+                    f"'{self.distortion_model}'; known are {known}")
         return ''
 
     def resized(self, width, height):
@@ -114,11 +129,33 @@ class Camera:
             Maps for ``cv2.remap``; None where there is nothing to undo.
 
         """
-        if not self.distortion.any():
-            return None
+        return self.maps_from(self) if self.distorts else None
+
+    def maps_from(self, other):
+        """
+        Return where each pixel of another camera at the same place lies in this one's image.
+
+        Parameters
+        ----------
+        other : Camera
+            Of any size; its image is taken as undistorted.
+
+        Returns
+        -------
+        tuple of np.ndarray
+            Maps for ``cv2.remap``.
+
+        """
+        module, distortion = self._lens()
+        return module.initUndistortRectifyMap(self.K, distortion, np.eye(3), other.K,
+                                              (other.width, other.height), cv2.CV_16SC2)
+
+    def _lens(self):
+        """Return the module of OpenCV that has the model of the lens, and its coefficients."""
+        if not self.distorts:
+            return cv2, np.zeros(4)
         module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
-        return module.initUndistortRectifyMap(self.K, self.distortion, np.eye(3), self.K,
-                                              (self.width, self.height), cv2.CV_16SC2)
+        return module, self.distortion
 
     def undistort(self, image):
         """
@@ -157,10 +194,10 @@ class Camera:
 
         """
         pixels = np.asarray(pixels, dtype=np.float64)
-        if not self.distortion.any() or not len(pixels):
+        if not self.distorts or not len(pixels):
             return pixels
-        module = cv2.fisheye if self.distortion_model == 'equidistant' else cv2
-        return module.undistortPoints(pixels[:, None], self.K, self.distortion, P=self.K)[:, 0]
+        module, distortion = self._lens()
+        return module.undistortPoints(pixels[:, None], self.K, distortion, P=self.K)[:, 0]
 
     def straight(self):
         """
@@ -172,7 +209,7 @@ class Camera:
             Without distortion.
 
         """
-        return replace(self, distortion=np.zeros(0))
+        return replace(self, distortion=np.zeros(0), distortion_model='plumb_bob')
 
     def rays(self):
         """
@@ -205,3 +242,22 @@ class Camera:
         """
         z = np.where(points[..., 2:] > 1e-9, points[..., 2:], np.nan)
         return (points / z) @ self.K[:2].T
+
+
+def same_camera(a, b):
+    """
+    Return whether two cameras have the same intrinsics.
+
+    Parameters
+    ----------
+    a, b : Camera
+        To be compared.
+
+    Returns
+    -------
+    bool
+
+    """
+    return a is b or (
+        (a.width, a.height, a.distortion_model) == (b.width, b.height, b.distortion_model)
+        and np.array_equal(a.K, b.K) and np.array_equal(a.distortion, b.distortion))

@@ -29,13 +29,8 @@ def coloured_points(depth, camera, image, image_camera):
         the colour as the bytes of a uint32 0x00RRGGBB, as PCL and RViz have it.
 
     """
-    # The maps from the pixels of one camera to those of another one are what rectifying needs.
-    module = cv2.fisheye if image_camera.distortion_model == 'equidistant' else cv2
-    distortion = image_camera.distortion if image_camera.distortion.any() else np.zeros(4)
-    maps = module.initUndistortRectifyMap(
-        image_camera.K, distortion, np.eye(3), camera.K, (camera.width, camera.height),
-        cv2.CV_16SC2)
-    colours = cv2.remap(image, *maps, cv2.INTER_LINEAR).astype(np.uint32)
+    colours = cv2.remap(image, *image_camera.maps_from(camera), cv2.INTER_LINEAR)
+    colours = colours.astype(np.uint32)
     points = np.empty((camera.height, camera.width, 4), np.float32)
     points[..., :3] = camera.rays() * depth[..., None]
     points[..., 3] = (colours @ np.array([1 << 16, 1 << 8, 1], np.uint32)).view(np.float32)

@@ -15,6 +15,8 @@ from geo_perception.errors import PoseError
 
 # Columns are the optical axes in the body frame: x_opt -> -y, y_opt -> -z, z_opt -> +x (REP 103).
 R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+# The largest element by which a recorded transform may be off the nearest rigid one.
+ROUNDING = 0.02
 
 
 def skew(v):
@@ -121,45 +123,6 @@ def canonical_quaternion(q):
     q = np.asarray(q, float)
     first = np.argmax(q != 0, axis=-1)[..., None]
     return np.where(np.take_along_axis(q, first, -1) < 0, -q, q)
-
-
-def multiply_quaternions(p, q):
-    """
-    Return the Hamilton product p q: the rotation q, then p.
-
-    Parameters
-    ----------
-    p, q : np.ndarray
-        Quaternions (w, x, y, z), shape (..., 4).
-
-    Returns
-    -------
-    np.ndarray
-        Shape (..., 4).
-
-    """
-    p, q = np.asarray(p, float), np.asarray(q, float)
-    pw, pv, qw, qv = p[..., :1], p[..., 1:], q[..., :1], q[..., 1:]
-    w = pw * qw - np.sum(pv * qv, axis=-1, keepdims=True)
-    return np.concatenate([w, pw * qv + qw * pv + np.cross(pv, qv)], axis=-1)
-
-
-def conjugate_quaternion(q):
-    """
-    Return the conjugate: for a unit quaternion, the inverse rotation.
-
-    Parameters
-    ----------
-    q : np.ndarray
-        Quaternions (w, x, y, z), shape (..., 4).
-
-    Returns
-    -------
-    np.ndarray
-        Shape (..., 4).
-
-    """
-    return np.asarray(q, float) * np.array([1.0, -1.0, -1.0, -1.0])
 
 
 def matrix_from_quaternion(q):
@@ -330,7 +293,7 @@ def twist_of_motion(T):
     return np.concatenate([(np.eye(3) - 0.5 * K + c * K @ K) @ T[:3, 3], omega])
 
 
-def project_to_rigid(T, tolerance=0.02):
+def project_to_rigid(T):
     """
     Return the nearest rigid transform to a nearly rigid 4x4 matrix (SVD).
 
@@ -341,8 +304,6 @@ def project_to_rigid(T, tolerance=0.02):
     ----------
     T : np.ndarray
         Shape (4, 4).
-    tolerance : float
-        Largest element of ``R - nearest rotation`` that still passes as rounding.
 
     Returns
     -------
@@ -352,7 +313,7 @@ def project_to_rigid(T, tolerance=0.02):
     Raises
     ------
     PoseError
-        When the matrix is not finite, not of that shape, or not rigid within the tolerance;
+        When the matrix is not finite, not of that shape, or not rigid within `ROUNDING`;
         a matrix stored column by column is told from its last row.
 
     """
@@ -363,10 +324,10 @@ def project_to_rigid(T, tolerance=0.02):
         raise PoseError('the pose holds a NaN or infinite number')
     U, _, Vt = np.linalg.svd(T[:3, :3])
     R = U @ Vt
-    if np.linalg.det(R) < 0 or np.abs(R - T[:3, :3]).max() > tolerance:
+    if np.linalg.det(R) < 0 or np.abs(R - T[:3, :3]).max() > ROUNDING:
         raise PoseError('the 3x3 part of the pose is not a rotation '
                         f'(determinant {np.linalg.det(T[:3, :3]):.3f}, expected 1)')
-    if np.abs(T[3] - [0.0, 0.0, 0.0, 1.0]).max() > tolerance:
+    if np.abs(T[3] - [0.0, 0.0, 0.0, 1.0]).max() > ROUNDING:
         raise PoseError(f'the last row of the pose is {T[3].tolist()}, expected 0 0 0 1; a '
                         'matrix stored column by column has to be transposed')
     return make_transform(R, T[:3, 3])

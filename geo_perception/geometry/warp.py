@@ -140,7 +140,7 @@ def register_depth(depth, camera_depth, camera_colour, T_colour_depth):
     """
     points = (camera_depth.rays() * depth[..., None])[np.isfinite(depth)].astype(np.float32)
     straight = splat_depth(points, camera_colour, inverse_transform(T_colour_depth))
-    if not camera_colour.distortion.any():
+    if not camera_colour.distorts:
         return straight
     height, width = straight.shape
     v, u = np.mgrid[:height, :width]

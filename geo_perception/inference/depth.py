@@ -75,10 +75,6 @@ class DepthNetwork:
             else build_depth_network
         network = build_network(model, build, metadata.architecture, arguments['depth'])
         height, width = self._preprocessing.crop
-        if height % network.multiple or width % network.multiple:
-            raise ModelFileError(
-                f'model file {model.path} crops images to {height}x{width}, its network takes '
-                f'multiples of {network.multiple}')
         network = load_weights(network, model, 'depth.')
         self._training_focal_length = _training_focal_length(metadata)
         example = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
@@ -183,10 +179,8 @@ def _training_focal_length(metadata):
     trained = metadata.training_camera
     if trained is None:
         return None
-    K = np.array([[trained.fx, 0, trained.cx], [0, trained.fy, trained.cy], [0, 0, 1]])
-    camera = Camera(K, trained.width, trained.height)
-    return _focal_length(camera.resized(*metadata.preprocessing.resized_size(trained.width,
-                                                                             trained.height)))
+    return _focal_length(trained.camera().resized(
+        *metadata.preprocessing.resized_size(trained.width, trained.height)))
 
 
 def _focal_length(camera):

@@ -150,10 +150,6 @@ class FlowNetwork:
         network = build_network(model, build_flow_network, arguments['flow_name'],
                                 arguments.get('flow', {}))
         height, width = model.metadata.preprocessing.crop
-        if height % network.multiple or width % network.multiple:
-            raise ModelFileError(
-                f'model file {model.path} crops images to {height}x{width}, its flow network '
-                f'takes multiples of {network.multiple}')
         load_weights(network, model, 'flow.')
         self._residual = network.variant == 'residual'
         self._score = MotionScore.from_model(model)

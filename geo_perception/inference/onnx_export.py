@@ -12,9 +12,9 @@ import warnings
 
 import torch
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.errors import ConfigurationError, ModelFileError
 from geo_perception.inference.onnx_parts import BATCH, onnx_parts, Part
-from geo_perception.model_file import write_atomically
 
 # Largest difference to PyTorch, in parts of the spread of an output.
 WRONG = 1e-3
@@ -66,7 +66,9 @@ def export_onnx(model, folder):
     ConfigurationError
         When what ONNX needs is not installed.
     ModelFileError
-        When the model lacks something, a file cannot be written, or computes something else.
+        When the model lacks something, or a file computes something else.
+    OutputError
+        When a file cannot be written.
 
     """
     try:

@@ -21,7 +21,7 @@ from geo_perception.inference.flow import has_flow
 from geo_perception.inference.flow_input import flow_input
 from geo_perception.inference.motion import egomotion_scale
 from geo_perception.inference.relocalizer import load_regressor
-from geo_perception.inference.weights import build_network, load_weights
+from geo_perception.inference.weights import build_network, load_weights, stereo_rig
 from geo_perception.networks.depth import build_depth_network
 from geo_perception.networks.egomotion import EgoMotionNet
 from geo_perception.networks.flow import build_flow_network
@@ -150,13 +150,14 @@ def _relocalization(model):
 def _stereo(model):
     """Return the one network that was trained on stereo pairs."""
     metadata = model.metadata
+    arguments, reach = stereo_rig(metadata, model.path)
     network = load_weights(build_network(model, build_stereo_network, metadata.architecture,
-                                         metadata.arguments.get('network')), model)
+                                         arguments), model)
     return [Part('disparity', _Finest(network, metadata.preprocessing), (_images(model),), (
         Port('disparity', 'float32', (BATCH, 2, *metadata.preprocessing.crop),
              'Of the left and of the right eye, parts of the width; depth in metres is '
-             f'{metadata.calibration["reach"]:.6g} / left disparity with the training camera, and '
-             'grows with the focal length over the width.'),))]
+             f'{reach:.6g} / left disparity with the training camera, and grows with the focal '
+             'length over the width.'),))]
 
 
 def _geometry(model):

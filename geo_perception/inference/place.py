@@ -18,6 +18,7 @@ from geo_perception.geometry.camera import Camera
 from geo_perception.inference.fix_covariance import FixCalibration
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.local_features import FeatureDetector, KINDS
+from geo_perception.model_file import is_number
 
 VERSION = 3
 # A fix that may be off by more than this part of the depth, or this angle (standard deviations),
@@ -111,7 +112,7 @@ class Place:
             place = cls(
                 features=header['features'],
                 camera=Camera(np.array(camera['K'], float).reshape(3, 3), int(camera['width']),
-                              int(camera['height']), np.array(camera['distortion'], float),
+                              int(camera['height']), np.array(camera['distortion'], float).ravel(),
                               camera['distortion_model']),
                 gate=Gate(**header['gate']), calibration=FixCalibration(**header['calibration']),
                 focal_error=tuple(header['focal_error']), summary=dict(header['summary']),
@@ -175,7 +176,7 @@ class Place:
 
     def problem(self):
         """
-        Say what is wrong with the arrays.
+        Say what is wrong with the arrays and numbers.
 
         Returns
         -------
@@ -201,6 +202,11 @@ class Place:
             return 'a pose or point is not finite'
         if not self.depths.min() > 0:
             return f'a key frame has its points {self.depths.min():g} m before it'
+        if len(self.focal_error) != 2 or not all(map(is_number, self.focal_error)):
+            return f'the errors of its focal length are {self.focal_error}'
+        if (not isinstance(self.summary.get('recordings'), list)
+                or not self.summary.keys() >= {'key_frames', 'points', 'points_from'}):
+            return 'its summary does not say what it was made of'
         return self.camera.problem() or self.gate.problem() or self.calibration.problem()
 
     def header(self):

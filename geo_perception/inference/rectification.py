@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from geo_perception.errors import ConfigurationError, ImageError
+from geo_perception.geometry.camera import same_camera
 
 # Resizing an image that is longer than that many times its width takes gigabytes.
 LARGEST_ASPECT = 16
@@ -200,32 +201,11 @@ class Rectifier:
             When the intrinsics are absurd.
 
         """
-        (fx, _, cx), (_, fy, cy) = camera.K[:2]
-        if (not np.isfinite(camera.K).all() or min(fx, fy) <= 0
-                or not (abs(cx / camera.width - 0.5) < 1 and abs(cy / camera.height - 0.5) < 1)):
-            raise ConfigurationError(
-                f'the intrinsics fx={fx:g}, fy={fy:g}, cx={cx:g}, cy={cy:g} are not those of a '
-                f'{camera.width}x{camera.height} image; calibrate the camera')
+        problem = camera.problem()
+        if problem:
+            raise ConfigurationError(f'the intrinsics cannot be right: {problem}; calibrate the '
+                                     'camera')
         width, height = self._preprocessing.resized_size(camera.width, camera.height)
         left, top = self._preprocessing.centre(width, height)
         rows, columns = self._preprocessing.crop
         return camera.resized(width, height).cropped(left, top, columns, rows).straight()
-
-
-def same_camera(a, b):
-    """
-    Return whether two cameras have the same intrinsics.
-
-    Parameters
-    ----------
-    a, b : Camera
-        To be compared.
-
-    Returns
-    -------
-    bool
-
-    """
-    return a is b or (
-        (a.width, a.height, a.distortion_model) == (b.width, b.height, b.distortion_model)
-        and np.array_equal(a.K, b.K) and np.array_equal(a.distortion, b.distortion))

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from geo_perception.errors import ConfigurationError, ModelFileError
-from geo_perception.geometry.camera import Camera
+from geo_perception.errors import ConfigurationError
 from geo_perception.inference.canonical_view import (
     CanonicalView, is_outside, LARGEST_PADDING)
 from geo_perception.inference.depth import DepthEstimate
@@ -20,7 +19,7 @@ from geo_perception.inference.engine import Engine
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.tape_scale import read_tape_scale
 from geo_perception.inference.visual_odometry import is_blank
-from geo_perception.inference.weights import build_network, load_weights
+from geo_perception.inference.weights import build_network, load_weights, stereo_rig
 from geo_perception.model_file import load_model_file
 from geo_perception.networks.stereo import build_stereo_network
 
@@ -116,22 +115,12 @@ class StereoDepthPipeline:
                                      f'{" or ".join(CAMERA_POLICIES)}')
         self._crops = camera_policy == 'canonical_crop'
         preprocessing = metadata.preprocessing
-        arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
-        if (not isinstance(arguments, dict) or metadata.training_camera is None
-                or not isinstance(reach, (int, float)) or not reach > 0):
-            raise ModelFileError(f'model file {model.path} does not say how its network is built '
-                                 'or which rig it was trained with; export it again')
+        arguments, reach = stereo_rig(metadata, model.path)
         network = build_network(model, build_stereo_network, metadata.architecture, arguments)
         height, width = preprocessing.crop
-        if height % network.multiple or width % network.multiple:
-            raise ModelFileError(
-                f'model file {model.path} crops images to {height}x{width}, its network takes '
-                f'multiples of {network.multiple}')
         network = load_weights(network, model)
         self._straightener, self._rectifier = Rectifier(preprocessing), Rectifier(preprocessing)
-        trained = metadata.training_camera
-        K = np.array([[trained.fx, 0, trained.cx], [0, trained.fy, trained.cy], [0, 0, 1]])
-        self._whole = Camera(K, trained.width, trained.height)
+        self._whole = metadata.training_camera.camera()
         self._trained = self._rectifier.network_camera(self._whole)
         self.baseline = reach * width / self._trained.K[0, 0]
         self.reach, self.largest_disparity = reach, network.range.largest

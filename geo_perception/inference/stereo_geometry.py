@@ -5,10 +5,10 @@
 
 from dataclasses import replace
 
-from geo_perception.errors import ModelFileError
 from geo_perception.inference.corner_uncertainty import CornerCalibration
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.tape_scale import read_tape_scale
+from geo_perception.inference.weights import stereo_rig
 
 # What a motion may be wrong by at least, metres: a guess, for such models are trained without
 # poses. The rest of the calibration has no unit of length.
@@ -40,11 +40,7 @@ def as_geometry(model):
 
     """
     metadata = model.metadata
-    arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
-    if (not isinstance(arguments, dict) or metadata.training_camera is None
-            or not isinstance(reach, (int, float)) or not reach > 0):
-        raise ModelFileError(f'model file {model.path} does not say how its network is built '
-                             'or which rig it was trained with; export it again')
+    arguments, reach = stereo_rig(metadata, model.path)
     tape = read_tape_scale(model)
     metres_per_unit = reach * tape.factor
     motion = replace(MotionCalibration(), floor_translation=FLOOR / metres_per_unit)

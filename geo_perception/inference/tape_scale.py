@@ -15,8 +15,8 @@ from typing import Tuple
 
 import numpy as np
 
+from geo_perception.atomic_files import write_atomically
 from geo_perception.errors import ConfigurationError, ModelFileError
-from geo_perception.model_file import write_atomically
 
 # What the name of the file ends with, in place of the model's .safetensors.
 SUFFIX = '.scale.json'
@@ -141,7 +141,7 @@ def write_tape_scale(model, scale):
 
     Raises
     ------
-    ModelFileError
+    OutputError
         When it cannot be written.
 
     """

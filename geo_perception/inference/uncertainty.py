@@ -23,8 +23,8 @@ SMALLEST_VARIANCE = 1e-8
 LARGEST_NOVELTY = 3.0
 # Errors have heavy tails: the likelihood is that of Student's t with so many degrees of freedom.
 TAIL = 4.0
-# Probabilities and quantiles of the chi-squared distribution with three degrees of freedom.
-COVERAGES = ((0.68, 3.5059), (0.95, 7.8147))
+# Percentages of the chi-squared distribution with three degrees of freedom, and their quantiles.
+CHI2_3 = {68: 3.5059, 95: 7.8147}
 
 
 def summarise_samples(positions, rotations):
@@ -273,8 +273,8 @@ def _fit_block(errors, covariances, ratios, weights):
     best = min((minimize(cost, x, method='Nelder-Mead', options={'maxiter': 4000})
                 for x in starts), key=lambda result: result.fun).x
     normalised = squared(best)[1]
-    factor = np.prod([_quantile(normalised, share, weights) / quantile
-                      for share, quantile in COVERAGES]) ** (0.5 / len(COVERAGES))
+    factor = np.prod([_quantile(normalised, percent / 100, weights) / quantile
+                      for percent, quantile in CHI2_3.items()]) ** (0.5 / len(CHI2_3))
     # Where samples agree to the last digit any scale will do; model files hold no larger one.
     scale, floor = np.clip(factor * np.exp(best[:2]), [1e-3, np.sqrt(SMALLEST_VARIANCE)],
                            LARGEST_NUMBER)

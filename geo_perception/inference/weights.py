@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.model_file import is_number
 
 # Several times the largest published one.
 _LARGEST_NETWORK = 300_000_000
@@ -32,7 +33,7 @@ def build_network(model, build, *arguments, **options):
     Raises
     ------
     ModelFileError
-        When it does not take these arguments.
+        When it does not take these arguments, or images of the size that the file says.
 
     """
     try:
@@ -42,11 +43,48 @@ def build_network(model, build, *arguments, **options):
         if size > _LARGEST_NETWORK:
             raise ConfigurationError(f'its header is of a network of {size} weights, where there '
                                      f'is none of more than {_LARGEST_NETWORK}')
-        return build(*arguments, **options)
+        network = build(*arguments, **options)
     except (ConfigurationError, ArithmeticError, AttributeError, LookupError, RuntimeError,
             TypeError, ValueError) as error:
         raise ModelFileError(f'model file {model.path} cannot be used: '
                              f'{str(error).partition(chr(10))[0]}') from error
+    multiple, (height, width) = getattr(network, 'multiple', 1), model.metadata.preprocessing.crop
+    if height % multiple or width % multiple:
+        raise ModelFileError(f'model file {model.path} crops images to {height}x{width}, its '
+                             f'network takes multiples of {multiple}')
+    return network
+
+
+def stereo_rig(metadata, path):
+    """
+    Return what the header of a model for depth from stereo pairs says of network and rig.
+
+    Parameters
+    ----------
+    metadata : Metadata
+        The header.
+    path : str or pathlib.Path
+        Where it was read from, for messages.
+
+    Returns
+    -------
+    arguments : dict
+        Of the network.
+    reach : float
+        Depth at a disparity of the whole width with the training camera, metres.
+
+    Raises
+    ------
+    ModelFileError
+        When it does not say.
+
+    """
+    arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
+    if (not isinstance(arguments, dict) or metadata.training_camera is None
+            or not is_number(reach) or reach <= 0):
+        raise ModelFileError(f'{path} does not say how its network is built or which rig it was '
+                             'trained with; export it again')
+    return arguments, reach
 
 
 def load_weights(network, model, scope=''):

@@ -239,7 +239,7 @@ class StereoDepthNode(PerceptionNode):
         (right, _), self._check, self._check_problem = other.decode(), None, ''
         if right.shape != image.shape:
             self._check_problem = 'The images of both eyes differ in size: depth is not checked.'
-        elif camera.distortion.any():
+        elif camera.distorts:
             self._check_problem = ('The images are not rectified, so that both eyes cannot be '
                                    'compared: depth is not checked.')
         else:

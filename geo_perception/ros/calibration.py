@@ -16,8 +16,6 @@ from geo_perception.errors import CalibrationError
 _FIELD_OF_VIEW_TOLERANCE = 0.05
 # Focal length over image width: fields of view of 160 and of 1 degrees.
 _SHORTEST_FOCAL, _LONGEST_FOCAL = 0.09, 57.0
-# How many numbers OpenCV takes for each ROS name.
-_DISTORTIONS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
 _INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -59,23 +57,12 @@ def checked_camera(info, rectified=False):
         raise CalibrationError(
             f'{name} of camera_info cannot be that of an image of {info.width}x{info.height} '
             f'pixels: [{", ".join(f"{value:g}" for value in M.ravel())}]; calibrate the camera')
-    if not rectified:
-        _check_distortion(info)
-    return camera_from_info(info, rectified)
-
-
-def _check_distortion(info):
-    D = info_numbers(info, 'd')
-    if not D.any():
-        return
-    counts = _DISTORTIONS.get(info.distortion_model or 'plumb_bob')
-    if counts is None:
-        raise CalibrationError(f"the distortion model '{info.distortion_model}' of camera_info is "
-                               f'not one of {", ".join(_DISTORTIONS)}; rectify the images')
-    if len(D) not in counts or not np.all(np.isfinite(D)):
-        raise CalibrationError(
-            f"the distortion of camera_info is {D.tolist()}, but '{info.distortion_model}' has "
-            f'{" or ".join(map(str, counts))} finite coefficients')
+    camera = camera_from_info(info, rectified)
+    problem = camera.problem()
+    if problem:
+        raise CalibrationError(f'camera_info cannot be right: {problem}; calibrate the camera, or '
+                               'rectify the images')
+    return camera
 
 
 class CameraInfoInput:

@@ -8,7 +8,7 @@ import io
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 import torch
 
-from geo_perception.model_file import write_atomically
+from geo_perception.atomic_files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -34,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises
         ------
-        ModelFileError
+        OutputError
             When the file cannot be written (no permission, disk full).
 
         """

@@ -9,8 +9,9 @@ from typing import Dict
 
 import torch
 
-from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.errors import ConfigurationError
 from geo_perception.inference.tape_scale import read_tape_scale
+from geo_perception.inference.weights import stereo_rig
 from geo_perception.model_file import load_model_file, metadata_from_dict
 from geo_perception.networks.stereo import build_stereo_network, STEREO_NETWORKS
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
@@ -88,10 +89,7 @@ def stereo_start(path, depth):
             f'{path} was trained on stereo pairs with {found}, which computes otherwise than '
             f'{depth}; depth can begin with {", ".join(TWINS)} alone, as '
             f'{", ".join(TWINS.values())}: set model.depth')
-    arguments, reach = metadata.arguments.get('network'), metadata.calibration.get('reach')
-    if not isinstance(arguments, dict) or not isinstance(reach, float) or not reach > 0:
-        raise ModelFileError(f'{path} does not say how its network is built or which rig it was '
-                             'trained with; export it again')
+    arguments, reach = stereo_rig(metadata, path)
     span = build_stereo_network(found, arguments).range
     # Of both eyes' maps the left one's.
     weights = {name: value[:1] if name.startswith('predict.') else value

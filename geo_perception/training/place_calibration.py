@@ -86,7 +86,7 @@ class Trial:
                    np.linalg.norm(self.error[3:]) / RIGHT_ANGLE)
 
 
-def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
+def run_trials(place, sequence, frame_indices, relocalizer):
     """
     Look for frames of the map in what is left without them.
 
@@ -101,15 +101,13 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
         (M,).
     relocalizer : Relocalizer
         Whose coarse poses there will be.
-    seed : int
-        Of chance.
 
     Returns
     -------
     list of Trial
 
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     verifier, trials = Verifier(place), []
     chosen = np.unique(np.linspace(0, len(sequence) - 1, FRAMES).astype(int))
     for i in track(chosen.tolist(), 'Leaving out frames'):
@@ -174,7 +172,7 @@ def _trial(found, T_true, fair, again=False):
     return Trial(found, error, fair, again)
 
 
-def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
+def fit_gate(trials):
     """
     Fit the gate.
 
@@ -182,8 +180,6 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
     ----------
     trials : list of Trial
         From `run_trials`.
-    false_accept_rate : float
-        Share of wrong places whose pose passes.
 
     Returns
     -------
@@ -232,9 +228,9 @@ def fit_gate(trials, false_accept_rate=FALSE_ACCEPT_RATE):
     high = float(np.quantile(weighed, 1.0 - TAIL))
     mean_excess = float(np.mean(weighed[weighed >= high] - high))
     share = TAIL * len(weighed) / max(len(attempts), len(weighed))
-    threshold = high + max(mean_excess, 1e-3) * np.log(max(share / false_accept_rate, 1.0))
+    threshold = high + max(mean_excess, 1e-3) * np.log(max(share / FALSE_ACCEPT_RATE, 1.0))
     return Gate(tuple(usual.tolist()), tuple(weights.tolist()), float(threshold),
-                SMALLEST_INLIERS, false_accept_rate)
+                SMALLEST_INLIERS, FALSE_ACCEPT_RATE)
 
 
 def fit_covariance(trials):

@@ -147,8 +147,7 @@ def load_posed_images(sequence, preprocessing, with_points=False):
             points.append(_world_points(frame, random))
     camera, recorded = first.camera, None
     if camera is not None:
-        recorded = TrainingCamera(camera.width, camera.height, *map(float, (
-            camera.K[0, 0], camera.K[1, 1], camera.K[0, 2], camera.K[1, 2])))
+        recorded = TrainingCamera.of(camera)
         camera = camera.resized(width, height)
     return PosedImages(images, sequence.poses, np.stack(thumbnails), camera, recorded,
                        np.stack(points) if with_points else None, sequence.world_frame)

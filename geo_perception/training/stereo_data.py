@@ -20,12 +20,13 @@ from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.recording import open_stereo
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.block_matching import block_matching
+from geo_perception.model_file import TrainingCamera
 from geo_perception.progress import track
 from geo_perception.training.batches import SeededBatches
 from geo_perception.training.recorded_rig import check_recorded_rig
 from geo_perception.training.scratch import scratch_array
 from geo_perception.training.view_synthesis_data import (
-    matching_depth, PARTS, recording_name, training_camera)
+    check_pair, matching_depth, PARTS, recording_name)
 
 # Validation pairs whose disparity is compared with block matching.
 MATCHED = 16
@@ -88,13 +89,7 @@ def load_pairs(sequence, preprocessing, name):
         frame = sequence[i]
         if frame.right is None:
             continue
-        if frame.camera is None or not frame.baseline:
-            raise RecordingError(f'{name}: pair {frame.name} lacks '
-                                 f'{"intrinsics" if frame.camera is None else "a baseline"}, and '
-                                 'disparity is no depth without; record camera_info of both eyes')
-        if frame.right.shape != frame.image.shape:
-            raise RecordingError(f'{name}: the eyes of pair {frame.name} differ in size, left '
-                                 f'{frame.image.shape[1::-1]}, right {frame.right.shape[1::-1]}')
+        check_pair(frame, name)
         for side, eye in enumerate((frame.image, frame.right)):
             resized = preprocessing.resize(eye)
             images[n, side] = preprocessing.centre_crop(resized)
@@ -220,4 +215,5 @@ class StereoData(SeededBatches):
             'train': [recording_name(spec) for spec in self._train_specs],
             'train_pairs': len(self.train), 'val_pairs': len(self.val),
             'val': ('the end of the last' if self._val_spec is None
-                    else recording_name(self._val_spec))}, training_camera(sequences[0]), reach)
+                    else recording_name(self._val_spec))},
+            TrainingCamera.of(sequences[0][0].camera), reach)

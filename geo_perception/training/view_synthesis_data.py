@@ -121,13 +121,17 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
             left, top, width, height).K
         depths.append(matching_depth(frame, preprocessing))
         # Of distorted images, and to the frame after this one.
-        straight = not frame.camera.distortion.any()
+        straight = not frame.camera.distorts
         flows.append(_matching_flow(frame, preprocessing) if straight and step == 1 else None)
         masks.append(_matching(frame.motion_mask, preprocessing) if straight else None)
         if stereo and frame.right is not None:
-            _check_pair(frame, name)
+            check_pair(frame, name)
+            if frame.camera.distorts:
+                raise RecordingError(f'{name}: pair {frame.name} is not rectified; rectify both '
+                                     'eyes first')
             rights[i] = preprocessing.centre_crop(preprocessing.resize(frame.right))
-            baselines[i] = frame.baseline
+            # A sign that the images contradict is only warned of, one that they confirm refused.
+            baselines[i] = abs(frame.baseline)
     if stereo:
         snippets = snippets[np.isfinite(baselines[snippets[:, length // 2]])]
         if not len(snippets):
@@ -137,36 +141,30 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
     return Video(images, K, snippets, depths, sequence.poses, flows, masks, rights, baselines)
 
 
-def _check_pair(frame, name):
-    """Refuse a pair whose disparity is no depth."""
-    if frame.right.shape != frame.image.shape:
-        raise RecordingError(f'{name}: the eyes of pair {frame.name} differ in size, left '
-                             f'{frame.image.shape[1::-1]}, right {frame.right.shape[1::-1]}')
-    if not frame.baseline:
-        raise RecordingError(f'{name}: pair {frame.name} lacks a baseline, and disparity is no '
-                             'depth without; record camera_info of both eyes')
-    if frame.camera.distortion.any():
-        raise RecordingError(f'{name}: pair {frame.name} is not rectified; rectify both eyes '
-                             'first')
-
-
-def training_camera(sequence):
+def check_pair(frame, name):
     """
-    Return the camera of a recording as the model file tells it.
+    Refuse a pair whose disparity is no depth.
 
     Parameters
     ----------
-    sequence : Sequence
-        Frames with intrinsics, of which the first counts.
+    frame : Frame
+        With a right image.
+    name : str
+        Of the recording, for messages.
 
-    Returns
-    -------
-    TrainingCamera
+    Raises
+    ------
+    RecordingError
+        When it lacks intrinsics or baseline, or its eyes differ in size.
 
     """
-    camera = sequence[0].camera
-    (fx, _, cx), (_, fy, cy) = camera.K[:2].tolist()
-    return TrainingCamera(camera.width, camera.height, fx, fy, cx, cy)
+    if frame.camera is None or not frame.baseline:
+        raise RecordingError(f'{name}: pair {frame.name} lacks '
+                             f'{"intrinsics" if frame.camera is None else "a baseline"}, and '
+                             'disparity is no depth without; record camera_info of both eyes')
+    if frame.right.shape != frame.image.shape:
+        raise RecordingError(f'{name}: the eyes of pair {frame.name} differ in size, left '
+                             f'{frame.image.shape[1::-1]}, right {frame.right.shape[1::-1]}')
 
 
 def matching_depth(frame, preprocessing):
@@ -370,7 +368,7 @@ class ViewSynthesisData(SeededBatches):
             'interval': self._step * usual_interval(sequences[0].stamps),
             'prepared': _origin(self._train_specs), **({} if not self._stereo else {
                 'baseline': float(np.nanmedian(self.train.videos[0].baselines))})},
-            training_camera(sequences[0]))
+            TrainingCamera.of(sequences[0][0].camera))
 
     def _open_pairs(self, spec):
         """Return a recording of a stereo camera whose rig is no hopeless one."""
