@@ -111,7 +111,7 @@ class _Written:
         self.counts = {'images': images, 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0,
                        **({'flow': 0} if flow or motion else {})}
         self.rows, self.warnings, self.camera, self.metric = [], [], None, None
-        self._pieces, self._names = [], {}
+        self._pieces, self._earlier = [], None
         clear_earlier_results(folder)
 
     def fail(self, i, stamp, error):
@@ -123,12 +123,6 @@ class _Written:
     def add(self, i, frame, depth, odometry, row, moved):
         """Write what `_process` says about an image."""
         name, known = f'{i:06d}', np.isfinite(depth.depth).any()
-        self._names[frame.stamp] = name, frame.image
-        if moved is not None:
-            self.counts['flow'] += 1
-            _write_flow(self._folder, *self._names[moved.earlier_stamp], moved, self._flow,
-                        self._motion)
-            self._names = {frame.stamp: self._names[frame.stamp]}
         if known:
             self.counts['depth'] += 1
             self.camera, self.metric = depth.camera or self.camera, depth.metric
@@ -139,8 +133,13 @@ class _Written:
         if odometry is not None:
             self.counts['odometry'] += 1
             self._pieces[-1].append((frame.stamp, odometry.T_odom_camera))
-        elif not self._pieces[-1] and known:
+            if moved is not None:
+                self.counts['flow'] += 1
+                _write_flow(self._folder, *self._earlier, moved, self._flow, self._motion)
+            self._earlier = name, frame.image
+        elif not self._pieces[-1] and known and frame.camera is not None:
             self._pieces[-1].append((frame.stamp, np.eye(4)))
+            self._earlier = name, frame.image
         if row.get('warning') and row['warning'] not in self.warnings:
             self.warnings.append(row['warning'])
         self.rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
