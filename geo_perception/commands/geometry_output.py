@@ -117,8 +117,7 @@ class _Written:
     def fail(self, i, stamp, error):
         """Note an image that cannot be read."""
         self.counts['failed'] += 1
-        self.rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': stamp,
-                          'reason': str(error)})
+        self.rows.append(failed_row(i, stamp, error))
 
     def add(self, i, frame, depth, odometry, row, moved):
         """Write what `_process` says about an image."""
@@ -142,9 +141,7 @@ class _Written:
             self._earlier = name, frame.image
         if row.get('warning') and row['warning'] not in self.warnings:
             self.warnings.append(row['warning'])
-        self.rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
-                          'depth_median': f'{np.nanmedian(depth.depth):.4f}' if known else '',
-                          'piece': len(self._pieces), **row})
+        self.rows.append({**depth_row(i, frame, depth), 'piece': len(self._pieces), **row})
 
     def finish(self):
         """Write the table, the intrinsics and the trajectory; return in how many pieces it is."""
@@ -289,6 +286,52 @@ def _write_image(path, image):
     if not done:
         raise GeoPerceptionError(f'cannot encode {path}')
     write_atomically(path, data.tobytes())
+
+
+def depth_row(i, frame, depth):
+    """
+    Return what the table says about the depth of an image.
+
+    Parameters
+    ----------
+    i : int
+        Number of the image.
+    frame : Frame
+        The image.
+    depth : DepthEstimate
+        Of it.
+
+    Returns
+    -------
+    dict
+        Entries by `COLUMNS`; the median is empty where no depth is known.
+
+    """
+    known = depth.depth[np.isfinite(depth.depth)]
+    return {'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
+            'depth_median': f'{np.median(known):.4f}' if known.size else ''}
+
+
+def failed_row(i, stamp, error):
+    """
+    Return what the table says about an image that cannot be read.
+
+    Parameters
+    ----------
+    i : int
+        Number of the image.
+    stamp : int
+        Nanoseconds.
+    error : Exception
+        Why.
+
+    Returns
+    -------
+    dict
+        Entries by `COLUMNS`.
+
+    """
+    return {'index': i, 'name': f'frame {i}', 'stamp_ns': stamp, 'reason': str(error)}
 
 
 def write_table(path, rows):
