@@ -379,8 +379,9 @@ def test_one_job_has_a_page_of_its_own(tmp_path, jobs, headings):
 
 @pytest.mark.parametrize('changes', [
     {'metric_from': 1000}, {'with_depth': False}, {'n': 1}, {'n': 3},
-    {'resets': tuple(range(1, 40))}],
-    ids=['no scale', 'no depth', 'one frame', 'three frames', 'reset at every frame'])
+    {'n': 2, 'with_depth': False}, {'resets': tuple(range(1, 40))}],
+    ids=['no scale', 'no depth', 'one frame', 'three frames', 'two without depth',
+         'reset at every frame'])
 def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""
     recording, drive, _ = run(**changes)
