@@ -53,9 +53,9 @@ class Drive:
 
     world_frame = 'map'
 
-    def __init__(self, n, with_depth=True):
+    def __init__(self, n, with_depth=True, metres=0.2):
         self.poses = [np.eye(4)]
-        step = se3.make_transform(se3.matrix_from_rotation_vector([0, 0.03, 0]), [0, 0, 0.2])
+        step = se3.make_transform(se3.matrix_from_rotation_vector([0, 0.03, 0]), [0, 0, metres])
         for _ in range(n - 1):
             self.poses.append(self.poses[-1] @ step)
         # Another world than the odometry's.
@@ -117,9 +117,9 @@ class KnowingPipeline:
         return GeometryResult(depth, odometry, reset, scale)
 
 
-def run(n=40, with_depth=True, **options):
+def run(n=40, with_depth=True, metres=0.2, **options):
     """Return the recording of a run, and what was run."""
-    drive = Drive(n, with_depth)
+    drive = Drive(n, with_depth, metres)
     pipeline = KnowingPipeline(drive, **options)
     return run_geometry(pipeline, drive), drive, pipeline
 
@@ -379,9 +379,10 @@ def test_one_job_has_a_page_of_its_own(tmp_path, jobs, headings):
 
 @pytest.mark.parametrize('changes', [
     {'metric_from': 1000}, {'with_depth': False}, {'n': 1}, {'n': 3},
-    {'n': 2, 'with_depth': False}, {'resets': tuple(range(1, 40))}],
-    ids=['no scale', 'no depth', 'one frame', 'three frames', 'two without depth',
-         'reset at every frame'])
+    {'n': 2, 'with_depth': False}, {'metres': 0.0}, {'metres': 1e-13, 'with_depth': False},
+    {'resets': tuple(range(1, 40))}],
+    ids=['no scale', 'no depth', 'one frame', 'three frames', 'two without depth', 'standing',
+         'rounding', 'reset at every frame'])
 def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""
     recording, drive, _ = run(**changes)
