@@ -130,6 +130,14 @@ def test_verified_poses_are_exact_and_say_how_exact(model, recording):
     assert verified['coverage_95'] > 0.8 and 0.02 < verified['normalised_error'] < 3.0
 
 
+def test_frames_without_intrinsics_are_named(model, recording):
+    """A map needs to know in which direction each pixel of its frames looks."""
+    blind = [replace(recording[0], camera=None)]
+    with pytest.raises(RecordingError, match='frame 0 has no intrinsics'):
+        place_calibration.run_trials(Place.from_model(model), blind, np.array([0]),
+                                     Coarse(model, recording))
+
+
 def test_places_of_binary_features(recording, tmp_path, monkeypatch):
     """With ORB another drive is found as well, and no key frame has more points than are kept."""
     monkeypatch.setattr(place_calibration, 'FRAMES', 20)
