@@ -84,9 +84,9 @@ class Drive:
 class KnowingPipeline:
     """Answers with the truth, times a factor; starts anew where it is told to."""
 
-    def __init__(self, drive, factor=1.0, resets=(), metric_from=0):
+    def __init__(self, drive, factor=1.0, resets=(), metric_from=0, black=0):
         self._drive, self._factor, self._resets = drive, factor, resets
-        self._metric_from = metric_from
+        self._metric_from, self._black = metric_from, black
         self._start, self._i, self.distances = None, -1, []
 
     def observe_distance(self, distance):
@@ -100,11 +100,12 @@ class KnowingPipeline:
         assert stamp == frame.stamp and np.array_equal(image, frame.image)
         factor = self._factor if metric else 7.0 * self._factor
         truth = frame.depth if frame.depth is not None else np.ones((48, 64), np.float32)
-        depth = DepthEstimate(np.float32(factor) * truth, CAMERA, metric)
+        black = self._i < self._black
+        depth = DepthEstimate(np.float32(np.nan if black else factor) * truth, CAMERA, metric)
         odometry = None
         reset = 'no usable image for 2.00 s' if self._i in self._resets else ''
         if self._start is None or reset:
-            self._start = self._i
+            self._start = None if black else self._i
         else:
             T = se3.inverse_transform(self._drive.poses[self._start]) @ frame.T_world_camera
             motion = (se3.inverse_transform(self._drive.poses[self._i - 1])
@@ -237,6 +238,15 @@ def test_after_a_reset_the_way_goes_on_from_the_last_pose():
     assert odometry['resets'] == 1 and 0.03 < odometry['ate_m'] < 0.2
     assert odometry['rpe_translation_m'] == pytest.approx(0.2 / np.sqrt(39), rel=0.01)
     assert 'restarted 1 time on' in odometry_verdict(odometry)
+
+
+def test_the_way_begins_where_something_is_seen():
+    """A covered lens has no pose, and the first image after it is the origin."""
+    recording, drive, _ = run(black=3)
+    assert np.isnan(recording.T_odom_camera[:3]).all()
+    truth = se3.inverse_transform(drive.poses[3]) @ drive.poses[3:]
+    assert recording.T_odom_camera[3:] == pytest.approx(truth)
+    assert score_of_odometry(recording)['path_m'] == pytest.approx(0.2 * 36)
 
 
 def test_dropped_frames_are_counted_and_skipped():

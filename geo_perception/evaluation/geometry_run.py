@@ -57,7 +57,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     recording = GeometryRecording.unanswered(
         sequence.stamps, sequence.poses, rules, mode='offline',
         flow=FlowScores() if flow and has_flow_truth(sequence) else None)
-    T_odom_start = T_last = np.eye(4)
+    T_last, T_odom_start = np.eye(4), None
     scale = before = None
 
     def look_beside(i, before, frame, result):
@@ -81,7 +81,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
             recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
                                             else scale.metres_per_unit)
             recording.resets[i] = result.reset
-            if result.reset or i == 0:
+            # A covered lens begins nothing.
+            if result.reset or T_odom_start is None and np.isfinite(result.depth.depth).any():
                 T_odom_start = recording.T_odom_camera[i] = T_last
             if odometry is not None:
                 recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
