@@ -133,7 +133,7 @@ def test_rigid_motion_of_the_world_changes_nothing():
 
     before = numbers(noisy, T)
     assert numbers(A @ noisy, B @ T) == pytest.approx(before, abs=1e-6)
-    assert before.min() >= 0 and before.max() > 0.01
+    assert before.max() > 0.01
 
 
 @pytest.mark.parametrize('path, expected, every', [
