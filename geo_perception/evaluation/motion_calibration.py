@@ -43,7 +43,7 @@ def calibrate_motion_score(pipeline, sequence):
     pipeline.reset()
     lacks, parallaxes, truths, hears = [], [], [], []
     before = None
-    for frame in track(read_ahead(sequence), 'Motion score', total=len(sequence)):
+    for _, frame in track(read_ahead(sequence), 'Motion score', total=len(sequence)):
         camera = needed_camera(frame, 'there is no rigid flow')
         estimate = pipeline(frame.image, camera, frame.stamp, flow=True).flow
         if estimate is not None and estimate.earlier_stamp == before.stamp:

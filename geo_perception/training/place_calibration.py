@@ -16,6 +16,7 @@ from typing import Optional
 import numpy as np
 
 from geo_perception.datasets.frame import needed_camera
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import (
     matrix_from_rotation_vector, rotation_vector_from_matrix)
@@ -113,8 +114,8 @@ def run_trials(place, sequence, frame_indices, relocalizer, seed=0):
     random = np.random.default_rng(seed)
     verifier, trials = Verifier(place), []
     chosen = np.unique(np.linspace(0, len(sequence) - 1, FRAMES).astype(int))
-    for i in track(chosen.tolist(), 'Leaving out frames'):
-        frame = sequence[i]
+    for i, frame in track(readable_frames(sequence, chosen), 'Leaving out frames',
+                          total=len(chosen)):
         T = frame.T_world_camera
         view = place.view_distances(T)
         camera = needed_camera(frame, 'no place is recognized')

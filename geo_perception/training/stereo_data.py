@@ -17,6 +17,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.datasets.recording import open_stereo
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.block_matching import block_matching
@@ -84,8 +85,7 @@ def load_pairs(sequence, preprocessing, name):
     height, width = preprocessing.crop
     images = scratch_array(np.uint8, (len(sequence), 2, height, width, 3))
     reach, depths, n = [], [], 0
-    for i in track(range(len(sequence)), 'Reading pairs'):
-        frame = sequence[i]
+    for _, frame in track(readable_frames(sequence), 'Reading pairs', total=len(sequence)):
         if frame.right is None:
             continue
         if frame.camera is None or not frame.baseline:
