@@ -39,13 +39,23 @@ def view(T):
     return image, depth.astype(np.float32)
 
 
-def write_drive(path, n, phase=0.0, with_poses=True, change=None):
+def write_damaged_image(bag, topic, stamp):
+    """Write an image of which most is missing."""
+    bag.write(topic, stamp, bag.typestore.types['sensor_msgs/msg/Image'](
+        header=bag._header(stamp, 'camera'), height=64, width=96, encoding='rgb8',
+        is_bigendian=0, step=3 * 96, data=np.zeros(40, np.uint8)))
+
+
+def write_drive(path, n, phase=0.0, with_poses=True, change=None, damaged=()):
     """Write the bag; ``change`` may replace any pose, given its index and itself."""
     with BagWriter(path) as bag:
         for i, T in enumerate(poses(n, phase)):
             image, depth = view(T)
             stamp = 10 ** 9 + i * 10 ** 8
-            bag.image('/camera/image_raw', stamp, 'camera', image, 'rgb8')
+            if i in damaged:
+                write_damaged_image(bag, '/camera/image_raw', stamp)
+            else:
+                bag.image('/camera/image_raw', stamp, 'camera', image, 'rgb8')
             bag.camera_info('/camera/camera_info', stamp, CAMERA)
             bag.image('/camera/depth/image', stamp, 'camera', depth, '32FC1')
             if with_poses:

@@ -97,6 +97,7 @@ def test_nothing_changed_is_nothing():
     ({'recording': '/bags/tuesday.mcap'}, ['different recordings', 'monday', 'tuesday']),
     ({'images': 90}, ['100 images', '90 now']),
     ({'model_sha256': 'b' * 64}, ['The model was a.place (aaaaaaaa)', '(bbbbbbbb)']),
+    ({'model_sha256': 'b' * 64, 'model': None}, ['was a.place (aaaaaaaa) and is (bbbbbbbb)']),
     ({'run': 'live'}, ['offline before', 'by live now', 'Delays are not judged']),
     ({'machine': {'cpu': 'B', 'cores': '2'}}, ['Delays are not judged', 'machines differ'])])
 def test_what_cannot_be_compared_is_said(others, words):

@@ -68,6 +68,7 @@ def test_flow_without_a_known_pixel(tmp_path):
     ('a.flo', struct.pack('<fii', 202021.25, 3, 4) + bytes(95), 'takes 108 bytes, it has 107'),
     ('a.flo', struct.pack('<fii', 202021.25, -3, 4), 'does not begin'),
     ('a.png', b'', 'cannot be decoded'),
+    ('a.ppm', b'P6 1048577 4 255 ', 'cannot be decoded'),
     ('a.png', cv2.imencode('.png', np.zeros((4, 5, 3), np.uint8))[1].tobytes(), 'uint8'),
     ('a.png', cv2.imencode('.png', np.zeros((4, 5), np.uint16))[1].tobytes(), 'three channels')])
 def test_damaged_files(tmp_path, name, content, words):

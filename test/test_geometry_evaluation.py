@@ -53,9 +53,9 @@ class Drive:
 
     world_frame = 'map'
 
-    def __init__(self, n, with_depth=True):
+    def __init__(self, n, with_depth=True, metres=0.2):
         self.poses = [np.eye(4)]
-        step = se3.make_transform(se3.matrix_from_rotation_vector([0, 0.03, 0]), [0, 0, 0.2])
+        step = se3.make_transform(se3.matrix_from_rotation_vector([0, 0.03, 0]), [0, 0, metres])
         for _ in range(n - 1):
             self.poses.append(self.poses[-1] @ step)
         # Another world than the odometry's.
@@ -84,9 +84,9 @@ class Drive:
 class KnowingPipeline:
     """Answers with the truth, times a factor; starts anew where it is told to."""
 
-    def __init__(self, drive, factor=1.0, resets=(), metric_from=0):
+    def __init__(self, drive, factor=1.0, resets=(), metric_from=0, black=0):
         self._drive, self._factor, self._resets = drive, factor, resets
-        self._metric_from = metric_from
+        self._metric_from, self._black = metric_from, black
         self._start, self._i, self.distances = None, -1, []
 
     def observe_distance(self, distance):
@@ -100,11 +100,12 @@ class KnowingPipeline:
         assert stamp == frame.stamp and np.array_equal(image, frame.image)
         factor = self._factor if metric else 7.0 * self._factor
         truth = frame.depth if frame.depth is not None else np.ones((48, 64), np.float32)
-        depth = DepthEstimate(np.float32(factor) * truth, CAMERA, metric)
+        black = self._i < self._black
+        depth = DepthEstimate(np.float32(np.nan if black else factor) * truth, CAMERA, metric)
         odometry = None
         reset = 'no usable image for 2.00 s' if self._i in self._resets else ''
         if self._start is None or reset:
-            self._start = self._i
+            self._start = None if black else self._i
         else:
             T = se3.inverse_transform(self._drive.poses[self._start]) @ frame.T_world_camera
             motion = (se3.inverse_transform(self._drive.poses[self._i - 1])
@@ -117,9 +118,9 @@ class KnowingPipeline:
         return GeometryResult(depth, odometry, reset, scale)
 
 
-def run(n=40, with_depth=True, **options):
+def run(n=40, with_depth=True, metres=0.2, **options):
     """Return the recording of a run, and what was run."""
-    drive = Drive(n, with_depth)
+    drive = Drive(n, with_depth, metres)
     pipeline = KnowingPipeline(drive, **options)
     return run_geometry(pipeline, drive), drive, pipeline
 
@@ -239,6 +240,15 @@ def test_after_a_reset_the_way_goes_on_from_the_last_pose():
     assert 'restarted 1 time on' in odometry_verdict(odometry)
 
 
+def test_the_way_begins_where_something_is_seen():
+    """A covered lens has no pose, and the first image after it is the origin."""
+    recording, drive, _ = run(black=3)
+    assert np.isnan(recording.T_odom_camera[:3]).all()
+    truth = se3.inverse_transform(drive.poses[3]) @ drive.poses[3:]
+    assert recording.T_odom_camera[3:] == pytest.approx(truth)
+    assert score_of_odometry(recording)['path_m'] == pytest.approx(0.2 * 36)
+
+
 def test_dropped_frames_are_counted_and_skipped():
     """As in a live replay: no pose, no window of five across the hole."""
     recording, _, _ = run()
@@ -316,8 +326,9 @@ def test_few_pictures_are_kept_and_the_right_ones():
     wave = np.where(np.arange(64) % 4 < 2, 1.0, -1.0)
     for i, error in enumerate(errors):
         frame = drive[i]
-        estimate = DepthEstimate((frame.depth * (1 + error * wave)).astype(np.float32), CAMERA,
-                                 True)
+        # The pictures are scaled by the true median.
+        said = 1.7 * frame.depth * (1 + error * wave)
+        estimate = DepthEstimate(said.astype(np.float32), CAMERA, True)
         score_depth(recording, i, frame, estimate)
     assert len(recording.samples) <= 3 * PARTS
     found = recording.depth.errors_scaled[:, 0]
@@ -379,8 +390,10 @@ def test_one_job_has_a_page_of_its_own(tmp_path, jobs, headings):
 
 @pytest.mark.parametrize('changes', [
     {'metric_from': 1000}, {'with_depth': False}, {'n': 1}, {'n': 3},
+    {'n': 2, 'with_depth': False}, {'metres': 0.0}, {'metres': 1e-13, 'with_depth': False},
     {'resets': tuple(range(1, 40))}],
-    ids=['no scale', 'no depth', 'one frame', 'three frames', 'reset at every frame'])
+    ids=['no scale', 'no depth', 'one frame', 'three frames', 'two without depth', 'standing',
+         'rounding', 'reset at every frame'])
 def test_odd_results_have_a_report_too(tmp_path, changes):
     """What there is nothing to say about is left out; nothing fails and nothing says nan."""
     recording, drive, _ = run(**changes)

@@ -7,6 +7,7 @@ import csv
 from dataclasses import asdict
 import json
 from pathlib import Path
+import weakref
 
 import cv2
 import numpy as np
@@ -206,6 +207,26 @@ def test_interruption_keeps_the_answers_so_far(tmp_path, bag, capsys):
     assert 'stopped after 4 of 6 images; they are in o' in capsys.readouterr().out
     assert len(read_table()) == 4 and len(np.loadtxt('o/trajectory_tum.txt')) == 4
     assert Path('o/camera.json').exists()
+
+
+def test_images_do_not_pile_up(tmp_path, bag):
+    """Of all images of a drive only the last ones are in memory."""
+    sequence, images = open_recording(f'{bag}[:8]'), []
+
+    class Watched:
+        stamps = sequence.stamps
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            frame = sequence[i]
+            images.append(weakref.ref(frame.image))
+            assert sum(image() is not None for image in images) <= 3
+            return frame
+
+    write_geometry(true_pipeline(tmp_path, [sequence[i] for i in range(8)]), Watched(), 'o')
+    assert len(images) == 8
 
 
 def test_jump_in_time_makes_two_pieces(bag):

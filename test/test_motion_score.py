@@ -58,6 +58,17 @@ def test_without_labels_few_moving_pixels_change_little():
     assert score.threshold == pytest.approx(np.sqrt(-2 * np.log(FALSE_ALARMS)))
 
 
+def test_pixels_of_which_nobody_knows_are_left_out():
+    """Where it is known of some what moves, they alone count; known of none is without labels."""
+    lack, parallax, moves = pixels(moving=0.1)
+    moves = np.where(np.arange(len(moves)) % 2, moves, np.nan)
+    known = np.isfinite(moves)
+    assert fit_motion_score(lack, parallax, 128, moves) == fit_motion_score(
+        lack[known], parallax[known], 128, moves[known] > 0)
+    assert fit_motion_score(lack, parallax, 128, np.full(len(moves), np.nan)) == fit_motion_score(
+        lack, parallax, 128)
+
+
 @pytest.mark.parametrize('noise, depth_error', [(0.5, 0.0), (0.0, 0.2)])
 def test_one_of_both_may_be_nothing(noise, depth_error):
     """Never negative, never NaN."""

@@ -10,8 +10,8 @@ import pytest
 from textured_room import CAMERA, look_around, Recording, render
 from tiny_model import write_model
 
-from geo_perception.errors import CalibrationError, ConfigurationError, ModelFileError
-from geo_perception.errors import RecordingError
+from geo_perception.errors import CalibrationError, ConfigurationError, ImageError
+from geo_perception.errors import ModelFileError, RecordingError
 from geo_perception.evaluation.fix_calibration import calibrate_fixes
 from geo_perception.evaluation.relocalization import jobs_of
 from geo_perception.evaluation.relocalization_result import pose_errors
@@ -26,7 +26,8 @@ from geo_perception.inference.verified import make_relocalizer, VerifiedRelocali
 from geo_perception.model_file import load_model_file, save_model_file
 from geo_perception.training import place_calibration
 from geo_perception.training.place_file import make_place_file
-from geo_perception.training.place_memory import choose_key_frames, clean_depth
+from geo_perception.training.place_memory import (
+    choose_key_frames, clean_depth, DepthOfFrames, make_key_frames)
 from geo_perception.training.repeats import find_repeats
 from geo_perception.training.triangulation import triangulate_key_frames
 
@@ -128,6 +129,34 @@ def test_verified_poses_are_exact_and_say_how_exact(model, recording):
     assert verified['answered'] >= 0.9 and verified['gross_errors'] == 0
     assert verified['position_median_m'] < 0.02 and verified['orientation_median_deg'] < 0.3
     assert verified['coverage_95'] > 0.8 and 0.02 < verified['normalised_error'] < 3.0
+
+
+def test_damaged_images_are_left_out_of_a_map(recording, tmp_path, monkeypatch):
+    """Of key frames, of their depth, of triangulation and of trials; the map is made."""
+    class Damaged(Recording):
+
+        def __getitem__(self, index):
+            if index in (0, 12, 13):
+                raise ImageError(f'frame {index} is damaged')
+            return recording[index]
+
+    damaged, indices = Damaged(recording.poses), np.arange(0, 48, 6)
+    for make in (make_key_frames, triangulate_key_frames):
+        assert [frame.index for frame in make(damaged, indices)] == [6, 18, 24, 30, 36, 42]
+    nearby = DepthOfFrames(damaged)
+    assert nearby.has_depth()
+    blind = replace(recording[14], depth=None)
+    assert np.isfinite(nearby.at(14, blind, np.array([[160.0, 120.0]]))).all()
+    metadata, _ = make_place_file(damaged, Coarse(tiny(tmp_path), recording), 'room')
+    assert metadata.place['summary']['key_frames'] > 5
+
+
+def test_frames_without_intrinsics_are_named(model, recording):
+    """A map needs to know in which direction each pixel of its frames looks."""
+    blind = [replace(recording[0], camera=None)]
+    with pytest.raises(RecordingError, match='frame 0 has no intrinsics'):
+        place_calibration.run_trials(Place.from_model(model), blind, np.array([0]),
+                                     Coarse(model, recording))
 
 
 def test_places_of_binary_features(recording, tmp_path, monkeypatch):

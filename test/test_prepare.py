@@ -257,8 +257,9 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, capsys):
     assert 'length 3 instead of 5' in refused(capsys, 'kitti-raw', 'kitti', *SMALL, '--length',
                                               '5')
     assert 'height 32 instead of 128' in refused(capsys, 'kitti-raw', 'kitti')
-    Path('out/prepared.json').write_text('{')
-    assert 'prepared.json is damaged' in refused(capsys, 'kitti-raw', 'kitti', *SMALL)
+    for text in ('{', '{"length": 0}', '{"length": 4}', '{"length": Infinity}'):
+        Path('out/prepared.json').write_text(text)
+        assert 'prepared.json is damaged' in refused(capsys, 'kitti-raw', 'kitti', *SMALL)
 
 
 def test_a_full_disk(tmp_path, monkeypatch, capsys):

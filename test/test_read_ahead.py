@@ -10,6 +10,7 @@ import pytest
 
 from geo_perception.datasets import read_ahead as module
 from geo_perception.datasets.read_ahead import ReadAhead
+from geo_perception.datasets.readable import first_readable, readable_frames
 from geo_perception.errors import ImageError
 from geo_perception.evaluation.beside import Beside, read_ahead
 
@@ -74,21 +75,41 @@ def test_what_is_not_there_is_none():
     assert ahead.get('image', SECOND, 1) == content('image', 10, 1)
 
 
-def test_frames_come_in_order_and_so_do_faults():
-    """A frame that cannot be read raises where it would be; no thread is left."""
-    class Frames(list):
+class Damaged(list):
+    """Frames of which some cannot be read, and one fails otherwise."""
 
-        def __getitem__(self, index):
-            if index == 7:
-                raise ImageError('frame 7 is damaged')
-            return super().__getitem__(index)
+    def __getitem__(self, index):
+        """Read one."""
+        if index in (0, 7):
+            raise ImageError(f'frame {index} is damaged')
+        if index == 12:
+            raise KeyError('no frame')
+        return super().__getitem__(index)
 
+
+def test_frames_come_in_order_without_those_that_cannot_be_read(caplog):
+    """One warning in the end says how many; only where all are damaged that is an error."""
     seen = []
-    with pytest.raises(ImageError, match='frame 7'):
-        for frame in read_ahead(Frames(range(10))):
-            seen.append(frame)
-    assert seen == list(range(7))
-    assert list(read_ahead(range(5))) == list(range(5)) and list(read_ahead([])) == []
+    for i, frame in read_ahead(Damaged(range(10, 20))):
+        seen.append((i, frame))
+    assert seen == [(i, 10 + i) for i in (1, 2, 3, 4, 5, 6, 8, 9)]
+    list(read_ahead(Damaged(range(10, 20))))
+    assert [record.message for record in caplog.records] == [
+        '2 of 10 images cannot be read and are left out; the first: frame 0 is damaged']
+    assert first_readable(Damaged([1, 2])) == 2
+    assert [i for i, _ in readable_frames(Damaged(range(10)), [0])] == []
+    with pytest.raises(ImageError, match='frame 0'):
+        list(read_ahead(Damaged([1])))
+    assert list(read_ahead([])) == []
+
+
+def test_other_faults_come_where_they_are():
+    """After the frames before, and no thread is left."""
+    seen = []
+    with pytest.raises(KeyError, match='no frame'):
+        for i, _ in read_ahead(Damaged(range(20))):
+            seen.append(i)
+    assert seen == [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
     assert not [t for t in threading.enumerate() if t.name.startswith('reader')]
 
 

@@ -219,11 +219,11 @@ def test_no_node_is_left_behind(scene, tmp_path, number):
         [sys.executable, '-c', script, str(tmp_path / 'bag'),
          str(tmp_path / 'model.safetensors')], stderr=subprocess.DEVNULL)
     children = Path(f'/proc/{parent.pid}/task/{parent.pid}/children')
-    deadline = time.monotonic() + 20
-    while not (found := children.read_text().split()):
+    deadline, found = time.monotonic() + 20, []
+    while not any(map(has_begun, found)):   # somewhere between start and playing
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.5)   # somewhere between start and playing
+        found = children.read_text().split()
     parent.send_signal(number)
     # Both ends that leave time for it unwind like Ctrl-C.
     assert parent.wait(15) == -(number if number == signal.SIGKILL else signal.SIGINT)
@@ -231,6 +231,13 @@ def test_no_node_is_left_behind(scene, tmp_path, number):
     while any(is_running(child) for child in found):
         assert time.monotonic() < deadline, 'the node outlives the replay'
         time.sleep(0.05)
+
+
+def has_begun(pid):
+    """Tell whether a process is a node of its own, no longer a copy of its parent, with ROS."""
+    process = Path(f'/proc/{pid}')
+    return (b'\0-m\0' in (process / 'cmdline').read_bytes()
+            and 'rclpy' in (process / 'maps').read_text())
 
 
 def is_running(pid):

@@ -53,8 +53,8 @@ def test_a_good_rig_passes(frames):
     assert report.pairs == 3 and report.matches > 100 and report.size == (256, 192)
     assert abs(report.vertical_px) < 0.1 and report.positive > 0.98
     assert report.baseline == BASELINE and report.time_offset is None
-    expected = np.median([CAMERA.K[0, 0] * BASELINE / np.nanmedian(f.depth) for f in frames])
-    assert report.disparity_px[0] == pytest.approx(expected, rel=0.4)
+    shifted = check_rig(Altered(frames, lambda f: replace(f, right=moved(f.image, right=-7))))
+    assert shifted.disparity_px[0] == pytest.approx(7, abs=0.05)
     text = '\n'.join(report.measurements())
     assert '3 pairs of 256x192' in text and '0.1200 m' in text
 

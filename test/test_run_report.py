@@ -24,6 +24,7 @@ from geo_perception.evaluation import moments as moments_module
 from geo_perception.evaluation import scrubber
 from geo_perception.evaluation.charts import chart, legend_below
 from geo_perception.evaluation.depth_samples import chosen_samples
+from geo_perception.evaluation.flow_scores import FlowScores
 from geo_perception.evaluation.geometry_result import GeometryRecording
 from geo_perception.evaluation.map_chart import map_picture
 from geo_perception.evaluation.moments import (
@@ -98,6 +99,15 @@ def test_what_is_stored_is_read_back(run, stored):
     same(replace(run.geometry, samples=[]), replace(back.geometry, samples=[]))
     same(*([sample for _, sample in chosen_samples(one.geometry)] for one in (run, back)))
     assert len(run.geometry.samples) > len(back.geometry.samples) > 0
+
+
+def test_numbers_of_each_image_are_read_back(run, tmp_path):
+    """They go by the number of the image, which stays a number."""
+    flow = FlowScores(images={3: {'flow_epe_px': 0.5}, 44: {'motion_iou': 0.25}})
+    store_run(tmp_path / 'run.npz', replace(run, geometry=replace(run.geometry, flow=flow)))
+    back = load_run(tmp_path / 'run.npz').geometry.flow
+    assert back.images == flow.images
+    assert back.table(45)['flow_epe_px'][3] == 0.5 and back.table(45)['motion_iou'][44] == 0.25
 
 
 def test_what_is_no_run_is_refused(run, tmp_path):

@@ -3,6 +3,7 @@
 
 """From a model trained on stereo pairs to metric depth: pipeline, verbs, measurements."""
 
+import csv
 from dataclasses import replace
 import json
 
@@ -238,6 +239,24 @@ def test_infer_writes_metres(place, tmp_path, capsys):
     assert json.loads((output / 'camera.json').read_text())['fx'] == pytest.approx(88)
     assert len((output / 'frames.csv').read_text().splitlines()) == 4
     assert not list(output.glob('trajectory*')) and '3 depths (metres)' in capsys.readouterr().out
+
+
+def test_infer_counts_what_is_known(place, tmp_path, capsys):
+    """The median is of the known part of a view; a covered lens has no depth, and no files."""
+    pictures, output = tmp_path / 'pictures', tmp_path / 'depth'
+    pictures.mkdir()
+    seen = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    for name, image in (('0.png', seen), ('1.png', np.full_like(seen, 4))):
+        cv2.imwrite(str(pictures / name), image)
+    camera = camera_like_training(1.125, shift=(-8, -6))
+    (pictures / 'cam.txt').write_text(' '.join(str(number) for number in camera.K.ravel()))
+    assert main(['infer', str(place / 'flat.safetensors'), str(pictures), '--output', str(output),
+                 '--camera_policy', 'canonical_crop', '--device', 'cpu']) == 0
+    assert '2 images: 1 depths (metres), 0 unreadable' in capsys.readouterr().out
+    first, second = csv.DictReader((output / 'frames.csv').read_text().splitlines())
+    assert float(first['depth_median']) == pytest.approx(88 * 0.12 / (0.05 * 128), abs=1e-3)
+    assert second['depth_median'] == '' and 'lens is covered' in second['warning']
+    assert [path.name for path in (output / 'depth_npy').iterdir()] == ['000000.npy']
 
 
 def test_prepare_stereo(place, tmp_path, capsys):

@@ -113,24 +113,17 @@ class _Written:
         self.counts = {'images': images, 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0,
                        **({'flow': 0} if flow or motion else {})}
         self.rows, self.warnings, self.camera, self.metric = [], [], None, None
-        self._pieces, self._names = [], {}
+        self._pieces, self._earlier = [], None
         clear_earlier_results(folder)
 
     def fail(self, i, stamp, error):
         """Note an image that cannot be read."""
         self.counts['failed'] += 1
-        self.rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': stamp,
-                          'reason': str(error)})
+        self.rows.append(failed_row(i, stamp, error))
 
     def add(self, i, frame, depth, odometry, row, moved):
         """Write what `_process` says about an image."""
         name, known = f'{i:06d}', np.isfinite(depth.depth).any()
-        self._names[frame.stamp] = name, frame.image
-        if moved is not None:
-            self.counts['flow'] += 1
-            _write_flow(self._folder, *self._names[moved.earlier_stamp], moved, self._flow,
-                        self._motion)
-            self._names = {frame.stamp: self._names[frame.stamp]}
         if known:
             self.counts['depth'] += 1
             self.camera, self.metric = depth.camera or self.camera, depth.metric
@@ -141,13 +134,16 @@ class _Written:
         if odometry is not None:
             self.counts['odometry'] += 1
             self._pieces[-1].append((frame.stamp, odometry.T_odom_camera))
-        elif not self._pieces[-1] and known:
+            if moved is not None:
+                self.counts['flow'] += 1
+                _write_flow(self._folder, *self._earlier, moved, self._flow, self._motion)
+            self._earlier = name, frame.image
+        elif not self._pieces[-1] and known and frame.camera is not None:
             self._pieces[-1].append((frame.stamp, np.eye(4)))
+            self._earlier = name, frame.image
         if row.get('warning') and row['warning'] not in self.warnings:
             self.warnings.append(row['warning'])
-        self.rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
-                          'depth_median': f'{np.nanmedian(depth.depth):.4f}' if known else '',
-                          'piece': len(self._pieces), **row})
+        self.rows.append({**depth_row(i, frame, depth), 'piece': len(self._pieces), **row})
 
     def finish(self):
         """Write the table, the intrinsics and the trajectory; return in how many pieces it is."""
@@ -292,6 +288,52 @@ def _write_image(path, image):
     if not done:
         raise GeoPerceptionError(f'cannot encode {path}')
     write_atomically(path, data.tobytes())
+
+
+def depth_row(i, frame, depth):
+    """
+    Return what the table says about the depth of an image.
+
+    Parameters
+    ----------
+    i : int
+        Number of the image.
+    frame : Frame
+        The image.
+    depth : DepthEstimate
+        Of it.
+
+    Returns
+    -------
+    dict
+        Entries by `COLUMNS`; the median is empty where no depth is known.
+
+    """
+    known = depth.depth[np.isfinite(depth.depth)]
+    return {'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
+            'depth_median': f'{np.median(known):.4f}' if known.size else ''}
+
+
+def failed_row(i, stamp, error):
+    """
+    Return what the table says about an image that cannot be read.
+
+    Parameters
+    ----------
+    i : int
+        Number of the image.
+    stamp : int
+        Nanoseconds.
+    error : Exception
+        Why.
+
+    Returns
+    -------
+    dict
+        Entries by `COLUMNS`.
+
+    """
+    return {'index': i, 'name': f'frame {i}', 'stamp_ns': stamp, 'reason': str(error)}
 
 
 def write_table(path, rows):

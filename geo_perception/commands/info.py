@@ -82,9 +82,10 @@ def _of_recording(sequence):
     import numpy as np
 
     from geo_perception.datasets.pose_image_check import check_recording
+    from geo_perception.datasets.readable import first_readable
     from geo_perception.datasets.snippets import usual_interval
 
-    frame, steps = sequence[0], np.diff(sequence.stamps) * 1e-9
+    frame, steps = first_readable(sequence), np.diff(sequence.stamps) * 1e-9
     height, width = frame.image.shape[:2]
     found = {'Frames': f'{len(sequence)}, {width} × {height} pixels, the first {frame.name}'}
     if len(steps):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_perception.commands.geometry_output import (
-    clear_earlier_results, write_camera, write_depth, write_table)
+    clear_earlier_results, depth_row, failed_row, write_camera, write_depth, write_table)
 from geo_perception.commands.outcome import kept_when_interrupted
 from geo_perception.errors import ImageError, RecordingError
 from geo_perception.progress import track
@@ -19,8 +19,8 @@ def write_stereo_depth(pipeline, sequence, output):
     Run a pipeline over images and write their depth.
 
     Files: ``depth_png/`` (16 bits, millimetres, 0 = unknown or beyond 65.5 m; only where the
-    intrinsics are known), ``depth_npy/`` (float32), ``preview/``, ``frames.csv`` and
-    ``camera.json`` (of the depth images).
+    intrinsics are known), ``depth_npy/`` (float32, NaN = unknown), ``preview/``, ``frames.csv``
+    and ``camera.json`` (of the depth images).
 
     Parameters
     ----------
@@ -64,17 +64,15 @@ def write_stereo_depth(pipeline, sequence, output):
                 estimate = pipeline(frame.image, frame.camera)
             except (ImageError, RecordingError) as error:
                 counts['failed'] += 1
-                rows.append({'index': i, 'name': f'frame {i}', 'stamp_ns': int(sequence.stamps[i]),
-                             'reason': str(error)})
+                rows.append(failed_row(i, int(sequence.stamps[i]), error))
                 continue
-            counts['depth'] += 1
             camera = estimate.camera or camera
-            write_depth(folder, f'{i:06d}', estimate, frame.image)
+            if np.isfinite(estimate.depth).any():
+                counts['depth'] += 1
+                write_depth(folder, f'{i:06d}', estimate, frame.image)
             if estimate.warning and estimate.warning not in warnings:
                 warnings.append(estimate.warning)
-            rows.append({'index': i, 'name': frame.name, 'stamp_ns': frame.stamp,
-                         'depth_median': f'{np.median(estimate.depth):.4f}',
-                         'warning': estimate.warning})
+            rows.append({**depth_row(i, frame, estimate), 'warning': estimate.warning})
     finish()
     return {**counts, 'output': str(output), 'metric': camera is not None,
             'baseline': pipeline.baseline, 'warnings': warnings}

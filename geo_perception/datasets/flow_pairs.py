@@ -4,6 +4,7 @@
 """Pairs of images whose optical flow is known."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Optional
 
@@ -12,6 +13,7 @@ import numpy as np
 from geo_perception.datasets.flow_files import read_flow_of
 from geo_perception.datasets.image_files import read_image
 from geo_perception.datasets.kitti_calibration import camera_by_size, camera_in_file
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.datasets.recording import open_images
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.camera import Camera
@@ -161,7 +163,7 @@ class RecordedPairs:
         self.sequence = sequence
         if len(sequence) < 2:
             raise RecordingError(f'{name} has {len(sequence)} frame, flow takes two')
-        if all(sequence[i].flow is None for i in range(min(3, len(sequence) - 1))):
+        if all(frame.flow is None for _, frame in islice(readable_frames(sequence), 3)):
             raise RecordingError(f'{name} has no true optical flow; take KITTI 2015, or a bag '
                                  'with a topic of 32FC2 named flow, such as those of '
                                  '"geo_perception sample"')

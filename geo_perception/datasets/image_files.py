@@ -416,7 +416,10 @@ def keep_usable(path, images, labels):
 def _read(path, flags):
     if not Path(path).is_file():
         raise ImageError(f'the image {path} does not exist')
-    picture = cv2.imread(str(path), flags)
+    try:
+        picture = cv2.imread(str(path), flags)
+    except cv2.error:   # Its header says a size that no picture has.
+        picture = None
     if picture is None:
         raise ImageError(f'the image {path} cannot be decoded: it is damaged or not a picture')
     return picture

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from geo_perception.datasets.pose_checks import check_poses
+from geo_perception.errors import ImageError, RecordingError
 from geo_perception.geometry.se3 import R_BODY_OPTICAL, rotation_angle
 
 _DEGREE = np.pi / 180
@@ -88,7 +89,10 @@ def compare_with_images(sequence, valid=None, pairs=8):
     for i, j in _turning_pairs(R, valid):
         if len(errors['as given']) >= pairs:
             break
-        seen = _rotation_between(sequence[i], sequence[j])
+        try:
+            seen = _rotation_between(sequence[i], sequence[j])
+        except (ImageError, RecordingError):
+            continue   # Others tell as much.
         if seen is None:
             continue
         # All map directions of camera i to camera j.

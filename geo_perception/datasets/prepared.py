@@ -176,9 +176,11 @@ def read_settings(root):
     """
     try:
         settings = json.loads((root / SETTINGS).read_text(errors='replace'))
-        settings['length'] = int(settings['length'])
+        settings['length'] = length = int(settings['length'])
+        if length < 3 or length % 2 == 0:
+            raise ValueError(f'length is {length}, no odd number of at least 3')
         return settings
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise RecordingError(f'{root / SETTINGS} is damaged: {type(error).__name__} {error}; '
                              'prepare the folder again') from None
 

@@ -6,13 +6,15 @@
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
+from geo_perception.datasets.readable import readable_frames
+
 _AHEAD = 2
 _WAITING = 4
 
 
 def read_ahead(sequence):
     """
-    Yield the frames of a recording, the next ones being read meanwhile.
+    Yield the frames of a recording that can be read, the next ones being read meanwhile.
 
     Parameters
     ----------
@@ -21,22 +23,25 @@ def read_ahead(sequence):
 
     Yields
     ------
-    Frame
-        In order.
+    index : int
+    frame : Frame
+
+    Raises
+    ------
+    ImageError, RecordingError
+        See `readable_frames`.
 
     """
+    frames = readable_frames(sequence)
     with ThreadPoolExecutor(1, 'reader') as reader:
-        frames = deque()
+        waiting = deque(reader.submit(next, frames, None) for _ in range(_AHEAD))
         try:
-            for i in range(len(sequence)):
-                frames.append(reader.submit(sequence.__getitem__, i))
-                if len(frames) > _AHEAD:
-                    yield frames.popleft().result()
-            while frames:
-                yield frames.popleft().result()
+            while (found := waiting.popleft().result()) is not None:
+                waiting.append(reader.submit(next, frames, None))
+                yield found
         finally:
-            for frame in frames:
-                frame.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 class Beside:

@@ -129,8 +129,8 @@ def caveats(before, after):
     for key, what in (('model', 'model'), ('geometry_model', 'geometry model')):
         hashes = [metrics.get(f'{key}_sha256') for metrics in (before, after)]
         if None not in hashes and hashes[0] != hashes[1]:
-            old, new = (f'{Path(metrics[key]).name} ({digest[:8]})' for metrics, digest in zip(
-                (before, after), hashes))
+            old, new = (f"{Path(metrics.get(key) or '').name} ({digest[:8]})".lstrip()
+                        for metrics, digest in zip((before, after), hashes))
             sentences.append(f'The {what} was {old} and is {new}.')
     modes = [metrics.get('run') for metrics in (before, after)]
     if modes[0] != modes[1]:

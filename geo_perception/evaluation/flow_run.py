@@ -11,6 +11,7 @@ import numpy as np
 
 from geo_perception.datasets.flow_pairs import RecordedPairs
 from geo_perception.datasets.frame import needed_camera
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.evaluation.classical_flow import METHODS
 from geo_perception.evaluation.flow import compare_flow, FlowScore
 from geo_perception.evaluation.flow_samples import score_flow
@@ -118,13 +119,14 @@ def evaluate_flow(pipeline, pairs, baselines=True, **enlargement):
     if in_order:
         run.recording = GeometryRecording.unanswered(
             pairs.sequence.stamps, mode='offline', flow=FlowScores())
-    for i in track(range(len(pairs)), 'Flow'):
-        pair = pairs[i]
-        run.names.append(pair.name)
+    run.names, last = [''] * len(pairs), None
+    for i, pair in track(readable_frames(pairs), 'Flow', total=len(pairs)):
+        run.names[i] = pair.name
         needed_camera(pair, 'there is no rigid flow')
-        if in_order and i == 0:
-            _note(run.recording, 0, pairs.sequence[0], pipeline(
+        if in_order and last != i:
+            _note(run.recording, i, pairs.sequence[i], pipeline(
                 pair.image, pair.camera, pair.stamps[0], flow=True))
+        last = i + 1
         start = time.perf_counter()
         if in_order:
             result = pipeline(pair.other, pair.camera, pair.stamps[1], flow=True)

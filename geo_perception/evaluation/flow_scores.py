@@ -4,11 +4,13 @@
 """Flow and what moves compared with the truth, image by image: the same offline and live."""
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Dict
 
 import cv2
 import numpy as np
 
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.evaluation.flow import compare_flow, flow_at_truth, FlowScore
 from geo_perception.evaluation.motion_segmentation import MotionCounts, ScoreCurve
 from geo_perception.geometry.flow_inverse import inverse_flow
@@ -178,7 +180,7 @@ def has_flow_truth(sequence):
     bool
 
     """
-    first = [sequence[i] for i in range(min(3, len(sequence)))]
+    first = [frame for _, frame in islice(readable_frames(sequence), 3)]
     return any((frame.flow is not None or frame.motion_mask is not None)
                # True flow is of the pixels as they were recorded, ours of undistorted ones.
                and frame.camera is not None and not frame.camera.distorts

@@ -99,8 +99,8 @@ def scale_over_time(recording):
 
     Returns
     -------
-    str
-        Data URI.
+    str or None
+        Data URI; None where there is nothing to draw.
 
     """
     t = _seconds(recording)
@@ -112,11 +112,14 @@ def scale_over_time(recording):
         if len(used) > 2:
             middle, ratio = step_ratios(recording.T_odom_camera[used], recording.T_truth[used])
             axes.plot(t[used[middle]], ratio, color=BASELINE, linewidth=1.2, label='path')
+        heights = _heights(axes)
+        if not heights.size:
+            return None
         axes.axhline(1.0, color=INK, linewidth=0.9)
         _mark_resets(axes, recording, t)
         axes.set(xlabel='time in the recording (s)', ylabel='true over said', ylim=(0, None))
         low, high = axes.get_ylim()
-        axes.set_ylim(low, min(high, 3.0 * np.nanmedian(_heights(axes))))
+        axes.set_ylim(low, min(high, 3.0 * np.median(heights)))
         legend_below(axes, columns=3)
     return picture.src
 
@@ -249,8 +252,9 @@ def _mark_resets(axes, recording, t):
 
 
 def _heights(axes):
-    return np.concatenate([line.get_ydata() for line in axes.lines
-                           if line.get_label() in ('depth', 'path')])
+    heights = np.concatenate([[], *(line.get_ydata() for line in axes.lines
+                                    if line.get_label() in ('depth', 'path'))])
+    return heights[np.isfinite(heights)]
 
 
 def _seconds(recording):

@@ -123,13 +123,16 @@ def odometry_sections(recording, metrics):
             {'src': geometry_charts.drift(recording, quantity, with_scale),
              'alt': f'{name} drift by length of the segment'}
             for quantity, name in enumerate(('translation', 'rotation'))])))
-    sections.append(('Errors along the path', macros.charts([
+    along = [
         {'src': geometry_charts.position_error_over_way(recording, with_scale),
          'alt': 'position error along the path',
-         'caption': f'Once the whole is aligned, {aligned}.'},
-        {'src': geometry_charts.scale_over_time(recording), 'alt': 'scale over time',
-         'caption': 'Scale: 1 where lengths are true. A level line elsewhere is a scale that is '
-                    'wrong but constant.'}])))
+         'caption': f'Once the whole is aligned, {aligned}.'}]
+    if scale := geometry_charts.scale_over_time(recording):
+        along.append({
+            'src': scale, 'alt': 'scale over time',
+            'caption': 'Scale: 1 where lengths are true. A level line elsewhere is a scale that '
+                       'is wrong but constant.'})
+    sections.append(('Errors along the path', macros.charts(along)))
     if metrics['motion_position_normalised_error'] is not None:
         sections.append(('Is the stated uncertainty right?',
                          macros.charts([], _calibration_text(metrics))))

@@ -57,7 +57,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     recording = GeometryRecording.unanswered(
         sequence.stamps, sequence.poses, rules, mode='offline',
         flow=FlowScores() if flow and has_flow_truth(sequence) else None)
-    T_odom_start = T_last = np.eye(4)
+    T_last, T_odom_start = np.eye(4), None
     scale = before = None
 
     def look_beside(i, before, frame, result):
@@ -69,7 +69,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
             score_flow(recording, i, before, frame, *found)
 
     with Beside() as beside:
-        for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
+        for i, frame in track(read_ahead(sequence), 'Looking', total=len(sequence)):
             recording.names[i] = frame.name
             needed_camera(frame, 'neither depth nor odometry can be compared')
             started = time.perf_counter()
@@ -81,7 +81,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
             recording.metres_per_unit[i] = (np.nan if scale.metres_per_unit is None
                                             else scale.metres_per_unit)
             recording.resets[i] = result.reset
-            if result.reset or i == 0:
+            # A covered lens begins nothing.
+            if result.reset or T_odom_start is None and np.isfinite(result.depth.depth).any():
                 T_odom_start = recording.T_odom_camera[i] = T_last
             if odometry is not None:
                 recording.T_odom_camera[i] = T_last = T_odom_start @ odometry.T_odom_camera
@@ -119,12 +120,14 @@ def with_baselines(recording, sequence, pipeline=None):
     baselines = {}
     if pipeline is not None and pipeline.tracking:
         baselines['network'] = run_geometry(pipeline.network_alone(), sequence).T_odom_camera
-    five_point = FivePointOdometry()
-    references, motions = zip(*(
-        five_point(frame.image, frame.camera) for frame in
-        track(read_ahead(sequence), 'Following corners', total=len(sequence))))
+    method = FivePointOdometry()
+    seen, references, motions = map(list, zip(*(
+        (i, *method(frame.image, frame.camera)) for i, frame in
+        track(read_ahead(sequence), 'Following corners', total=len(sequence)))))
+    five_point = np.full((len(sequence), 4, 4), np.nan)
+    five_point[seen] = chain(references, motions, recording.T_odom_camera[seen])
     return replace(recording, baselines={
-        **baselines, 'five_point': chain(references, motions, recording.T_odom_camera),
+        **baselines, 'five_point': five_point,
         'constant_motion': constant_motion(recording.stamps, recording.T_truth)})
 
 
@@ -153,9 +156,11 @@ def with_snippets(recording, pipeline, sequence):
     snippets = np.full((len(sequence), length, 4, 4), np.nan)
     if not length:
         return replace(recording, snippets=snippets)
-    frames = deque(maxlen=length)
-    for i, frame in enumerate(track(read_ahead(sequence), 'Looking at snippets',
-                                    total=len(sequence))):
+    frames, following = deque(maxlen=length), 0
+    for i, frame in track(read_ahead(sequence), 'Looking at snippets', total=len(sequence)):
+        if i != following:
+            frames.clear()   # One in between cannot be read.
+        following = i + 1
         frames.append(frame)
         camera = frames[0].camera
         if len(frames) == length and all(same_camera(f.camera, camera) for f in frames):

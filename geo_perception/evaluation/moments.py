@@ -9,6 +9,7 @@ from typing import List, Optional
 import cv2
 import numpy as np
 
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.evaluation.depth import depth_at_truth
 from geo_perception.inference.depth import DepthEstimate
 
@@ -138,9 +139,9 @@ class Moments:
 
         """
         there = {moment.index for moment in self.taken}
-        for index in range(0, len(sequence), self.stride):
-            if index not in there:
-                self.take(index, sequence[index])
+        missing = [i for i in range(0, len(sequence), self.stride) if i not in there]
+        for index, frame in readable_frames(sequence, missing):
+            self.take(index, frame)
         self.taken.sort(key=lambda moment: moment.index)
 
     def add_moving(self, index, moving, moving_camera, camera):

@@ -43,12 +43,11 @@ def calibrate_motion_score(pipeline, sequence):
     pipeline.reset()
     lacks, parallaxes, truths, hears = [], [], [], []
     before = None
-    for frame in track(read_ahead(sequence), 'Motion score', total=len(sequence)):
+    for _, frame in track(read_ahead(sequence), 'Motion score', total=len(sequence)):
         camera = needed_camera(frame, 'there is no rigid flow')
         estimate = pipeline(frame.image, camera, frame.stamp, flow=True).flow
         if estimate is not None and estimate.earlier_stamp == before.stamp:
             for field, own in ((estimate.forward, before), (estimate.backward, frame)):
-                # Nobody says what moves: fit_motion_score goes by the median then.
                 moving = (np.full(field.valid.shape, np.nan) if own.motion_mask is None
                           else seen_by(estimate.camera, own.camera, own.motion_mask) != 0)
                 parts = [field.flow - field.rigid, field.parallax, moving,
@@ -61,10 +60,8 @@ def calibrate_motion_score(pipeline, sequence):
             before = frame
     score = None
     if lacks:
-        truth = np.concatenate(truths)
-        known = np.isfinite(truth.astype(float)).all()
         score = fit_motion_score(np.concatenate(lacks), np.concatenate(parallaxes), width,
-                                 truth > 0 if known else None, heard=np.concatenate(hears))
+                                 np.concatenate(truths), heard=np.concatenate(hears))
     if score is None:
         raise RecordingError(f'too little of the {len(sequence)} images has flow to learn from '
                              'what is usual where nothing moves; take a longer recording')

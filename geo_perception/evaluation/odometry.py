@@ -17,6 +17,8 @@ from geo_perception.geometry import se3
 KITTI_UNIT = 100.0
 # Of a shorter path at least so many lengths shall fit.
 FEWEST_LENGTHS = 3
+# Metres that are the noise of a robot that stands, and no path.
+STANDING = 0.01
 # KITTI starts a segment at every tenth frame: a second.
 KITTI_START_EVERY = 10
 
@@ -172,7 +174,8 @@ def segment_lengths(path):
     Return over which lengths drift is measured, and how often a segment starts.
 
     On KITTI: 100, 200 ... 800 m, from every tenth frame. A path on which fewer than three of
-    them fit is measured in tenths of that, or hundredths ..., from every frame.
+    them fit is measured in tenths of that, or hundredths ..., from every frame. A robot that
+    stands has no drift.
 
     Parameters
     ----------
@@ -188,7 +191,7 @@ def segment_lengths(path):
 
     """
     unit = KITTI_UNIT
-    while 0 < path < FEWEST_LENGTHS * unit:
+    while STANDING < path < FEWEST_LENGTHS * unit:
         unit /= 10.0
     lengths = np.round(unit * np.arange(1, 9), 9)
     return lengths[lengths < path], KITTI_START_EVERY if unit == KITTI_UNIT else 1

@@ -39,8 +39,7 @@ def calibrate_hybrid_motion(pipeline, sequence):
     """
     motions, true_motions, raw = [], [], []
     index = {int(stamp): i for i, stamp in enumerate(sequence.stamps)}
-    for i, frame in enumerate(track(read_ahead(sequence), 'Following corners',
-                                    total=len(sequence))):
+    for i, frame in track(read_ahead(sequence), 'Following corners', total=len(sequence)):
         camera = needed_camera(frame, 'there is no odometry')
         result = pipeline(frame.image, camera, frame.stamp)
         odometry, scale = result.odometry, result.scale.metres_per_unit

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.evaluation.beside import Beside, read_ahead
 from geo_perception.evaluation.relocalization import nearest_poses
 from geo_perception.evaluation.relocalization_result import RelocalizationResult
@@ -28,8 +29,9 @@ def evaluate_relocalizer(relocalizer, sequence):
     Returns
     -------
     RelocalizationResult
-        Refused frames keep their estimate. ``delay_ms`` is the time of the pipeline alone. With a
-        place memory ``coarse`` is what the network said, whose delay is not known apart.
+        Refused frames keep their estimate; those that cannot be read are not processed.
+        ``delay_ms`` is the time of the pipeline alone. With a place memory ``coarse`` is what the
+        network said, whose delay is not known apart.
 
     """
     result = unanswered_result(sequence, relocalizer.T_map_world, relocalizer.world_frame,
@@ -43,8 +45,7 @@ def evaluate_relocalizer(relocalizer, sequence):
             T_retrieval[i] = retrieval(frame.image)
 
     with Beside() as beside:
-        for i, frame in enumerate(track(read_ahead(sequence), 'Relocalizing',
-                                        total=len(sequence))):
+        for i, frame in track(read_ahead(sequence), 'Relocalizing', total=len(sequence)):
             beside.do(look_beside, i, frame)
             started = time.perf_counter()
             fix = relocalizer(frame.image, frame.camera)
@@ -112,9 +113,12 @@ def with_baselines(result, sequence, retrieval):
     RelocalizationResult
 
     """
-    return _beside_baselines(result, retrieval, None if retrieval is None else np.stack([
-        retrieval(sequence[i].image) for i in track(range(len(sequence)), 'Retrieving',
-                                                    total=len(sequence))]))
+    if retrieval is None:
+        return result
+    T_retrieval = np.full((len(sequence), 4, 4), np.nan)
+    for i, frame in track(readable_frames(sequence), 'Retrieving', total=len(sequence)):
+        T_retrieval[i] = retrieval(frame.image)
+    return _beside_baselines(result, retrieval, T_retrieval)
 
 
 def _beside_baselines(result, retrieval, T_retrieval):

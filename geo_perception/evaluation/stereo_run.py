@@ -142,7 +142,7 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True, spli
             _score_disparity(scores, frame, estimate, rules, matching)
 
     with Beside() as beside:
-        for i, frame in enumerate(track(read_ahead(sequence), 'Looking', total=len(sequence))):
+        for i, frame in track(read_ahead(sequence), 'Looking', total=len(sequence)):
             recording.names[i] = frame.name
             needed_camera(frame, 'depth cannot be compared')
             started = time.perf_counter()

@@ -34,8 +34,8 @@ def store(path, value):
     path : str or Path
         The file; its folder is made.
     value : object
-        Dataclasses, dictionaries with text as keys, lists, tuples (read back as lists), arrays,
-        bytes, numbers, text, None.
+        Dataclasses, dictionaries with text or numbers as keys, lists, tuples (read back as lists),
+        arrays, bytes, numbers, text, None.
 
     """
     arrays = {}   # id of an array -> its name and itself: what is shared is written once
@@ -98,7 +98,8 @@ def _tree(value, arrays):
     if isinstance(value, (list, tuple)):
         return [_tree(item, arrays) for item in value]
     if isinstance(value, dict):
-        return {'dict': {key: _tree(item, arrays) for key, item in value.items()}}
+        # Keys of JSON are text alone.
+        return {'pairs': [_tree(pair, arrays) for pair in value.items()]}
     if isinstance(value, bytes):
         value = np.frombuffer(value, np.uint8)
         return {'bytes': _named(value, arrays)}
@@ -126,7 +127,7 @@ def _value(tree, arrays, classes):
         return arrays[tree['array']]
     if 'bytes' in tree:
         return arrays[tree['bytes']].tobytes()
-    if 'dict' in tree:
-        return {key: _value(item, arrays, classes) for key, item in tree['dict'].items()}
+    if 'pairs' in tree:
+        return dict(_value(tree['pairs'], arrays, classes))
     return classes[tree['class']](**{name: _value(item, arrays, classes)
                                      for name, item in tree['fields'].items()})

@@ -15,6 +15,7 @@ import re
 import numpy as np
 
 from geo_perception.datasets.kitti_lists import eigen_test_frames, excluded_scenes
+from geo_perception.datasets.readable import first_readable
 from geo_perception.datasets.recording import chosen_frames, split_spec
 from geo_perception.errors import ConfigurationError, RecordingError
 
@@ -54,7 +55,8 @@ def refuse_training_data(model, spec, sequence):
         When both show the same frames of a KITTI drive.
 
     """
-    evaluated = drive_frames(f'{sequence[0].name}{_slices_of(spec)}') or drive_frames(spec)
+    name = first_readable(sequence).name
+    evaluated = drive_frames(f'{name}{_slices_of(spec)}') or drive_frames(spec)
     if evaluated is None:
         _warn_of_same_name(model, spec)
         return

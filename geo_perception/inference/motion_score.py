@@ -211,8 +211,9 @@ def fit_motion_score(lack, parallax, width, moving=None, false_alarms=FALSE_ALAR
     width : int
         Of the images.
     moving : np.ndarray, optional
-        Whether a pixel moves by itself, bool, shape (N,). Where nobody knows, medians make sure
-        that few moving ones change little, and the threshold is that of a normal distribution.
+        Whether a pixel moves by itself, NaN where nobody knows, shape (N,). Where it is known of
+        some pixels, they alone count. Where it is known of none, medians make sure that few moving
+        ones change little, and the threshold is that of a normal distribution.
     false_alarms : float
         Wanted share of still pixels above the threshold.
     heard : np.ndarray, optional
@@ -225,14 +226,15 @@ def fit_motion_score(lack, parallax, width, moving=None, false_alarms=FALSE_ALAR
 
     """
     usable = np.isfinite(lack).all(1) & np.isfinite(parallax).all(1)
-    still = usable if moving is None else usable & ~moving
+    known = moving is not None and np.isfinite(moving).any()
+    still = usable & (moving == 0) if known else usable
     if still.sum() < _FEWEST:
         return None
     lack, parallax = lack[still], parallax[still]
     heard = np.ones_like(still) if heard is None else heard
     # Where it is known what moves, the tail tells, for that is where false alarms come from: depth
     # is wrong at edges. Otherwise the median, for then the tail is what moves.
-    quantile = 0.5 if moving is None else 1 - false_alarms
+    quantile = 1 - false_alarms if known else 0.5
     deviations = NormalDist().inv_cdf(0.5 + 0.5 * quantile)
     along, across, far = _split(lack, parallax)
     edges = np.quantile(far, np.linspace(0, 1, _BINS + 1)[1:-1])
@@ -248,7 +250,7 @@ def fit_motion_score(lack, parallax, width, moving=None, false_alarms=FALSE_ALAR
     noise, part = np.sqrt(_non_negative(A, variance * weight))
     score = MotionScore(max(float(noise / width), SMALLEST_NOISE), float(part),
                         float(np.sqrt(-2 * np.log(false_alarms))), false_alarms)
-    if moving is None:
+    if not known:
         return score
     scores = score.of_pixels(lack, parallax, width) * heard[still]
     # Where hardly any still pixel is heard, so low a threshold as is wanted says nothing.

@@ -348,16 +348,15 @@ class FlowModule(ViewSynthesisModule):
         *vectors, moving, seen, heard = np.concatenate(self._pixels, 1)
         self._pixels.clear()
         usable = seen > 0
-        known = np.isfinite(moving)
-        truth = None
-        if known.any():
-            usable, truth = usable & known, moving[usable & known] > 0
         lack, parallax = np.stack(vectors[:2], 1)[usable], np.stack(vectors[2:], 1)[usable]
-        width, heard = self.preprocessing.crop[1], heard[usable] > 0
-        self._score = fit_motion_score(lack, parallax, width, truth, heard=heard)
-        if self._score is None or truth is None or not truth.any():
+        width, moving, heard = self.preprocessing.crop[1], moving[usable], heard[usable] > 0
+        self._score = fit_motion_score(lack, parallax, width, moving, heard=heard)
+        known = np.isfinite(moving)
+        truth = moving[known] > 0
+        if self._score is None or not truth.any():
             return
         moves = heard & (self._score.of_pixels(lack, parallax, width) > self._score.threshold)
+        moves = moves[known]
         self._metrics['motion_iou'] = float((moves & truth).sum() / (moves | truth).sum())
         self._metrics['motion_recall'] = float(moves[truth].mean())
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.se3 import (
     interpolate_transform, matrix_from_rotation_vector, rotation_angle, transform_points)
@@ -74,8 +75,7 @@ def fuse_depth(sequence):
 
     """
     clouds, size = [], 0
-    for i in track(range(len(sequence)), 'Fusing depth'):
-        frame = sequence[i]
+    for _, frame in track(readable_frames(sequence), 'Fusing depth', total=len(sequence)):
         if frame.depth is None or frame.camera is None:
             continue
         camera = frame.camera.resized(frame.depth.shape[1], frame.depth.shape[0])

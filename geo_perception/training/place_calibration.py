@@ -15,6 +15,8 @@ from typing import Optional
 
 import numpy as np
 
+from geo_perception.datasets.frame import needed_camera
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import (
     matrix_from_rotation_vector, rotation_vector_from_matrix)
@@ -110,13 +112,14 @@ def run_trials(place, sequence, frame_indices, relocalizer):
     random = np.random.default_rng(0)
     verifier, trials = Verifier(place), []
     chosen = np.unique(np.linspace(0, len(sequence) - 1, FRAMES).astype(int))
-    for i in track(chosen.tolist(), 'Leaving out frames'):
-        frame = sequence[i]
+    for i, frame in track(readable_frames(sequence, chosen), 'Leaving out frames',
+                          total=len(chosen)):
         T = frame.T_world_camera
         view = place.view_distances(T)
+        camera = needed_camera(frame, 'no place is recognized')
         covariance = relocalizer(frame.image).covariance
         stated = tuple(np.sqrt(np.diag(covariance).reshape(2, 3).sum(1)))
-        query = verifier.look(frame.image, frame.camera)
+        query = verifier.look(frame.image, camera)
         # Without a frame, its image is searched several times: looking at it costs the most.
         for search in range(SEARCHES):
             coarse = _moved(T, _coarse_error(covariance, random))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.readable import first_readable, readable_frames
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.inference.fix_covariance import UNCALIBRATED
 from geo_perception.inference.gate import Gate
@@ -79,7 +80,7 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
         sequence, indices, features)
     if not frames:
         raise RecordingError(_nothing(name, len(indices), has_depth))
-    place = _joined(known, frames, sequence[0].camera, features)
+    place = _joined(known, frames, first_readable(sequence).camera, features)
     place = replace(place, repeats=find_repeats(place))
     sources = np.concatenate([np.full(0 if known is None else len(known.poses), -1),
                               [frame.index for frame in frames]]).astype(int)
@@ -127,8 +128,9 @@ def _usable(sequence):
 def _typical_depth(sequence):
     """Return how far the scene is, metres."""
     depths = []
-    for i in np.unique(np.linspace(0, len(sequence) - 1, 40).astype(int)):
-        depth = sequence[int(i)].depth
+    probes = np.unique(np.linspace(0, len(sequence) - 1, 40).astype(int))
+    for _, frame in readable_frames(sequence, probes):
+        depth = frame.depth
         if depth is not None and np.isfinite(depth).any():
             depths.append(float(np.nanmedian(depth)))
     return float(np.median(depths)) if depths else UNKNOWN_DEPTH

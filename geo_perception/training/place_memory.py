@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from geo_perception.datasets.frame import needed_camera
+from geo_perception.datasets.readable import readable_frames
+from geo_perception.errors import ImageError, RecordingError
 from geo_perception.geometry.se3 import transform_points
 from geo_perception.geometry.warp import splat_depth
 from geo_perception.inference.local_features import FeatureDetector
@@ -151,7 +153,8 @@ class DepthOfFrames:
         # In pairs of neighbours up to REACH apart: depth may come with every tenth frame.
         probes = np.unique(np.concatenate([
             np.linspace(0, n - 1, PROBES).astype(int), np.arange(min(n, 2 * REACH))]))
-        return any(self._sequence[int(i)].depth is not None for i in probes)
+        return any(frame.depth is not None
+                   for _, frame in readable_frames(self._sequence, probes))
 
     def at(self, index, frame, pixels):
         """
@@ -195,18 +198,12 @@ class DepthOfFrames:
         return None
 
     def _surface(self, index):
-        """Return what a frame saw, in the world; None without depth."""
+        """Return what a frame saw, in the world; None without depth, or where it is damaged."""
         if index not in self._surfaces:
-            frame = self._sequence[index]
-            surface = None
-            if frame.depth is not None and frame.camera is not None:
-                camera = frame.camera.resized(frame.depth.shape[1], frame.depth.shape[0])
-                depth = clean_depth(frame.depth)
-                v, u = np.nonzero(np.isfinite(depth))
-                pixels = camera.undistort_pixels(np.stack([u, v], 1))
-                surface = transform_points(frame.T_world_camera, _lift(
-                    pixels, depth[v, u], camera)).astype(np.float32)
-            self._surfaces[index] = surface
+            try:
+                self._surfaces[index] = _seen_by(self._sequence[index])
+            except (ImageError, RecordingError):
+                self._surfaces[index] = None
             for old in [i for i, s in self._surfaces.items()
                         if s is not None and abs(i - index) > 2 * REACH]:
                 del self._surfaces[old]
@@ -238,8 +235,8 @@ def make_key_frames(sequence, indices, kind='sift'):
 
     """
     detector, depths, found = FeatureDetector(kind), DepthOfFrames(sequence), []
-    for i in track(indices.tolist(), 'Making key frames'):
-        frame = sequence[i]
+    for i, frame in track(readable_frames(sequence, indices), 'Making key frames',
+                          total=len(indices)):
         needed_camera(frame, 'there is no place memory')
         features = detector(frame.image)
         depth = depths.at(i, frame, features.pixels)
@@ -251,6 +248,18 @@ def make_key_frames(sequence, indices, kind='sift'):
         found.append(KeyFrame(i, frame.T_world_camera, points.astype(np.float32),
                               features.descriptors[known], float(np.median(depth[known]))))
     return found
+
+
+def _seen_by(frame):
+    """Return what a frame saw, in the world; None without depth."""
+    if frame.depth is None or frame.camera is None:
+        return None
+    camera = frame.camera.resized(frame.depth.shape[1], frame.depth.shape[0])
+    depth = clean_depth(frame.depth)
+    v, u = np.nonzero(np.isfinite(depth))
+    pixels = camera.undistort_pixels(np.stack([u, v], 1))
+    return transform_points(frame.T_world_camera, _lift(
+        pixels, depth[v, u], camera)).astype(np.float32)
 
 
 def _lift(pixels, depth, camera):

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import SlicedSequence
 from geo_perception.datasets.pose_image_check import check_recording
+from geo_perception.datasets.readable import first_readable, readable_frames
 from geo_perception.datasets.recording import open_recording
 from geo_perception.errors import ConfigurationError, RecordingError
 from geo_perception.geometry.camera import Camera
@@ -130,18 +131,18 @@ def load_posed_images(sequence, preprocessing, with_points=False):
     if not len(sequence) or sequence.poses is None:
         raise RecordingError('training needs frames with poses, and this recording has '
                              + ('frames without poses' if len(sequence) else 'no frames'))
-    first = sequence[0]
+    first = first_readable(sequence)
     width, height = preprocessing.resized_size(first.image.shape[1], first.image.shape[0])
     images = scratch_array(np.uint8, (len(sequence), height, width, 3))
-    thumbnails, points = [], []
+    seen, thumbnails, points = [], [], []
     random = np.random.default_rng(0)
-    for i in track(range(len(sequence)), 'Reading frames'):
-        frame = sequence[i]
+    for i, frame in track(readable_frames(sequence), 'Reading frames', total=len(sequence)):
         if frame.image.shape != first.image.shape:
             raise RecordingError(f'frame {frame.name} is {frame.image.shape[1]}x'
                                  f'{frame.image.shape[0]}, the first is {first.image.shape[1]}'
                                  f'x{first.image.shape[0]}; train on one size at a time')
-        images[i] = preprocessing.resize(frame.image)
+        images[len(seen)] = preprocessing.resize(frame.image)
+        seen.append(i)
         thumbnails.append(thumbnail(frame.image))
         if with_points:
             points.append(_world_points(frame, random))
@@ -149,8 +150,9 @@ def load_posed_images(sequence, preprocessing, with_points=False):
     if camera is not None:
         recorded = TrainingCamera.of(camera)
         camera = camera.resized(width, height)
-    return PosedImages(images, sequence.poses, np.stack(thumbnails), camera, recorded,
-                       np.stack(points) if with_points else None, sequence.world_frame)
+    return PosedImages(images[:len(seen)], sequence.poses[seen], np.stack(thumbnails), camera,
+                       recorded, np.stack(points) if with_points else None,
+                       sequence.world_frame)
 
 
 def _world_points(frame, random):

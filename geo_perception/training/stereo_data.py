@@ -17,6 +17,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import SlicedSequence
+from geo_perception.datasets.readable import first_readable, readable_frames
 from geo_perception.datasets.recording import open_stereo
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.block_matching import block_matching
@@ -85,8 +86,7 @@ def load_pairs(sequence, preprocessing, name):
     height, width = preprocessing.crop
     images = scratch_array(np.uint8, (len(sequence), 2, height, width, 3))
     reach, depths, n = [], [], 0
-    for i in track(range(len(sequence)), 'Reading pairs'):
-        frame = sequence[i]
+    for _, frame in track(readable_frames(sequence), 'Reading pairs', total=len(sequence)):
         if frame.right is None:
             continue
         check_pair(frame, name)
@@ -216,4 +216,4 @@ class StereoData(SeededBatches):
             'train_pairs': len(self.train), 'val_pairs': len(self.val),
             'val': ('the end of the last' if self._val_spec is None
                     else recording_name(self._val_spec))},
-            TrainingCamera.of(sequences[0][0].camera), reach)
+            TrainingCamera.of(first_readable(sequences[0]).camera), reach)

@@ -13,6 +13,7 @@ small and the rays cross at an angle.
 import numpy as np
 
 from geo_perception.datasets.frame import needed_camera
+from geo_perception.datasets.readable import readable_frames
 from geo_perception.geometry.se3 import inverse_transform, skew, transform_points
 from geo_perception.inference.local_features import (
     comparable, FeatureDetector, squared_distances)
@@ -56,8 +57,8 @@ def triangulate_key_frames(sequence, indices, kind='sift'):
 
     """
     detector, views = FeatureDetector(kind), []
-    for i in track(indices.tolist(), 'Finding features'):
-        frame = sequence[i]
+    for i, frame in track(readable_frames(sequence, indices), 'Finding features',
+                          total=len(indices)):
         needed_camera(frame, 'there is no place memory')
         features = detector(frame.image)
         K = frame.camera.K

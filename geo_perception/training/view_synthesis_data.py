@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from geo_perception.datasets.frame import needed_camera, SlicedSequence
 from geo_perception.datasets.prepared import LISTS, read_settings, SETTINGS, split_lists
+from geo_perception.datasets.readable import first_readable, readable_frames
 from geo_perception.datasets.recording import open_stereo, open_with_poses_if_any
 from geo_perception.datasets.snippets import (
     consecutive_snippets, image_motion, moving_snippets, usual_interval)
@@ -109,9 +110,10 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
     rights = scratch_array(np.uint8, images.shape) if stereo else None
     baselines = np.full(len(sequence), np.nan, np.float32)
     K = np.zeros((len(sequence), 3, 3), np.float32)
-    depths, flows, masks = [], [], []
-    for i in track(range(len(sequence)), 'Reading frames'):
-        frame = sequence[i]
+    depths, flows, masks = ([None] * len(sequence) for _ in range(3))
+    readable = np.zeros(len(sequence), bool)
+    for i, frame in track(readable_frames(sequence), 'Reading frames', total=len(sequence)):
+        readable[i] = True
         camera = needed_camera(frame, 'depth cannot be learned', name)
         image, camera = camera.undistort(frame.image)
         resized = preprocessing.resize(image)
@@ -119,11 +121,11 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
         images[i] = preprocessing.centre_crop(resized)
         K[i] = camera.resized(resized.shape[1], resized.shape[0]).cropped(
             left, top, width, height).K
-        depths.append(matching_depth(frame, preprocessing))
+        depths[i] = matching_depth(frame, preprocessing)
         # Of distorted images, and to the frame after this one.
         straight = not frame.camera.distorts
-        flows.append(_matching_flow(frame, preprocessing) if straight and step == 1 else None)
-        masks.append(_matching(frame.motion_mask, preprocessing) if straight else None)
+        flows[i] = _matching_flow(frame, preprocessing) if straight and step == 1 else None
+        masks[i] = _matching(frame.motion_mask, preprocessing) if straight else None
         if stereo and frame.right is not None:
             check_pair(frame, name)
             if frame.camera.distorts:
@@ -132,6 +134,7 @@ def load_video(sequence, preprocessing, length, step, name, stereo=False):
             rights[i] = preprocessing.centre_crop(preprocessing.resize(frame.right))
             # A sign that the images contradict is only warned of, one that they confirm refused.
             baselines[i] = abs(frame.baseline)
+    snippets = snippets[readable[snippets].all(1)]
     if stereo:
         snippets = snippets[np.isfinite(baselines[snippets[:, length // 2]])]
         if not len(snippets):
@@ -368,7 +371,7 @@ class ViewSynthesisData(SeededBatches):
             'interval': self._step * usual_interval(sequences[0].stamps),
             'prepared': _origin(self._train_specs), **({} if not self._stereo else {
                 'baseline': float(np.nanmedian(self.train.videos[0].baselines))})},
-            TrainingCamera.of(sequences[0][0].camera))
+            TrainingCamera.of(first_readable(sequences[0]).camera))
 
     def _open_pairs(self, spec):
         """Return a recording of a stereo camera whose rig is no hopeless one."""
