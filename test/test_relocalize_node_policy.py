@@ -120,6 +120,22 @@ def test_the_fused_pose_goes_on_between_fixes(graph, tf):
                                         + 2 * 2.1 * before[1, 5])
 
 
+def test_the_way_counts_also_while_there_are_no_fixes(graph, tf):
+    """Forth and back is 12 m, on which odometry may well be 2 m off."""
+    robot = Robot(graph, tf, largest_innovation=5.0).start()
+    assert robot.believe(100.1 + 5.0)
+    tf(108 * SECOND, 'odom', 'base_link', at(100.0))
+    graph.spin_until(lambda: robot.node._listener.newest('odom', 'base_link') == 108 * SECOND,
+                     what='the odometry')
+    robot.pipeline.accepted = False
+    for second in range(101, 108):
+        robot.stamp = second * SECOND
+        robot.process()
+    robot.pipeline.accepted = True
+    robot.stamp = 108 * SECOND - SECOND // 10
+    assert robot.believe(100.0 + 5.0 + 2.0)
+
+
 def test_nothing_but_outliers_is_a_warning(graph, tf):
     """Withheld fixes are no silence without reason."""
     robot = Robot(graph, tf, largest_innovation=5.0, fixes_to_start=5).start()

@@ -310,22 +310,25 @@ class RelocalizeNode(PerceptionNode):
         return fix.score >= threshold, (f'the score {fix.score:.2f} is below gate_threshold '
                                         f'{threshold:.2f}')
 
-    def _look_up(self, target, source, stamp):
+    def _look_up(self, target, source, stamp, waits=True):
         try:
-            return self._listener.lookup(target, source, stamp, self.parameters.tf_timeout_s)
+            return self._listener.lookup(
+                target, source, stamp, self.parameters.tf_timeout_s if waits else 0.0)
         except TransformError as error:
             raise Rejection('transform', f'waiting for TF: {error}') from error
 
     def _look_up_odometry(self, stamp, consequence):
-        """Return where odometry has the base, or None; a transform is not invented."""
+        """Return where odometry has the base, or None; waited for where lack has consequences."""
         if not self._has_looked_up:   # nobody waits twice for one image
             self._has_looked_up = True
             try:
                 self._T_odom_base = self._look_up(
-                    self.parameters.odom_frame, self.parameters.base_frame, stamp)
+                    self.parameters.odom_frame, self.parameters.base_frame, stamp,
+                    waits=bool(consequence))
                 self._tf_problem = ''
             except Rejection as rejection:
-                self._tf_problem = f'{consequence}{rejection}.'
+                if consequence:
+                    self._tf_problem = f'{consequence}{rejection}.'
         return self._T_odom_base
 
     def _agrees_with_odometry(self, stamp, T_map_base, covariance):
@@ -370,12 +373,13 @@ class RelocalizeNode(PerceptionNode):
         return self._fused is not None and self._fused.get_subscription_count() > 0
 
     def _publish_fused(self, stamp):
-        """Publish where odometry carries the last believed fix, for whoever listens."""
-        if not self._fused_is_wanted():
+        """Follow the last believed fix by odometry; publish it for whoever listens."""
+        if self._fused is None:
             return
-        T_odom_base = self._look_up_odometry(stamp, 'There is no fused pose: ')
+        wanted = self._fused_is_wanted()
+        T_odom_base = self._look_up_odometry(stamp, 'There is no fused pose: ' if wanted else '')
         T, covariance = (None, None) if T_odom_base is None else self._track.predict(T_odom_base)
-        if T is not None:
+        if T is not None and wanted:
             self._fused.publish(pose_with_covariance_stamped(
                 stamp, self._map_frame, T, covariance))
 
