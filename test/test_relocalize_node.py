@@ -267,11 +267,21 @@ def test_the_gate_withholds_a_doubtful_pose_and_says_why(graph):
 
 
 def test_the_gate_can_inflate_instead(graph):
-    """The pose comes, with a covariance that no filter takes for a measurement."""
+    """The pose comes, but only where it can be marked, and does not count as a result."""
     scene = Scene(graph, gate='inflate').start()
+    scene.fix()
     scene.pipeline.accepted = False
-    _, message = scene.fix()
-    assert np.allclose(np.reshape(message.pose.covariance, (6, 6)), 9999.0 * np.eye(6))
+    for number in (2, 3):
+        scene.process()
+        graph.spin_until(lambda: len(scene.covariances) == number, what='the marked pose')
+        assert np.allclose(np.reshape(scene.covariances[-1].pose.covariance, (6, 6)),
+                           9999.0 * np.eye(6))
+    status = scene.diagnosis('2 of the last 3 images gave no result: the place is unknown.')
+    assert status.level == WARN and values_of(status)['no result: gate'] == '2'
+    scene.pipeline.accepted = True
+    stamp = scene.process()
+    graph.spin_until(lambda: stamp_to_ns(scene.poses[-1].header.stamp) == stamp, what='the pose')
+    assert len(scene.poses) == 2
 
 
 @pytest.mark.parametrize('threshold, passes', [(0.39, True), (0.41, False)])

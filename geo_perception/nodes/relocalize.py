@@ -47,7 +47,8 @@ class RelocalizeParameters(PerceptionParameters):
         'false takes K and the distortion.')
     gate: str = parameter(
         'withhold', 'What to do with a pose of low confidence: withhold publishes nothing, '
-        'inflate publishes it with a covariance that says "not measured" (9999).',
+        'inflate publishes it on ~/pose_with_covariance only, with a covariance that says "not '
+        'measured" (9999).',
         choices=('withhold', 'inflate'))
     gate_threshold: float = parameter(
         -1.0, 'Score (0 to 1) that a pose needs; negative takes the default of the pipeline, '
@@ -217,26 +218,25 @@ class RelocalizeNode(PerceptionNode):
         fix = self.pipeline(image, self._calibration.camera() if self._verifies else None)
         if self._coarse is not None and self._coarse.get_subscription_count():
             self._publish_coarse(stamp, fix.coarse)
-        trusted, reason = self._judge(fix)
-        if not trusted:
-            self._withhold('gate', reason)
+        refusal = self._marked(self._judge(fix))
         T, covariance = self._of_base(stamp, fix)
-        if trusted and self.parameters.limits.needs_odometry:
-            trusted = self._agrees_with_odometry(stamp, T, covariance)
+        if refusal is None and self.parameters.limits.needs_odometry:
+            refusal = self._marked(self._compare_with_odometry(stamp, T, covariance))
         try:
             message = pose_with_covariance_stamped(
-                stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE)
+                stamp, self._map_frame, T, covariance if refusal is None else _LOST_COVARIANCE)
             broken = broken_rule(fix_problems(message))
         except PoseError as error:
             broken = broken_rule([str(error)])
         if broken:
             raise broken
-        self._pose.publish(pose_stamped(stamp, self._map_frame, T))
         self._pose_with_covariance.publish(message)
-        if trusted:
-            self._last_fix = stamp, fix.score
-            self._seed.offer(stamp, self._map_frame, T, covariance)
-            self._correct_odometry(stamp, T, covariance)
+        if refusal is not None:
+            raise refusal
+        self._pose.publish(pose_stamped(stamp, self._map_frame, T))
+        self._last_fix = stamp, fix.score
+        self._seed.offer(stamp, self._map_frame, T, covariance)
+        self._correct_odometry(stamp, T, covariance)
 
     def on_arrival(self, stamp):
         """Tell the broadcast of ``map -> odom`` what time it is."""
@@ -303,12 +303,13 @@ class RelocalizeNode(PerceptionNode):
             stamp, self._map_frame, T, covariance if coarse.accepted else _LOST_COVARIANCE))
 
     def _judge(self, fix):
-        """Return whether a fix is trusted, and why not."""
+        """Return why a fix is not trusted, None where it is."""
         threshold = self.parameters.gate_threshold
+        trusted, reason = fix.score >= threshold, (
+            f'the score {fix.score:.2f} is below gate_threshold {threshold:.2f}')
         if threshold < 0 or self._verifies:   # verified ones are judged by it already
-            return fix.accepted, fix.reason
-        return fix.score >= threshold, (f'the score {fix.score:.2f} is below gate_threshold '
-                                        f'{threshold:.2f}')
+            trusted, reason = fix.accepted, fix.reason
+        return None if trusted else Rejection('gate', reason)
 
     def _look_up(self, target, source, stamp, waits=True):
         try:
@@ -331,17 +332,15 @@ class RelocalizeNode(PerceptionNode):
                     self._tf_problem = f'{consequence}{rejection}.'
         return self._T_odom_base
 
-    def _agrees_with_odometry(self, stamp, T_map_base, covariance):
-        """Return whether a fix is where odometry says, or where enough others are."""
+    def _compare_with_odometry(self, stamp, T_map_base, covariance):
+        """Return why a fix is refused, None where odometry, or enough other fixes, agree."""
         T_odom_base = self._look_up_odometry(stamp, 'Fixes are not compared with odometry: ')
         if T_odom_base is None:
-            return True
+            return None
         doubt, news = self._track.judge(T_map_base, covariance, T_odom_base)
         if news:
             self.get_logger().warning(news)
-        if doubt:
-            self._withhold('odometry', doubt)
-        return not doubt
+        return Rejection('odometry', doubt) if doubt else None
 
     def _correct_odometry(self, stamp, T_map_base, covariance):
         """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3), and follow it."""
@@ -383,10 +382,11 @@ class RelocalizeNode(PerceptionNode):
             self._fused.publish(pose_with_covariance_stamped(
                 stamp, self._map_frame, T, covariance))
 
-    def _withhold(self, category, reason):
-        """Leave the image without result, unless low confidence is to be published as such."""
-        if self.parameters.gate == 'withhold':
-            raise Rejection(category, reason)
+    def _marked(self, refusal):
+        """Raise a refusal, or return it where the pose is to be published as what it is."""
+        if refusal is not None and self.parameters.gate == 'withhold':
+            raise refusal
+        return refusal
 
 
 def main(args=None):
