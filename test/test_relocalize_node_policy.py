@@ -152,6 +152,22 @@ def test_without_odometry_fixes_are_published_and_that_is_said(graph, tf):
     robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
 
 
+def test_without_odometry_there_is_no_certain_start(graph, tf):
+    """Nothing is believed that could not be compared; once something is, the rest comes out."""
+    robot = Robot(graph, tf, fixes_to_start=2, largest_jump_m=0.5, tf_timeout_s=0.0).start()
+    robot.stamp = 110 * SECOND
+    robot.believe(77.0)
+    graph.spin_until(lambda: not robot.believe(77.0) and 'is known until' in robot.diagnosis(
+        'where the robot starts is not certain yet: waiting for TF').message, what='the reason')
+    assert robot.count('published') == 0
+    robot.stamp = 110 * SECOND + SECOND // 2
+    tf(115 * SECOND, 'odom', 'base_link', at(115.0))
+    graph.spin_until(lambda: robot.believe(robot.odometry() + 5.0), what='a start')
+    robot.stamp = 120 * SECOND
+    assert robot.believe(77.0)
+    robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
+
+
 @pytest.mark.parametrize('parameters, named', [
     ({'largest_jump_m': 1.0}, 'base_frame'), ({'largest_innovation': 5.0}, 'base_frame'),
     ({'seed': 'first_fix'}, 'base_frame'),
@@ -193,6 +209,19 @@ def test_the_first_fix_is_sent_to_amcl_once(graph, tf):
     covariance = np.reshape(message.pose.covariance, (6, 6))
     # The lever arm of the camera correlates position with orientation; none of that is sent.
     assert np.count_nonzero(covariance) == 6 and np.all(np.diag(covariance) > 0)
+
+
+def test_amcl_is_not_sent_a_fix_that_was_not_compared(graph, tf):
+    """Where there is a limit, but no odometry yet; the first that was compared is sent."""
+    robot = Robot(graph, tf, seed='first_fix', largest_jump_m=0.5, tf_timeout_s=0.0)
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+    robot.start()
+    graph.spin_until(robot.node.is_wanted, what='AMCL')
+    robot.stamp = 110 * SECOND
+    graph.spin_until(lambda: robot.believe(77.0), what='a fix')
+    tf(115 * SECOND, 'odom', 'base_link', at(115.0))
+    graph.spin_until(lambda: robot.believe(4.0) and seeds, what='the seed')
+    assert np.allclose(matrix_from_pose(seeds[0].pose.pose), at(4.0))
 
 
 def test_amcl_that_comes_later_is_waited_for(graph, tf):

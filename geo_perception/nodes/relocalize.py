@@ -235,7 +235,9 @@ class RelocalizeNode(PerceptionNode):
             raise refusal
         self._pose.publish(pose_stamped(stamp, self._map_frame, T))
         self._last_fix = stamp, fix.score
-        self._seed.offer(stamp, self._map_frame, T, covariance)
+        # AMCL believes what it is sent, so not a fix that should have been compared and was not.
+        if self._T_odom_base is not None or not self.parameters.limits.needs_odometry:
+            self._seed.offer(stamp, self._map_frame, T, covariance)
         self._correct_odometry(stamp, T, covariance)
 
     def on_arrival(self, stamp):
@@ -277,7 +279,7 @@ class RelocalizeNode(PerceptionNode):
         return values, self._camera_frame, warning
 
     def _forget(self):
-        self._camera_frame = self._tf_problem = ''
+        self._camera_frame = self._tf_problem = self._odometry_lacks = ''
         self._frames = ()
         self._last_fix = self._T_odom_base = None
         self._odometry_was_gone = self._has_looked_up = False
@@ -328,6 +330,7 @@ class RelocalizeNode(PerceptionNode):
                     waits=bool(consequence))
                 self._tf_problem = ''
             except Rejection as rejection:
+                self._odometry_lacks = str(rejection)
                 if consequence:
                     self._tf_problem = f'{consequence}{rejection}.'
         return self._T_odom_base
@@ -336,7 +339,10 @@ class RelocalizeNode(PerceptionNode):
         """Return why a fix is refused, None where odometry, or enough other fixes, agree."""
         T_odom_base = self._look_up_odometry(stamp, 'Fixes are not compared with odometry: ')
         if T_odom_base is None:
-            return None
+            # Later ones are published all the same: the robot was somewhere for certain.
+            starts = self.parameters.fixes_to_start > 1 and self._last_fix is None
+            return Rejection('odometry', 'where the robot starts is not certain yet: '
+                             f'{self._odometry_lacks}') if starts else None
         doubt, news = self._track.judge(T_map_base, covariance, T_odom_base)
         if news:
             self.get_logger().warning(news)
