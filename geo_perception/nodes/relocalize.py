@@ -144,10 +144,18 @@ class RelocalizeNode(PerceptionNode):
 
         threshold = self.parameters.gate_threshold
         gate = {} if threshold < 0 else {'gate': threshold}
-        return load_relocalizer(
+        pipeline = load_relocalizer(
             self.parameters.model, self.parameters.verify, device=self.parameters.device,
             precision=self.parameters.precision, samples=self.parameters.samples,
             threads=self.threads, **gate)
+        frame = self.parameters.map_frame or pipeline.world_frame
+        for name in ('odom_frame', 'base_frame') if self.parameters.publish_tf else ():
+            if frame == getattr(self.parameters, name):
+                raise ConfigurationError(
+                    f'publish_tf needs a frame above odometry, but map_frame and {name} are both '
+                    f"'{frame}'; set map_frame, which is the model's world frame by default, e.g. "
+                    'to map')
+        return pipeline
 
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
