@@ -6,6 +6,7 @@
 from geometry_msgs.msg import PoseWithCovarianceStamped
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from relocalize_scene import Scene, SECOND, values_of
 from std_srvs.srv import Trigger
 
@@ -156,9 +157,9 @@ def test_without_odometry_there_is_no_certain_start(graph, tf):
     """Nothing is believed that could not be compared; once something is, the rest comes out."""
     robot = Robot(graph, tf, fixes_to_start=2, largest_jump_m=0.5, tf_timeout_s=0.0).start()
     robot.stamp = 110 * SECOND
-    robot.believe(77.0)
-    graph.spin_until(lambda: not robot.believe(77.0) and 'is known until' in robot.diagnosis(
-        'where the robot starts is not certain yet: waiting for TF').message, what='the reason')
+    graph.spin_until(lambda: not robot.believe(77.0) and (
+        "where the robot starts is not certain yet: waiting for TF: the transform from 'odom'"
+        in robot.diagnosis('waiting for TF').message), what='the reason')
     assert robot.count('published') == 0
     robot.stamp = 110 * SECOND + SECOND // 2
     tf(115 * SECOND, 'odom', 'base_link', at(115.0))
@@ -233,6 +234,34 @@ def test_amcl_that_comes_later_is_waited_for(graph, tf):
     graph.spin_until(lambda: graph.peer.count_subscribers('/initialpose') and robot.believe(2.0)
                      and seeds, what='the seed')
     assert len(seeds) == 1
+
+
+@pytest.mark.parametrize('how', ['model', 'lifecycle'])
+def test_there_is_no_second_seed_unasked(graph, tf, how):
+    """Neither with another model nor configured anew; what was asked for is not forgotten."""
+    robot = Robot(graph, tf, seed='first_fix')
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+
+    def begin_anew():
+        if how == 'model':
+            assert robot.node.set_parameters([Parameter('model', value='other')])[0].successful
+        else:
+            robot.node.trigger_deactivate()
+            robot.node.trigger_cleanup()
+            assert robot.node.start()
+        graph.spin_until(
+            lambda: robot.camera.get_subscription_count() > 0 and robot.node.is_wanted()
+            and robot.node._seed._heard(), what='the match')
+
+    robot.start()
+    graph.spin_until(lambda: robot.believe(4.0) and seeds, what='the seed')
+    begin_anew()
+    graph.spin_until(lambda: robot.believe(5.0), what='a fix')
+    assert values_of(graph.diagnosis(robot.node))['seed'] == 'nothing to send'
+    assert ask(graph).success
+    begin_anew()
+    graph.spin_until(lambda: robot.believe(6.0) and len(seeds) > 1, what='the seed')
+    assert np.allclose([matrix_from_pose(seed.pose.pose)[0, 3] for seed in seeds], [4.0, 6.0])
 
 
 def test_the_service_sends_the_next_fix(graph, tf):

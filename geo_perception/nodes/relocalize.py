@@ -133,7 +133,8 @@ class RelocalizeNode(PerceptionNode):
     subsystem = 'relocalization'
 
     def __init__(self, **options):
-        self._listener = self._correction = self._calibration = self._seed = None
+        self._listener = self._correction = self._calibration = None
+        self._seed = AmclSeed(self)
         self._track = FixTrack(FixLimits())
         self._forget()
         super().__init__('relocalize', **options)
@@ -172,8 +173,8 @@ class RelocalizeNode(PerceptionNode):
         if self.parameters.base_frame:
             self._listener = TransformListener(self)
             self._fused = self.add_output(PoseWithCovarianceStamped, '~/fused_pose')
-        self._seed = AmclSeed(
-            self, self.parameters.seed == 'first_fix', '' if self.parameters.base_frame else
+        self._seed.advertise(
+            self.parameters.seed == 'first_fix', '' if self.parameters.base_frame else
             "seeding needs 'base_frame'; the pose of the camera is not that of the robot")
         if self.parameters.publish_tf:
             self._correction = OdometryCorrection(
@@ -186,7 +187,7 @@ class RelocalizeNode(PerceptionNode):
         for entity in (self._listener, self._correction, self._seed):
             if entity is not None:
                 entity.close()
-        self._listener = self._correction = self._seed = None
+        self._listener = self._correction = None
         super().close_outputs()
 
     def open_inputs(self):
