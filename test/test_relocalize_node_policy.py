@@ -121,6 +121,33 @@ def test_the_fused_pose_goes_on_between_fixes(graph, tf):
                                         + 2 * 2.1 * before[1, 5])
 
 
+def test_the_fused_pose_is_of_no_fix_from_before_there_were_listeners(graph, tf):
+    """Where nothing else follows the fixes: later ones were believed and not followed."""
+    robot = Robot(graph, tf).start()
+
+    def listen():
+        fused = []
+        subscription = graph.peer.create_subscription(
+            PoseWithCovarianceStamped, '/relocalize/fused_pose', fused.append, 10)
+        graph.spin_until(robot.node._fused_is_wanted, what='the listener')
+        return fused, subscription
+
+    fused, subscription = listen()
+    assert robot.believe(robot.odometry() + 5.0)
+    graph.spin_until(lambda: fused, what='the fused pose')
+    graph.peer.destroy_subscription(subscription)
+    graph.spin_until(lambda: not robot.node._fused_is_wanted(), what='its end')
+    assert robot.believe(robot.odometry() + 30.0)
+    fused, _ = listen()
+    robot.pipeline.accepted = False
+    robot.process()
+    robot.pipeline.accepted = True
+    where = robot.odometry() + 30.0
+    assert robot.believe(where)
+    graph.spin_until(lambda: fused, what='the fused pose')
+    assert [message.pose.pose.position.x for message in fused] == pytest.approx([where])
+
+
 def test_the_way_counts_also_while_there_are_no_fixes(graph, tf):
     """Forth and back is 12 m, on which odometry may well be 2 m off."""
     robot = Robot(graph, tf, largest_innovation=5.0).start()

@@ -360,6 +360,8 @@ class RelocalizeNode(PerceptionNode):
     def _correct_odometry(self, stamp, T_map_base, covariance):
         """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3), and follow it."""
         if self._correction is None and not self._fused_is_wanted():
+            if not self.parameters.limits.needs_odometry:
+                self._track.reset()   # rather than falling behind until somebody listens
             return
         T_odom_base = self._look_up_odometry(
             stamp, f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
