@@ -148,6 +148,21 @@ def test_the_fused_pose_is_of_no_fix_from_before_there_were_listeners(graph, tf)
     assert [message.pose.pose.position.x for message in fused] == pytest.approx([where])
 
 
+def test_odometry_that_was_gone_starts_anew(graph, tf):
+    """It may have begun elsewhere: nothing is compared with what it said before."""
+    robot = Robot(graph, tf, largest_jump_m=0.5).start()
+    assert robot.believe(robot.odometry() + 5.0)
+    robot.pipeline.accepted = False
+    robot.stamp = 110 * SECOND   # 4 s after the last odometry
+    robot.process()
+    robot.pipeline.accepted = True
+    for second in (112, 115):
+        tf(second * SECOND, 'odom', 'base_link', at(second - 112))
+    robot.stamp = 112 * SECOND
+    assert robot.believe(50.0)
+    assert not robot.believe(52.0)
+
+
 def test_the_way_counts_also_while_there_are_no_fixes(graph, tf):
     """Forth and back is 12 m, on which odometry may well be 2 m off."""
     robot = Robot(graph, tf, largest_innovation=5.0).start()

@@ -213,6 +213,8 @@ class RelocalizeNode(PerceptionNode):
         frame_id = frame_id.lstrip('/')
         self._camera_frame = self.parameters.camera_frame or frame_id
         self._frames = frame_id, self._camera_frame
+        if self._listener is not None:
+            self._why_odometry_is_gone(stamp)   # which a broadcast would ask, but not all do so
         if self._odometry_was_gone:
             self._odometry_was_gone = False
             self._track.reset()   # it may have begun elsewhere since
