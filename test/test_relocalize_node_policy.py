@@ -163,6 +163,17 @@ def test_odometry_that_was_gone_starts_anew(graph, tf):
     assert not robot.believe(52.0)
 
 
+@pytest.mark.parametrize('fixes_to_start', [1, 2])
+def test_of_odometry_that_is_late_the_wait_is_told(graph, tf, fixes_to_start):
+    """Our own takes as long as its network."""
+    robot = Robot(graph, tf, tf_timeout_s=0.125, largest_jump_m=0.5,
+                  fixes_to_start=fixes_to_start).start()
+    robot.stamp = 107 * SECOND
+    graph.spin_until(lambda: robot.process() and 'known until 106.000 s' in robot.diagnosis(
+        'waiting for TF').message, what='the odometry')
+    robot.diagnosis('; where it comes later, raise tf_timeout_s (0.125 s).')
+
+
 def test_the_way_counts_also_while_there_are_no_fixes(graph, tf):
     """Forth and back is 12 m, on which odometry may well be 2 m off."""
     robot = Robot(graph, tf, largest_innovation=5.0).start()

@@ -90,7 +90,8 @@ class RelocalizeParameters(PerceptionParameters):
         'the next, which comes ten times a second, or more often where this is short.', unit='s',
         minimum=0.0, maximum=60.0)
     tf_timeout_s: float = parameter(
-        0.2, 'How long to wait for a transform at the stamp of the image.', unit='s',
+        0.5, 'How long to wait for a transform at the stamp of the image; longer than odometry '
+        'takes, which comes after its image where it is from images itself.', unit='s',
         minimum=0.0, maximum=10.0)
 
     def __post_init__(self):
@@ -341,9 +342,10 @@ class RelocalizeNode(PerceptionNode):
                     waits=bool(consequence))
                 self._tf_problem = ''
             except Rejection as rejection:
-                self._odometry_lacks = str(rejection)
+                self._odometry_lacks = (f'{rejection}; where it comes later, raise tf_timeout_s '
+                                        f'({self.parameters.tf_timeout_s} s)')
                 if consequence:
-                    self._tf_problem = f'{consequence}{rejection}.'
+                    self._tf_problem = f'{consequence}{self._odometry_lacks}.'
         return self._T_odom_base
 
     def _compare_with_odometry(self, stamp, T_map_base, covariance):
