@@ -8,6 +8,7 @@ import pytest
 
 from geo_perception.geometry import se3
 from geo_perception.ros.fix_track import FixLimits, FixTrack
+from geo_perception.ros.localization import uncouple_plane
 
 COVARIANCE = np.diag([0.01, 0.01, 0.01, 1e-4, 1e-4, 1e-4])   # 0.1 m, 0.01 rad
 
@@ -95,6 +96,21 @@ def test_innovation_knows_lever_arms_and_drift(ahead, sideways, fits):
     assert (not doubt) == fits
 
 
+@pytest.mark.parametrize('limits', [FixLimits(), FixLimits(innovation=3.0)])
+def test_odometry_drifts_on_the_way_back_too(limits):
+    """After a circle of 40 m it is 4 m and 2 rad unsure, though the robot is where it began."""
+    track = FixTrack(limits)
+    judged(track, pose(0.0), pose(0.0))
+    radius = 40 / (2 * np.pi)
+    for angle in np.linspace(0.0, 2 * np.pi, 201):
+        _, covariance = track.predict(
+            pose(radius * np.sin(angle), radius * (1 - np.cos(angle)), angle))
+    assert np.allclose(np.sqrt(np.diag(covariance)), [4.0] * 3 + [2.0] * 3, rtol=2e-3)
+    assert judged(track, pose(2.0), pose(0.0)) == ('', '')   # a right fix, odometry 2 m off
+    _, covariance = track.predict(pose(0.0))
+    assert np.allclose(covariance, COVARIANCE)
+
+
 def test_only_fixes_in_a_row_win():
     """A good one in between begins the count anew, also at the same wrong place."""
     track = FixTrack(FixLimits(jump=0.5, to_recover=2))
@@ -134,3 +150,5 @@ def test_the_last_fix_is_carried_on_by_odometry(two_d):
     way2 = 2.0 ** 2 + 1.0
     assert np.allclose(np.diag(covariance)[3:], 1e-4 + 0.05 ** 2 * way2)
     assert covariance[2, 2] == pytest.approx(0.01 + 0.01 * way2 + 1e-4 * way2, rel=1e-3)
+    # A filter of the plane cannot read what couples the two.
+    assert np.array_equal(covariance, uncouple_plane(covariance)) == two_d

@@ -6,10 +6,12 @@
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 
 from geo_perception.geometry import se3
 from geo_perception.ros.localization import (
     correction_of_odometry, move_pose_to_base, OdometryCorrection, uncouple_plane)
+from geo_perception.ros.messages import ns_to_stamp
 
 
 def planar(x, y, yaw, z=0.0):
@@ -76,6 +78,38 @@ def test_no_instant_is_broadcast_twice(graph, tf):
         graph.spin_until(lambda: len(heard) >= known)
     graph.spin_for(0.1)
     assert len(heard) == 3   # the first fix has one at its own stamp, too
+    correction.close()
+
+
+@pytest.mark.parametrize('what', ['images', 'clock'])
+def test_a_fix_from_before_a_jump_back_is_not_broadcast_after_it(graph, tf, what):
+    """At once; nor is that of an image which was in work when time jumped."""
+    graph.peer.set_parameters([Parameter('use_sim_time', value=True)])
+    clock = graph.advertise(Clock, '/clock')
+    graph.spin_until(lambda: clock.get_subscription_count() > 0)
+    heard = graph.listen(tf.message_class, '/tf')
+    correction = OdometryCorrection(graph.peer, 'map', 'odom', 0.5, False, lambda now: '')
+
+    def set_clock(seconds):
+        clock.publish(Clock(clock=ns_to_stamp(seconds * 10**9)))
+        graph.spin_until(lambda: graph.peer.get_clock().now().nanoseconds == seconds * 10**9)
+
+    set_clock(70)
+    correction.see(70 * 10**9)
+    correction.update(70 * 10**9, np.eye(4), np.eye(4))
+    graph.spin_until(lambda: len(heard) == 2, what='the broadcast')
+    if what == 'images':
+        correction.see(10 * 10**9)
+        correction.update(70 * 10**9 + 1, np.eye(4), np.eye(4))
+    else:
+        set_clock(10)
+        correction._on_time()
+    assert correction.state == 'waits for a fix'
+    correction.see(10 * 10**9 + 1)
+    correction._on_time()
+    correction.update(10 * 10**9 + 1, np.eye(4), np.eye(4))
+    graph.spin_until(lambda: len(heard) == 4, what='the broadcast')
+    assert [message.transforms[0].header.stamp.sec for message in heard] == [70, 70, 10, 10]
     correction.close()
 
 

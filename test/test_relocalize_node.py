@@ -15,10 +15,11 @@ from rclpy.parameter import Parameter
 from relocalize_scene import Scene, SECOND, values_of
 from ros_harness import picture, picture_message
 from sensor_msgs.msg import CompressedImage, Image
-from stand_in_relocalizer import COVARIANCE, StandInNode, T_MAP_CAMERA
+from stand_in_relocalizer import COVARIANCE, StandInNode, StandInRelocalizer, T_MAP_CAMERA
 
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
+from geo_perception.inference import verified
 from geo_perception.nodes.relocalize import RelocalizeNode
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
 from geo_perception.ros.localization import uncouple_plane
@@ -267,11 +268,21 @@ def test_the_gate_withholds_a_doubtful_pose_and_says_why(graph):
 
 
 def test_the_gate_can_inflate_instead(graph):
-    """The pose comes, with a covariance that no filter takes for a measurement."""
+    """The pose comes, but only where it can be marked, and does not count as a result."""
     scene = Scene(graph, gate='inflate').start()
+    scene.fix()
     scene.pipeline.accepted = False
-    _, message = scene.fix()
-    assert np.allclose(np.reshape(message.pose.covariance, (6, 6)), 9999.0 * np.eye(6))
+    for number in (2, 3):
+        scene.process()
+        graph.spin_until(lambda: len(scene.covariances) == number, what='the marked pose')
+        assert np.allclose(np.reshape(scene.covariances[-1].pose.covariance, (6, 6)),
+                           9999.0 * np.eye(6))
+    status = scene.diagnosis('2 of the last 3 images gave no result: the place is unknown.')
+    assert status.level == WARN and values_of(status)['no result: gate'] == '2'
+    scene.pipeline.accepted = True
+    stamp = scene.process()
+    graph.spin_until(lambda: stamp_to_ns(scene.poses[-1].header.stamp) == stamp, what='the pose')
+    assert len(scene.poses) == 2
 
 
 @pytest.mark.parametrize('threshold, passes', [(0.39, True), (0.41, False)])
@@ -298,6 +309,35 @@ def test_tf_without_tf2_msgs_is_one_clear_error(graph, monkeypatch):
     assert 'tf2_msgs is not installed' in scene.node.last_failure
     with pytest.raises(ConfigurationError):
         Scene(graph, publish_tf=True)
+
+
+@pytest.fixture
+def broadcaster(graph, tf, monkeypatch):
+    """Return a function that makes a scene of a node that broadcasts, with its own loading."""
+    monkeypatch.setattr(verified, 'load_relocalizer', lambda *_, **__: StandInRelocalizer())
+    return lambda map_frame: Scene(graph, node_class=RelocalizeNode, base_frame='base_link',
+                                   publish_tf=True, map_frame=map_frame)
+
+
+@pytest.mark.parametrize('name, frame', [('odom_frame', 'odom'), ('base_frame', 'base_link')])
+def test_a_map_frame_that_odometry_owns_is_refused(broadcaster, name, frame):
+    """At configure: TF would have a loop."""
+    scene = broadcaster(frame)
+    assert not scene.node.start()
+    assert f"map_frame and {name} are both '{frame}'; set map_frame" in scene.node.last_failure
+
+
+def test_a_model_of_the_odometry_frame_is_refused(broadcaster, monkeypatch):
+    """Its world frame is taken where map_frame is empty; the old model goes on."""
+    scene = broadcaster('').start()
+    pipeline = StandInRelocalizer()
+    pipeline.world_frame = 'odom'
+    monkeypatch.setattr(verified, 'load_relocalizer', lambda *_, **__: pipeline)
+    result, = scene.node.set_parameters([Parameter('model', value='other.safetensors')])
+    assert not result.successful
+    assert "map_frame and odom_frame are both 'odom'; set map_frame" in result.reason
+    assert scene.pipeline.world_frame == 'office' and scene.node.phase == 'active'
+    scene.process()
 
 
 @pytest.mark.parametrize('two_d', [False, True])

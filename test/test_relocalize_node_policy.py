@@ -6,6 +6,7 @@
 from geometry_msgs.msg import PoseWithCovarianceStamped
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from relocalize_scene import Scene, SECOND, values_of
 from std_srvs.srv import Trigger
 
@@ -37,7 +38,7 @@ class Robot(Scene):
         """Bring everything up, until the node knows the transforms."""
         super().start()
         self._tf(0, 'base_link', 'camera', T_BASE_CAMERA)
-        for second in (98, 106):
+        for second in (99, 106):   # the first alone is not old enough to count as gone
             self._tf(second * SECOND, 'odom', 'base_link', at(second))
         return self
 
@@ -120,6 +121,75 @@ def test_the_fused_pose_goes_on_between_fixes(graph, tf):
                                         + 2 * 2.1 * before[1, 5])
 
 
+def test_the_fused_pose_is_of_no_fix_from_before_there_were_listeners(graph, tf):
+    """Where nothing else follows the fixes: later ones were believed and not followed."""
+    robot = Robot(graph, tf).start()
+
+    def listen():
+        fused = []
+        subscription = graph.peer.create_subscription(
+            PoseWithCovarianceStamped, '/relocalize/fused_pose', fused.append, 10)
+        graph.spin_until(robot.node._fused_is_wanted, what='the listener')
+        return fused, subscription
+
+    fused, subscription = listen()
+    assert robot.believe(robot.odometry() + 5.0)
+    graph.spin_until(lambda: fused, what='the fused pose')
+    graph.peer.destroy_subscription(subscription)
+    graph.spin_until(lambda: not robot.node._fused_is_wanted(), what='its end')
+    assert robot.believe(robot.odometry() + 30.0)
+    fused, _ = listen()
+    robot.pipeline.accepted = False
+    robot.process()
+    robot.pipeline.accepted = True
+    where = robot.odometry() + 30.0
+    assert robot.believe(where)
+    graph.spin_until(lambda: fused, what='the fused pose')
+    assert [message.pose.pose.position.x for message in fused] == pytest.approx([where])
+
+
+def test_odometry_that_was_gone_starts_anew(graph, tf):
+    """It may have begun elsewhere: nothing is compared with what it said before."""
+    robot = Robot(graph, tf, largest_jump_m=0.5).start()
+    assert robot.believe(robot.odometry() + 5.0)
+    robot.pipeline.accepted = False
+    robot.stamp = 110 * SECOND   # 4 s after the last odometry
+    robot.process()
+    robot.pipeline.accepted = True
+    for second in (112, 115):
+        tf(second * SECOND, 'odom', 'base_link', at(second - 112))
+    robot.stamp = 112 * SECOND
+    assert robot.believe(50.0)
+    assert not robot.believe(52.0)
+
+
+@pytest.mark.parametrize('fixes_to_start', [1, 2])
+def test_of_odometry_that_is_late_the_wait_is_told(graph, tf, fixes_to_start):
+    """Our own takes as long as its network."""
+    robot = Robot(graph, tf, tf_timeout_s=0.125, largest_jump_m=0.5,
+                  fixes_to_start=fixes_to_start).start()
+    robot.stamp = 107 * SECOND
+    graph.spin_until(lambda: robot.process() and 'known until 106.000 s' in robot.diagnosis(
+        'waiting for TF').message, what='the odometry')
+    robot.diagnosis('; where it comes later, raise tf_timeout_s (0.125 s).')
+
+
+def test_the_way_counts_also_while_there_are_no_fixes(graph, tf):
+    """Forth and back is 12 m, on which odometry may well be 2 m off."""
+    robot = Robot(graph, tf, largest_innovation=5.0).start()
+    assert robot.believe(100.1 + 5.0)
+    tf(108 * SECOND, 'odom', 'base_link', at(100.0))
+    graph.spin_until(lambda: robot.node._listener.newest('odom', 'base_link') == 108 * SECOND,
+                     what='the odometry')
+    robot.pipeline.accepted = False
+    for second in range(101, 108):
+        robot.stamp = second * SECOND
+        robot.process()
+    robot.pipeline.accepted = True
+    robot.stamp = 108 * SECOND - SECOND // 10
+    assert robot.believe(100.0 + 5.0 + 2.0)
+
+
 def test_nothing_but_outliers_is_a_warning(graph, tf):
     """Withheld fixes are no silence without reason."""
     robot = Robot(graph, tf, largest_innovation=5.0, fixes_to_start=5).start()
@@ -133,6 +203,22 @@ def test_without_odometry_fixes_are_published_and_that_is_said(graph, tf):
     robot = Robot(graph, tf, largest_jump_m=0.5, odom_frame='nowhere', tf_timeout_s=0.1).start()
     graph.spin_until(lambda: robot.believe(0.0), what='the first pose')
     assert robot.believe(50.0)
+    robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
+
+
+def test_without_odometry_there_is_no_certain_start(graph, tf):
+    """Nothing is believed that could not be compared; once something is, the rest comes out."""
+    robot = Robot(graph, tf, fixes_to_start=2, largest_jump_m=0.5, tf_timeout_s=0.0).start()
+    robot.stamp = 110 * SECOND
+    graph.spin_until(lambda: not robot.believe(77.0) and (
+        "where the robot starts is not certain yet: waiting for TF: the transform from 'odom'"
+        in robot.diagnosis('waiting for TF').message), what='the reason')
+    assert robot.count('published') == 0
+    robot.stamp = 110 * SECOND + SECOND // 2
+    tf(115 * SECOND, 'odom', 'base_link', at(115.0))
+    graph.spin_until(lambda: robot.believe(robot.odometry() + 5.0), what='a start')
+    robot.stamp = 120 * SECOND
+    assert robot.believe(77.0)
     robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
 
 
@@ -179,6 +265,19 @@ def test_the_first_fix_is_sent_to_amcl_once(graph, tf):
     assert np.count_nonzero(covariance) == 6 and np.all(np.diag(covariance) > 0)
 
 
+def test_amcl_is_not_sent_a_fix_that_was_not_compared(graph, tf):
+    """Where there is a limit, but no odometry yet; the first that was compared is sent."""
+    robot = Robot(graph, tf, seed='first_fix', largest_jump_m=0.5, tf_timeout_s=0.0)
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+    robot.start()
+    graph.spin_until(robot.node.is_wanted, what='AMCL')
+    robot.stamp = 110 * SECOND
+    graph.spin_until(lambda: robot.believe(77.0), what='a fix')
+    tf(115 * SECOND, 'odom', 'base_link', at(115.0))
+    graph.spin_until(lambda: robot.believe(4.0) and seeds, what='the seed')
+    assert np.allclose(matrix_from_pose(seeds[0].pose.pose), at(4.0))
+
+
 def test_amcl_that_comes_later_is_waited_for(graph, tf):
     """Fixes before are not wasted on nobody."""
     robot = Robot(graph, tf, seed='first_fix').start()
@@ -188,6 +287,34 @@ def test_amcl_that_comes_later_is_waited_for(graph, tf):
     graph.spin_until(lambda: graph.peer.count_subscribers('/initialpose') and robot.believe(2.0)
                      and seeds, what='the seed')
     assert len(seeds) == 1
+
+
+@pytest.mark.parametrize('how', ['model', 'lifecycle'])
+def test_there_is_no_second_seed_unasked(graph, tf, how):
+    """Neither with another model nor configured anew; what was asked for is not forgotten."""
+    robot = Robot(graph, tf, seed='first_fix')
+    seeds = graph.listen(PoseWithCovarianceStamped, '/initialpose')
+
+    def begin_anew():
+        if how == 'model':
+            assert robot.node.set_parameters([Parameter('model', value='other')])[0].successful
+        else:
+            robot.node.trigger_deactivate()
+            robot.node.trigger_cleanup()
+            assert robot.node.start()
+        graph.spin_until(
+            lambda: robot.camera.get_subscription_count() > 0 and robot.node.is_wanted()
+            and robot.node._seed._heard(), what='the match')
+
+    robot.start()
+    graph.spin_until(lambda: robot.believe(4.0) and seeds, what='the seed')
+    begin_anew()
+    graph.spin_until(lambda: robot.believe(5.0), what='a fix')
+    assert values_of(graph.diagnosis(robot.node))['seed'] == 'nothing to send'
+    assert ask(graph).success
+    begin_anew()
+    graph.spin_until(lambda: robot.believe(6.0) and len(seeds) > 1, what='the seed')
+    assert np.allclose([matrix_from_pose(seed.pose.pose)[0, 3] for seed in seeds], [4.0, 6.0])
 
 
 def test_the_service_sends_the_next_fix(graph, tf):

@@ -47,7 +47,8 @@ class RelocalizeParameters(PerceptionParameters):
         'false takes K and the distortion.')
     gate: str = parameter(
         'withhold', 'What to do with a pose of low confidence: withhold publishes nothing, '
-        'inflate publishes it with a covariance that says "not measured" (9999).',
+        'inflate publishes it on ~/pose_with_covariance only, with a covariance that says "not '
+        'measured" (9999).',
         choices=('withhold', 'inflate'))
     gate_threshold: float = parameter(
         -1.0, 'Score (0 to 1) that a pose needs; negative takes the default of the pipeline, '
@@ -89,7 +90,8 @@ class RelocalizeParameters(PerceptionParameters):
         'the next, which comes ten times a second, or more often where this is short.', unit='s',
         minimum=0.0, maximum=60.0)
     tf_timeout_s: float = parameter(
-        0.2, 'How long to wait for a transform at the stamp of the image.', unit='s',
+        0.5, 'How long to wait for a transform at the stamp of the image; longer than odometry '
+        'takes, which comes after its image where it is from images itself.', unit='s',
         minimum=0.0, maximum=10.0)
 
     def __post_init__(self):
@@ -132,7 +134,8 @@ class RelocalizeNode(PerceptionNode):
     subsystem = 'relocalization'
 
     def __init__(self, **options):
-        self._listener = self._correction = self._calibration = self._seed = None
+        self._listener = self._correction = self._calibration = None
+        self._seed = AmclSeed(self)
         self._track = FixTrack(FixLimits())
         self._forget()
         super().__init__('relocalize', **options)
@@ -143,10 +146,18 @@ class RelocalizeNode(PerceptionNode):
 
         threshold = self.parameters.gate_threshold
         gate = {} if threshold < 0 else {'gate': threshold}
-        return load_relocalizer(
+        pipeline = load_relocalizer(
             self.parameters.model, self.parameters.verify, device=self.parameters.device,
             precision=self.parameters.precision, samples=self.parameters.samples,
             threads=self.threads, **gate)
+        frame = self.parameters.map_frame or pipeline.world_frame
+        for name in ('odom_frame', 'base_frame') if self.parameters.publish_tf else ():
+            if frame == getattr(self.parameters, name):
+                raise ConfigurationError(
+                    f'publish_tf needs a frame above odometry, but map_frame and {name} are both '
+                    f"'{frame}'; set map_frame, which is the model's world frame by default, e.g. "
+                    'to map')
+        return pipeline
 
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
@@ -163,8 +174,8 @@ class RelocalizeNode(PerceptionNode):
         if self.parameters.base_frame:
             self._listener = TransformListener(self)
             self._fused = self.add_output(PoseWithCovarianceStamped, '~/fused_pose')
-        self._seed = AmclSeed(
-            self, self.parameters.seed == 'first_fix', '' if self.parameters.base_frame else
+        self._seed.advertise(
+            self.parameters.seed == 'first_fix', '' if self.parameters.base_frame else
             "seeding needs 'base_frame'; the pose of the camera is not that of the robot")
         if self.parameters.publish_tf:
             self._correction = OdometryCorrection(
@@ -177,7 +188,7 @@ class RelocalizeNode(PerceptionNode):
         for entity in (self._listener, self._correction, self._seed):
             if entity is not None:
                 entity.close()
-        self._listener = self._correction = self._seed = None
+        self._listener = self._correction = None
         super().close_outputs()
 
     def open_inputs(self):
@@ -203,6 +214,8 @@ class RelocalizeNode(PerceptionNode):
         frame_id = frame_id.lstrip('/')
         self._camera_frame = self.parameters.camera_frame or frame_id
         self._frames = frame_id, self._camera_frame
+        if self._listener is not None:
+            self._why_odometry_is_gone(stamp)   # which a broadcast would ask, but not all do so
         if self._odometry_was_gone:
             self._odometry_was_gone = False
             self._track.reset()   # it may have begun elsewhere since
@@ -217,26 +230,27 @@ class RelocalizeNode(PerceptionNode):
         fix = self.pipeline(image, self._calibration.camera() if self._verifies else None)
         if self._coarse is not None and self._coarse.get_subscription_count():
             self._publish_coarse(stamp, fix.coarse)
-        trusted, reason = self._judge(fix)
-        if not trusted:
-            self._withhold('gate', reason)
+        refusal = self._marked(self._judge(fix))
         T, covariance = self._of_base(stamp, fix)
-        if trusted and self.parameters.limits.needs_odometry:
-            trusted = self._agrees_with_odometry(stamp, T, covariance)
+        if refusal is None and self.parameters.limits.needs_odometry:
+            refusal = self._marked(self._compare_with_odometry(stamp, T, covariance))
         try:
             message = pose_with_covariance_stamped(
-                stamp, self._map_frame, T, covariance if trusted else _LOST_COVARIANCE)
+                stamp, self._map_frame, T, covariance if refusal is None else _LOST_COVARIANCE)
             broken = broken_rule(fix_problems(message))
         except PoseError as error:
             broken = broken_rule([str(error)])
         if broken:
             raise broken
-        self._pose.publish(pose_stamped(stamp, self._map_frame, T))
         self._pose_with_covariance.publish(message)
-        if trusted:
-            self._last_fix = stamp, fix.score
+        if refusal is not None:
+            raise refusal
+        self._pose.publish(pose_stamped(stamp, self._map_frame, T))
+        self._last_fix = stamp, fix.score
+        # AMCL believes what it is sent, so not a fix that should have been compared and was not.
+        if self._T_odom_base is not None or not self.parameters.limits.needs_odometry:
             self._seed.offer(stamp, self._map_frame, T, covariance)
-            self._correct_odometry(stamp, T, covariance)
+        self._correct_odometry(stamp, T, covariance)
 
     def on_arrival(self, stamp):
         """Tell the broadcast of ``map -> odom`` what time it is."""
@@ -277,7 +291,7 @@ class RelocalizeNode(PerceptionNode):
         return values, self._camera_frame, warning
 
     def _forget(self):
-        self._camera_frame = self._tf_problem = ''
+        self._camera_frame = self._tf_problem = self._odometry_lacks = ''
         self._frames = ()
         self._last_fix = self._T_odom_base = None
         self._odometry_was_gone = self._has_looked_up = False
@@ -303,46 +317,55 @@ class RelocalizeNode(PerceptionNode):
             stamp, self._map_frame, T, covariance if coarse.accepted else _LOST_COVARIANCE))
 
     def _judge(self, fix):
-        """Return whether a fix is trusted, and why not."""
+        """Return why a fix is not trusted, None where it is."""
         threshold = self.parameters.gate_threshold
+        trusted, reason = fix.score >= threshold, (
+            f'the score {fix.score:.2f} is below gate_threshold {threshold:.2f}')
         if threshold < 0 or self._verifies:   # verified ones are judged by it already
-            return fix.accepted, fix.reason
-        return fix.score >= threshold, (f'the score {fix.score:.2f} is below gate_threshold '
-                                        f'{threshold:.2f}')
+            trusted, reason = fix.accepted, fix.reason
+        return None if trusted else Rejection('gate', reason)
 
-    def _look_up(self, target, source, stamp):
+    def _look_up(self, target, source, stamp, waits=True):
         try:
-            return self._listener.lookup(target, source, stamp, self.parameters.tf_timeout_s)
+            return self._listener.lookup(
+                target, source, stamp, self.parameters.tf_timeout_s if waits else 0.0)
         except TransformError as error:
             raise Rejection('transform', f'waiting for TF: {error}') from error
 
     def _look_up_odometry(self, stamp, consequence):
-        """Return where odometry has the base, or None; a transform is not invented."""
+        """Return where odometry has the base, or None; waited for where lack has consequences."""
         if not self._has_looked_up:   # nobody waits twice for one image
             self._has_looked_up = True
             try:
                 self._T_odom_base = self._look_up(
-                    self.parameters.odom_frame, self.parameters.base_frame, stamp)
+                    self.parameters.odom_frame, self.parameters.base_frame, stamp,
+                    waits=bool(consequence))
                 self._tf_problem = ''
             except Rejection as rejection:
-                self._tf_problem = f'{consequence}{rejection}.'
+                self._odometry_lacks = (f'{rejection}; where it comes later, raise tf_timeout_s '
+                                        f'({self.parameters.tf_timeout_s} s)')
+                if consequence:
+                    self._tf_problem = f'{consequence}{self._odometry_lacks}.'
         return self._T_odom_base
 
-    def _agrees_with_odometry(self, stamp, T_map_base, covariance):
-        """Return whether a fix is where odometry says, or where enough others are."""
+    def _compare_with_odometry(self, stamp, T_map_base, covariance):
+        """Return why a fix is refused, None where odometry, or enough other fixes, agree."""
         T_odom_base = self._look_up_odometry(stamp, 'Fixes are not compared with odometry: ')
         if T_odom_base is None:
-            return True
+            # Later ones are published all the same: the robot was somewhere for certain.
+            starts = self.parameters.fixes_to_start > 1 and self._last_fix is None
+            return Rejection('odometry', 'where the robot starts is not certain yet: '
+                             f'{self._odometry_lacks}') if starts else None
         doubt, news = self._track.judge(T_map_base, covariance, T_odom_base)
         if news:
             self.get_logger().warning(news)
-        if doubt:
-            self._withhold('odometry', doubt)
-        return not doubt
+        return Rejection('odometry', doubt) if doubt else None
 
     def _correct_odometry(self, stamp, T_map_base, covariance):
         """Take over a fix into ``map -> odom`` (ros2_conventions.md section 3), and follow it."""
         if self._correction is None and not self._fused_is_wanted():
+            if not self.parameters.limits.needs_odometry:
+                self._track.reset()   # rather than falling behind until somebody listens
             return
         T_odom_base = self._look_up_odometry(
             stamp, f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
@@ -370,19 +393,21 @@ class RelocalizeNode(PerceptionNode):
         return self._fused is not None and self._fused.get_subscription_count() > 0
 
     def _publish_fused(self, stamp):
-        """Publish where odometry carries the last believed fix, for whoever listens."""
-        if not self._fused_is_wanted():
+        """Follow the last believed fix by odometry; publish it for whoever listens."""
+        if self._fused is None:
             return
-        T_odom_base = self._look_up_odometry(stamp, 'There is no fused pose: ')
+        wanted = self._fused_is_wanted()
+        T_odom_base = self._look_up_odometry(stamp, 'There is no fused pose: ' if wanted else '')
         T, covariance = (None, None) if T_odom_base is None else self._track.predict(T_odom_base)
-        if T is not None:
+        if T is not None and wanted:
             self._fused.publish(pose_with_covariance_stamped(
                 stamp, self._map_frame, T, covariance))
 
-    def _withhold(self, category, reason):
-        """Leave the image without result, unless low confidence is to be published as such."""
-        if self.parameters.gate == 'withhold':
-            raise Rejection(category, reason)
+    def _marked(self, refusal):
+        """Raise a refusal, or return it where the pose is to be published as what it is."""
+        if refusal is not None and self.parameters.gate == 'withhold':
+            raise refusal
+        return refusal
 
 
 def main(args=None):

@@ -15,38 +15,52 @@ class AmclSeed:
     """
     Sends one fix on ``initialpose``: the first one, and the next one whenever ``~/seed`` asks.
 
-    Each message resets the particles of AMCL, so there is never a second one unasked. While AMCL
-    is not there yet the fix waits for it: the next one goes out once somebody listens.
+    Each message resets the particles of AMCL, so there is never a second one unasked: what was
+    sent and what is asked for outlive :meth:`close`. While AMCL is not there yet the fix waits for
+    it: the next one goes out once somebody listens.
 
     Parameters
     ----------
     node : rclpy.node.Node
         Owner.
-    first : bool
-        Whether the first fix is sent without being asked.
-    refusal : str
-        Why nothing can be sent at all; empty where it can.
 
     """
 
-    def __init__(self, node, first, refusal=''):
+    def __init__(self, node):
         self._node = node
+        self._asked = self._was_sent = False
+        self._publisher = self._service = None
+
+    def advertise(self, first, refusal=''):
+        """
+        Create service and publisher.
+
+        Parameters
+        ----------
+        first : bool
+            Whether the first fix is sent without being asked.
+        refusal : str
+            Why nothing can be sent at all; empty where it can.
+
+        """
+        self._first = first
         self._refusal = refusal
-        self._asked = first
         # Fixed, reliable: AMCL subscribes so.
-        self._publisher = node.create_publisher(
+        self._publisher = self._node.create_publisher(
             PoseWithCovarianceStamped, 'initialpose', QoSProfile(depth=1))
-        self._service = node.create_service(Trigger, '~/seed', self._on_seed)
+        self._service = self._node.create_service(Trigger, '~/seed', self._on_seed)
 
     def close(self):
-        """End service and publisher."""
-        self._node.destroy_service(self._service)
-        self._node.destroy_publisher(self._publisher)
+        """End service and publisher, where there are any."""
+        if self._publisher is not None:
+            self._node.destroy_service(self._service)
+            self._node.destroy_publisher(self._publisher)
+            self._publisher = self._service = None
 
     @property
     def state(self):
         """Words for the diagnostics."""
-        if not self._asked:
+        if not self._is_wanted():
             return 'nothing to send'
         return 'waits for a fix' if self._heard() else 'waits for a listener on initialpose'
 
@@ -59,7 +73,7 @@ class AmclSeed:
         bool
 
         """
-        return self._asked and self._heard()
+        return self._is_wanted() and self._heard()
 
     def offer(self, stamp, frame_id, T, covariance):
         """
@@ -81,12 +95,15 @@ class AmclSeed:
 
         """
         if self.is_due():
-            self._asked = False
+            self._asked, self._was_sent = False, True
             self._publisher.publish(pose_with_covariance_stamped(
                 stamp, frame_id, T, np.diag(np.diag(covariance))))
             x, y = T[:2, 3]
             self._node.get_logger().info(
                 f'seeded {self._publisher.topic_name} with x {x:.2f} m, y {y:.2f} m')
+
+    def _is_wanted(self):
+        return not self._refusal and (self._asked or self._first and not self._was_sent)
 
     def _heard(self):
         return self._publisher.get_subscription_count() > 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo_perception.geometry import se3
-from geo_perception.ros.localization import correction_of_odometry
+from geo_perception.ros.localization import correction_of_odometry, uncouple_plane
 
 # What odometry is trusted to do: errors grow with the way, this much of it; wheels on a floor and
 # our own odometry are both better on the sample world (docs/results.md).
@@ -57,12 +57,13 @@ class _Place:
     T_map_base: np.ndarray
     covariance: np.ndarray
     T_odom_base: np.ndarray
+    way: float   # metres that odometry had counted by then
 
-    def predict(self, T_odom_base):
+    def predict(self, T_odom_base, way):
         """Return pose and covariance of the base now, as odometry continues this fix."""
         moved = se3.inverse_transform(self.T_odom_base) @ T_odom_base
         T_map_base = self.T_map_base @ moved
-        way = np.linalg.norm(moved[:3, 3])
+        way -= self.way
         drift = np.diag([(_DRIFT * way) ** 2] * 3 + [(_TURNING_DRIFT * way) ** 2] * 3)
         lever_arm = T_map_base[:3, 3] - self.T_map_base[:3, 3]
         return T_map_base, se3.move_pose_covariance(self.covariance, lever_arm) + drift
@@ -72,7 +73,8 @@ class FixTrack:
     """
     Follows the fixes of a localizer by odometry, and tells which do not fit.
 
-    One that does not fit is an outlier, unless the next ones agree with it: then the robot was
+    The way is counted from call to call: the more often it is asked, the less is cut short. One
+    that does not fit is an outlier, unless the next ones agree with it: then the robot was
     carried away, or the track was wrong from the beginning, and the new place wins.
 
     Parameters
@@ -88,8 +90,9 @@ class FixTrack:
 
     def reset(self):
         """Forget where the robot is."""
-        self._last = self._candidate = None
+        self._last = self._candidate = self._T_odom_base = None
         self._agreeing = 0
+        self._way = 0.0   # metres, along the path: odometry drifts on the way back, too
 
     def predict(self, T_odom_base):
         """
@@ -111,9 +114,13 @@ class FixTrack:
         """
         if self._last is None:
             return None, None
+        self._go_on(T_odom_base)
         T_map_odom = correction_of_odometry(self._last.T_map_base, self._last.T_odom_base,
                                             self._limits.two_d)
-        return T_map_odom @ T_odom_base, self._last.predict(T_odom_base)[1]
+        _, covariance = self._last.predict(T_odom_base, self._way)
+        # The lever arm of the way couples what is tilted with what is in the plane.
+        return (T_map_odom @ T_odom_base,
+                uncouple_plane(covariance) if self._limits.two_d else covariance)
 
     def judge(self, T_map_base, covariance, T_odom_base):
         """
@@ -136,7 +143,8 @@ class FixTrack:
             That another place won, the moment it does; else empty.
 
         """
-        fix = _Place(T_map_base, covariance, T_odom_base)
+        self._go_on(T_odom_base)
+        fix = _Place(T_map_base, covariance, T_odom_base, self._way)
         contradiction = self._contradiction(self._last, fix) if self._last else ''
         if self._last and not contradiction:
             self._believe(fix)
@@ -156,12 +164,18 @@ class FixTrack:
         self._believe(fix)
         return '', news
 
+    def _go_on(self, T_odom_base):
+        """Count the way to where odometry is now."""
+        if self._T_odom_base is not None:
+            self._way += np.linalg.norm(T_odom_base[:3, 3] - self._T_odom_base[:3, 3])
+        self._T_odom_base = T_odom_base
+
     def _believe(self, fix):
         self._last, self._candidate, self._agreeing = fix, None, 0
 
     def _contradiction(self, place, fix):
         """Return how a fix contradicts an earlier one, or ''."""
-        T_expected, covariance = place.predict(fix.T_odom_base)
+        T_expected, covariance = place.predict(fix.T_odom_base, fix.way)
         shift = fix.T_map_base[:3, 3] - T_expected[:3, 3]
         turn = se3.rotation_vector_from_matrix(fix.T_map_base[:3, :3] @ T_expected[:3, :3].T)
         axes = _PLANAR if self._limits.two_d else slice(None)

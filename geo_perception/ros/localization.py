@@ -10,6 +10,8 @@ from geo_perception.ros.transforms import TransformBroadcaster
 
 # How often map -> odom is sent, transforms a second: as often as its stamps being ahead asks for.
 _SLOWEST, _FASTEST = 10.0, 50.0
+# A clock that is set back by less, by NTP, is not one that begins anew.
+_JUMP_NS = 1_000_000_000
 
 
 class OdometryCorrection:
@@ -72,7 +74,7 @@ class OdometryCorrection:
 
     def see(self, stamp):
         """
-        Take the time from an image.
+        Take the time from an image; where it jumped back, the fix is of another past.
 
         Parameters
         ----------
@@ -80,11 +82,16 @@ class OdometryCorrection:
             Nanoseconds, of the newest image.
 
         """
+        image = self._image
+        if image is not None and stamp < image[0]:
+            self.reset()
         self._image = stamp, self._node.get_clock().now().nanoseconds
 
     def update(self, stamp, T_map_base, T_odom_base):
         """
         Take over a fix; it goes out with the next transform, the first one at once.
+
+        One of an image from before time jumped back is left alone.
 
         Parameters
         ----------
@@ -94,6 +101,9 @@ class OdometryCorrection:
             4x4, at that stamp.
 
         """
+        image = self._image
+        if image is not None and stamp > image[0]:
+            return
         first = self._T_map_odom is None
         self._T_map_odom = correction_of_odometry(T_map_base, T_odom_base, self._two_d)
         if first:
@@ -108,9 +118,10 @@ class OdometryCorrection:
         if image is None:
             return
         stamp, seen = image
-        stamp += self._node.get_clock().now().nanoseconds - seen
+        passed = self._node.get_clock().now().nanoseconds - seen
+        stamp += passed
         self.problem = self._interruption(stamp)
-        if self.problem:
+        if self.problem or passed < -_JUMP_NS:
             self._T_map_odom = None
         T_map_odom = self._T_map_odom
         # Twice for one instant, while a simulation is paused, would make tf2 warn.
