@@ -130,8 +130,14 @@ class GeometryNode(PerceptionNode):
     def __init__(self, **options):
         self._listener = self._broadcaster = self._calibration = self._true_motion = None
         self._flow = None
+        self._frame = OdometryFrame()   # goes on after a pause and with another model
         self._forget()
         super().__init__('geometry', **options)
+
+    def cleanup(self):
+        """Release everything; configured again, ``odom`` is elsewhere."""
+        super().cleanup()
+        self._frame = OdometryFrame()
 
     def load_pipeline(self):
         """Load the pipeline; nothing heavy is imported before."""
@@ -156,6 +162,8 @@ class GeometryNode(PerceptionNode):
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
         self._metric = self.parameters.scale_source != 'none'
+        if not self._metric:
+            self._frame = OdometryFrame()   # every model has a unit of its own
         # What has no unit must not be taken for metres (ros2_conventions.md section 5).
         suffix = '' if self._metric else '_relative'
         self.verb = ('Depth, odometry and flow' if self.pipeline.has_flow else
@@ -283,7 +291,6 @@ class GeometryNode(PerceptionNode):
         self._informed = False      # whether the calibration of this image is out
         self._last_motion = None    # stamps of the two frames whose true distance is asked for
         self._interrupted = True    # images were left out, so that motion has to start anew
-        self._frame = OdometryFrame()
 
     def _restart(self):
         """Let motion start anew, from where the robot was last."""
