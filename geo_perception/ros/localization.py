@@ -68,7 +68,9 @@ class OdometryCorrection:
         """Words for the diagnostics."""
         if self.problem:
             return 'interrupted'
-        return 'waits for a fix' if self._T_map_odom is None else 'is broadcast'
+        if self._T_map_odom is None:
+            return 'waits for a fix'
+        return 'waits for /clock' if self._image is None else 'is broadcast'
 
     def see(self, stamp):
         """
@@ -80,7 +82,8 @@ class OdometryCorrection:
             Nanoseconds, of the newest image.
 
         """
-        self._image = stamp, self._node.get_clock().now().nanoseconds
+        now = self._node.get_clock().now().nanoseconds
+        self._image = (stamp, now) if now else None   # no /clock yet; once there, it jumps
 
     def update(self, stamp, T_map_base, T_odom_base):
         """

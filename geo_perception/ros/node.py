@@ -462,11 +462,11 @@ class PerceptionNode(GuardedLifecycleNode):
                            f'{self.last_failure}.')
         if self.phase != 'active':
             return OK, f'The node is {self.phase}; it does nothing until activated.'
+        # While time stands at zero no timer of ours runs, images or not.
+        if clock == 0 and not self.count_publishers('/clock'):
+            return ERROR, ('use_sim_time is true, but nobody publishes /clock; play the bag with '
+                           '--clock or set use_sim_time:=false.')
         if self.statistics.silence() > self.parameters.watchdog_s:
-            if clock == 0:
-                return ERROR, (
-                    'use_sim_time is true, but nobody publishes /clock; play the bag with '
-                    '--clock or set use_sim_time:=false.')
             if stands_still:
                 return OK, '/clock stands still: the playback is paused or over.'
             silence = f'No image for {self.statistics.silence():.1f} s: '
