@@ -187,6 +187,21 @@ def test_odometry_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
     assert covariance[0, 0] > 3e-6 / 0.1 ** 2 and abs(covariance[0, 4]) > 1e-6
 
 
+def test_a_transform_that_nobody_waits_for_any_more_is_not_missed(graph):
+    """Neither without a listener nor in a node that is not active."""
+    scene = Scene(graph, listen=(), base_frame='base_link', tf_timeout_s=0.0).start()
+    listener = graph.peer.create_subscription(Odometry, '/geometry/odometry', print, 10)
+    graph.spin_until(scene.node.is_wanted, what='the listener')
+    scene.process()
+    scene.process()
+    scene.diagnosis('the odometry waits for TF', WARN)
+    graph.peer.destroy_subscription(listener)
+    graph.spin_until(lambda: not scene.node.is_wanted(), what='its end')
+    scene.diagnosis('Nobody subscribes', OK)
+    assert scene.node.trigger_deactivate()
+    scene.diagnosis('The node is inactive', OK)
+
+
 def test_in_a_plane_height_and_tilt_are_correlated_with_nothing(graph, tf):
     """As two_d_mode of robot_localization wants it; the lever arm would couple them."""
     scene = Scene(graph, base_frame='base_link', two_d=True, tf_timeout_s=5.0).start()

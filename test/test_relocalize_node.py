@@ -243,6 +243,14 @@ def test_without_a_model_the_node_stays_unconfigured(graph, model, sentence):
     assert scene.node.set_parameters_atomically(change).successful
 
 
+def test_a_failure_is_over_with_the_shutdown(graph):
+    """It succeeds from any state."""
+    scene = Scene(graph, node_class=RelocalizeNode, model='')
+    assert not scene.node.start()
+    assert scene.node.trigger_shutdown()
+    assert scene.diagnosis('The node is finalized; it does nothing').level == OK
+
+
 def test_parameters_are_fixed_while_the_node_is_configured(graph):
     """What ROS shows is what runs."""
     scene = Scene(graph).start()

@@ -12,7 +12,7 @@ from std_srvs.srv import Trigger
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
 from geo_perception.nodes.relocalize import RelocalizeParameters
-from geo_perception.ros.diagnostics import WARN
+from geo_perception.ros.diagnostics import OK, WARN
 from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
 from geo_perception.ros.validators import (
     amcl_seed_problems, fix_problems, transform_problems)
@@ -134,6 +134,20 @@ def test_without_odometry_fixes_are_published_and_that_is_said(graph, tf):
     graph.spin_until(lambda: robot.believe(0.0), what='the first pose')
     assert robot.believe(50.0)
     robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
+
+
+def test_odometry_that_nobody_needs_any_more_is_not_missed(graph, tf):
+    """Only a fused pose takes it here, and only while somebody listens."""
+    robot = Robot(graph, tf, odom_frame='nowhere', tf_timeout_s=0.1).start()
+    graph.spin_until(lambda: robot.believe(0.0), what='the first pose')
+    fused = graph.peer.create_subscription(
+        PoseWithCovarianceStamped, '/relocalize/fused_pose', lambda message: None, 10)
+    graph.spin_until(robot.node._fused_is_wanted, what='the listener')
+    assert robot.believe(1.0)
+    assert robot.diagnosis('There is no fused pose: waiting for TF').level == WARN
+    graph.peer.destroy_subscription(fused)
+    graph.spin_until(lambda: not robot.node._fused_is_wanted(), what='its end')
+    assert robot.diagnosis('Relocalizing base_link at').level == OK
 
 
 @pytest.mark.parametrize('parameters, named', [

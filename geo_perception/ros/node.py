@@ -330,7 +330,7 @@ class PerceptionNode(GuardedLifecycleNode):
         hardware_id : str
             E.g. the camera frame.
         warning : str
-            One sentence, empty if all is well.
+            One sentence, empty if all is well; told while results are wanted.
 
         """
         return {}, '', ''
@@ -430,11 +430,14 @@ class PerceptionNode(GuardedLifecycleNode):
     def _report(self):
         values, hardware_id, warning = self.describe()
         level, sentence = self._condition()
-        warning = self._namesake() or warning or self.phase == 'active' and self._stream.warning(
+        active = self.phase == 'active'
+        if not (active and self.is_wanted()):
+            warning = ''   # it is of results that there were once
+        warning = self._namesake() or warning or active and self._stream.warning(
             self.get_parameter('use_sim_time').value)
         if warning and level == OK:
             level, sentence = WARN, warning
-        if level != self._last_level and self.phase == 'active':
+        if level != self._last_level and active:
             # Two lines: rclpy ties the severity to the place of the call.
             if level == OK:
                 self.get_logger().info(sentence)
