@@ -359,13 +359,16 @@ def test_after_a_restart_of_the_pipeline_odometry_goes_on(graph):
     assert (values['tracking'], values['corners']) == ('hybrid', '123')
 
 
-def test_a_jump_back_in_time_starts_anew(graph):
-    """Odom, too."""
+@pytest.mark.parametrize('unseen', [0, 60])
+def test_a_jump_back_in_time_starts_anew(graph, unseen):
+    """Odom, too, even if motion is seen again only when time has caught up."""
     scene = Scene(graph).start()
     scene.process()
     for _ in range(5):
         scene.move()
     scene.stamp -= 50 * SECOND
+    scene.process(message=black(scene.stamp + SECOND // 10))
+    scene.stamp += unseen * SECOND
     scene.process()
     message = scene.move()
     assert np.linalg.norm(matrix_from_pose(message.pose.pose)[:3, 3]) < 0.1
@@ -387,6 +390,18 @@ def test_another_size_needs_another_calibration(graph):
     assert ns_to_stamp(refused) not in [depth.header.stamp for depth in scene.depths]
     assert np.linalg.norm(matrix_from_pose(after.pose.pose)[:3, 3]) > np.linalg.norm(
         matrix_from_pose(before.pose.pose)[:3, 3])
+
+
+def test_with_images_of_another_size_transforms_are_remembered(graph, tf):
+    """They do not come again, and odometry of the base needs them."""
+    scene = Scene(graph, base_frame='base_link', tf_timeout_s=5.0).start()
+    for second in (99, 102):
+        tf(second * SECOND, 'base_link', 'camera_optical_frame', T_BASE_CAMERA)
+    scene.process()
+    scene.move()
+    scene.calibrate(CAMERA.resized(32, 24))
+    scene.process(height=24, width=32)
+    scene.move(height=24, width=32)
 
 
 def test_a_covered_lens_publishes_nothing_and_says_so(graph):

@@ -41,11 +41,11 @@ class Robot(Scene):
             self._tf(second * SECOND, 'odom', 'base_link', at(second))
         return self
 
-    def believe(self, x):
+    def believe(self, x, **how):
         """Let the network see the base at x; return whether the fix is published."""
         published = self.count('published')
         self.pipeline.T_world_camera = at(x) @ T_BASE_CAMERA
-        self.process()
+        self.process(**how)
         return self.count('published') > published
 
     def fix_at(self, x):
@@ -92,6 +92,22 @@ def test_a_kidnapped_robot_is_followed_after_enough_fixes(graph, tf):
     assert np.allclose(np.unique(np.round(corrections(), 3)), [5.0, 30.0], atol=0.01)
     assert [transform_problems(t) for message in heard for t in message.transforms
             if t.header.frame_id == 'map'][0] == []
+
+
+def test_with_images_of_another_size_the_map_stays(graph, tf):
+    """Both map -> odom and what fixes are compared with."""
+    robot = Robot(graph, tf, publish_tf=True, largest_jump_m=0.5)
+    heard = graph.listen(tf.message_class, '/tf')
+    robot.start()
+
+    def ends():
+        return [stamp_to_ns(t.header.stamp) for message in heard for t in message.transforms
+                if t.child_frame_id == 'odom']
+
+    assert robot.believe(robot.odometry() + 5.0)
+    assert not robot.believe(robot.odometry() + 9.0, height=24, width=32)
+    graph.spin_until(lambda: ends() and ends()[-1] > robot.stamp + SECOND, what='map -> odom')
+    assert values_of(graph.diagnosis(robot.node))['map -> odom'] == 'is broadcast'
 
 
 def test_the_fused_pose_goes_on_between_fixes(graph, tf):

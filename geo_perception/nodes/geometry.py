@@ -248,10 +248,15 @@ class GeometryNode(PerceptionNode):
         if refusals and self._published == published:
             raise refusals[0]
 
-    def reset(self):
-        """Forget motion from before a jump in time or another size."""
+    def resize(self):
+        """Let motion start anew, for images of two sizes show none; odometry goes on."""
         self._restart()
         self._resets += 1
+
+    def reset(self):
+        """Forget everything from before a jump in time."""
+        self.resize()
+        self._frame = OdometryFrame()
         for entity in (self._listener, self._true_motion):
             if entity is not None:
                 entity.reset()

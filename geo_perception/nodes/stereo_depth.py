@@ -163,7 +163,11 @@ class StereoDepthNode(PerceptionNode):
         self._right_calibration.hear_latched()
 
     def reset(self):
-        """Forget the eyes from before a jump in time or another size."""
+        """Forget the eyes from before a jump in time."""
+        self._forget()
+
+    def resize(self):
+        """Forget the eyes of another size."""
         self._forget()
 
     def process(self, stamp, frame_id, image):

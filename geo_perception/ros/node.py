@@ -317,7 +317,10 @@ class PerceptionNode(GuardedLifecycleNode):
         """
 
     def reset(self):
-        """Forget what depends on earlier images, in the worker thread."""
+        """Forget what depends on earlier images, for time jumped back (worker's thread)."""
+
+    def resize(self):
+        """Forget what depends on the size of the images before (worker's thread)."""
 
     def describe(self):
         """
@@ -414,16 +417,17 @@ class PerceptionNode(GuardedLifecycleNode):
                                 throttle_duration_sec=5.0)
 
     def _check_continuity(self, stamp, size):
-        """Reset on a jump back in time and on a change of size; one line of log for each."""
-        why = ''
-        if self._last_stamp is not None and stamp < self._last_stamp:
-            why = f'time jumped back by {1e-9 * (self._last_stamp - stamp):.3f} s'
-        elif self._last_size is not None and size != self._last_size:
-            why = 'image size changed from {}x{} to {}x{}'.format(*self._last_size, *size)
+        """Reset on a jump back in time, resize with the images; one line of log for each."""
+        before, size_before = self._last_stamp, self._last_size
         self._last_stamp, self._last_size = stamp, size
-        if why:
-            self.get_logger().warning(f'{why}; starting anew')
+        if before is not None and stamp < before:
+            self.get_logger().warning(
+                f'time jumped back by {1e-9 * (before - stamp):.3f} s; starting anew')
             self.reset()
+        elif before is not None and size != size_before:
+            self.get_logger().warning(
+                'image size changed from {}x{} to {}x{}'.format(*size_before, *size))
+            self.resize()
 
     # Diagnostics
 
