@@ -18,8 +18,8 @@ from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.diagnostics import OK, WARN
 from geo_perception.ros.localization import uncouple_plane
 from geo_perception.ros.messages import (
-    image_message, matrix_from_pose, matrix_from_transform, ns_to_stamp, odometry_message,
-    stamp_to_ns)
+    image_message, make_header, matrix_from_pose, matrix_from_transform, ns_to_stamp,
+    odometry_message, stamp_to_ns)
 from geo_perception.ros.validators import odometry_problems
 
 
@@ -277,9 +277,10 @@ def test_tf_without_tf2_msgs_is_one_clear_error(graph, monkeypatch):
 # Metres from elsewhere
 
 
-def test_wheels_give_the_scale(graph, tf):
+@pytest.mark.parametrize('child, base_frame', [('base_footprint', ''), ('', 'base_footprint')])
+def test_wheels_give_the_scale(graph, tf, child, base_frame):
     """The distance of the camera, not of the base, though the messages come late."""
-    scene = Scene(graph, scale_source='odometry').start()
+    scene = Scene(graph, scale_source='odometry', base_frame=base_frame).start()
     tf(0, 'base_footprint', 'camera_optical_frame', T_BASE_CAMERA)
     wheels = graph.advertise(Odometry, '/wheel_odometry')
     graph.spin_until(lambda: wheels.get_subscription_count() > 0)
@@ -291,7 +292,7 @@ def test_wheels_give_the_scale(graph, tf):
 
     def ride(stamp):
         known = len(tree._links['base_footprint'].stamps) if tree.frames else 0
-        wheels.publish(odometry_message(stamp, 'wheel_odom', 'base_footprint', base_at(stamp),
+        wheels.publish(odometry_message(stamp, 'wheel_odom', child, base_at(stamp),
                                         1e-3 * np.eye(6), np.zeros(6), 1e-3 * np.eye(6)))
         graph.spin_until(lambda: tree.frames and len(
             tree._links['base_footprint'].stamps) > known, what='the wheels')
@@ -335,6 +336,23 @@ def test_wheels_that_do_not_come_are_missed(graph):
     for _ in range(3):
         scene.process()
     scene.diagnosis('no odometry has come on /wheel_odometry; remap wheel_odometry', WARN)
+
+
+def test_wheels_that_do_not_say_what_they_move_are_heard_of(graph):
+    """Where there is no base_frame to take for it; they have come, so nobody looks for a topic."""
+    pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is not installed')
+    scene = Scene(graph, scale_source='odometry').start()
+    wheels = graph.advertise(Odometry, '/wheel_odometry')
+    graph.spin_until(lambda: wheels.get_subscription_count() > 0, what='the match')
+
+    def told():
+        wheels.publish(Odometry(header=make_header(scene.process(), 'wheel_odom')))
+        return 'ignored' in scene.node.describe()[2]
+
+    scene.process()
+    graph.spin_until(told, what='the reason')
+    scene.diagnosis("ignored an odometry on /wheel_odometry: a transform from 'wheel_odom' to '' "
+                    'lacks a frame name', WARN)
 
 
 # Continuity

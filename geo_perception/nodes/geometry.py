@@ -179,7 +179,8 @@ class GeometryNode(PerceptionNode):
         if self.parameters.publish_tf:
             self._broadcaster = TransformBroadcaster(self)
         if self.parameters.scale_source == 'odometry':
-            self._true_motion = WheelMotion(self, 'wheel_odometry', self._mounting) \
+            self._true_motion = WheelMotion(
+                self, 'wheel_odometry', self.parameters.base_frame, self._mounting) \
                 if not self.parameters.scale_frame else TransformMotion(
                     self._listener, self.parameters.scale_frame, lambda: self._camera_frame)
 
