@@ -195,7 +195,7 @@ class GeometryNode(PerceptionNode):
     def open_inputs(self):
         """Subscribe to calibration."""
         self._forget()
-        self._calibration = CameraInfoInput(self, self._input.info_topic,
+        self._calibration = CameraInfoInput(self, self._input.info_topics,
                                             self.parameters.rectified)
 
     def close_inputs(self):
@@ -212,7 +212,7 @@ class GeometryNode(PerceptionNode):
 
     def on_arrival(self, stamp):
         """Note what interrupts the odometry (executor's thread)."""
-        self._calibration.hear_latched()
+        self._calibration.find_publisher()
         if not self.is_wanted():
             self._interrupted = True
 

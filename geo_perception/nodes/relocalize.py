@@ -184,7 +184,7 @@ class RelocalizeNode(PerceptionNode):
         """Subscribe to calibration."""
         self._forget()
         self._calibration = CalibrationCheck(
-            self, self._input.info_topic, self.parameters.rectified)
+            self, self._input.info_topics, self.parameters.rectified)
 
     def close_inputs(self):
         """Unsubscribe, and end the broadcast."""
@@ -271,7 +271,7 @@ class RelocalizeNode(PerceptionNode):
         if self._verifies and not warning:
             warning = self.pipeline.warning()
         if self._calibration is not None:
-            self._calibration.hear_latched()   # once a second is enough, for it is optional
+            self._calibration.find_publisher()   # once a second is enough, for it is optional
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
                 self._frames, self.pipeline.model.metadata.training_camera)
