@@ -32,6 +32,8 @@ _ARGUMENTS = {
     'image': ('image', None, 'Image topic of the camera.'),
     'camera_info': ('camera_info', None,
                     'Calibration topic; by default the one beside the image topic.'),
+    'wheel_odometry': ('wheel_odometry', None, 'Odometry topic that gives the metres, for '
+                       'scale_source: odometry in geometry_params_file.'),
     'map_frame': ('', None, "Frame of the poses; empty takes the model's world frame."),
     'base_frame': ('base_link', None, 'Robot frame, which TF connects with the camera frame; Nav2 '
                    "and AMCL often call it base_footprint. '' means the camera itself."),
@@ -70,10 +72,11 @@ _ARGUMENTS = {
 _SHARED = ('base_frame', 'device', 'image_transport', 'image_reliability', 'rectified',
            'autostart', 'two_d')
 _PROCESS = ('image', 'camera_info', 'namespace', 'use_sim_time', 'log_level', 'large_images')
-# Parameter of one node -> argument.
+# Parameter of one node -> argument, and topics that it alone listens to.
 _OWN = {
     'relocalize': {'map_frame': 'map_frame', 'publish_tf': 'map_to_odom', 'seed': 'seed'},
     'geometry': {'publish_tf': 'odom_to_base'}}
+_TOPICS = {'relocalize': (), 'geometry': ('wheel_odometry',)}
 
 
 def generate_launch_description():
@@ -106,4 +109,4 @@ def _start(context):
             for node in given})]
     return [included_node(node, {
         'model': given[node], 'params_file': f'{given[node]}_params_file', **parameters[node],
-        **{name: name for name in _PROCESS}}) for node in given]
+        **{name: name for name in (*_PROCESS, *_TOPICS[node])}}) for node in given]

@@ -44,7 +44,7 @@ def test_a_raw_image_has_K_and_distortion_a_rectified_one_P():
     (False, '/camera/image_rect', False, '')])
 def test_topic_that_is_called_otherwise_than_said(graph, rectified, topic, distorts, sentence):
     """A camera without distortion is both."""
-    calibration = CameraInfoInput(graph.peer, '/camera/camera_info', rectified)
+    calibration = CameraInfoInput(graph.peer, ['/camera/camera_info'], rectified)
     assert calibration.doubt(topic, 'camera') == ''
     calibration._on_info(message() if distorts else message(d=[0.0] * 5))
     doubt = calibration.doubt(topic, 'camera')
@@ -53,8 +53,8 @@ def test_topic_that_is_called_otherwise_than_said(graph, rectified, topic, disto
 
 def test_calibration_without_a_frame_is_doubted_not_refused(graph):
     """In the same words by all nodes, after what is worse, and once the camera is known."""
-    needed = CameraInfoInput(graph.peer, '/camera/camera_info')
-    check = CalibrationCheck(graph.peer, '/camera/camera_info')
+    needed = CameraInfoInput(graph.peer, ['/camera/camera_info'])
+    check = CalibrationCheck(graph.peer, ['/camera/camera_info'])
     trained = TrainingCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
     named, nameless = message(), message()
     nameless.header.frame_id = ''
@@ -74,7 +74,7 @@ def test_calibration_without_a_frame_is_doubted_not_refused(graph):
 
 def test_calibration_may_be_in_the_frame_of_the_image_or_in_that_of_the_camera(graph):
     """Where a parameter names another frame than the driver does."""
-    check = CalibrationCheck(graph.peer, '/camera/camera_info')
+    check = CalibrationCheck(graph.peer, ['/camera/camera_info'])
     check._input._on_info(message())
     for frames in (('camera', 'optical'), ('driver', 'camera')):
         assert not check.problem(frames, None)
@@ -87,7 +87,7 @@ def test_calibration_may_be_in_the_frame_of_the_image_or_in_that_of_the_camera(g
 
 def test_field_of_view_is_that_of_the_shorter_side(graph):
     """Which is what the network is given, however the camera is mounted."""
-    check = CalibrationCheck(graph.peer, '/camera/camera_info')
+    check = CalibrationCheck(graph.peer, ['/camera/camera_info'])
     trained = TrainingCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
     for focal, differs in ((510.0, False), (400.0, True)):
         check._input._on_info(message())

@@ -18,8 +18,8 @@ from geo_perception.geometry.point_cloud import coloured_points
 from geo_perception.ros.diagnostics import OK, WARN
 from geo_perception.ros.localization import uncouple_plane
 from geo_perception.ros.messages import (
-    image_message, matrix_from_pose, matrix_from_transform, ns_to_stamp, odometry_message,
-    stamp_to_ns)
+    image_message, make_header, matrix_from_pose, matrix_from_transform, ns_to_stamp,
+    odometry_message, stamp_to_ns)
 from geo_perception.ros.validators import odometry_problems
 
 
@@ -187,6 +187,21 @@ def test_odometry_is_that_of_the_base_where_tf_knows_the_camera(graph, tf):
     assert covariance[0, 0] > 3e-6 / 0.1 ** 2 and abs(covariance[0, 4]) > 1e-6
 
 
+def test_a_transform_that_nobody_waits_for_any_more_is_not_missed(graph):
+    """Neither without a listener nor in a node that is not active."""
+    scene = Scene(graph, listen=(), base_frame='base_link', tf_timeout_s=0.0).start()
+    listener = graph.peer.create_subscription(Odometry, '/geometry/odometry', print, 10)
+    graph.spin_until(scene.node.is_wanted, what='the listener')
+    scene.process()
+    scene.process()
+    scene.diagnosis('the odometry waits for TF', WARN)
+    graph.peer.destroy_subscription(listener)
+    graph.spin_until(lambda: not scene.node.is_wanted(), what='its end')
+    scene.diagnosis('Nobody subscribes', OK)
+    assert scene.node.trigger_deactivate()
+    scene.diagnosis('The node is inactive', OK)
+
+
 def test_in_a_plane_height_and_tilt_are_correlated_with_nothing(graph, tf):
     """As two_d_mode of robot_localization wants it; the lever arm would couple them."""
     scene = Scene(graph, base_frame='base_link', two_d=True, tf_timeout_s=5.0).start()
@@ -262,9 +277,10 @@ def test_tf_without_tf2_msgs_is_one_clear_error(graph, monkeypatch):
 # Metres from elsewhere
 
 
-def test_wheels_give_the_scale(graph, tf):
+@pytest.mark.parametrize('child, base_frame', [('base_footprint', ''), ('', 'base_footprint')])
+def test_wheels_give_the_scale(graph, tf, child, base_frame):
     """The distance of the camera, not of the base, though the messages come late."""
-    scene = Scene(graph, scale_source='odometry').start()
+    scene = Scene(graph, scale_source='odometry', base_frame=base_frame).start()
     tf(0, 'base_footprint', 'camera_optical_frame', T_BASE_CAMERA)
     wheels = graph.advertise(Odometry, '/wheel_odometry')
     graph.spin_until(lambda: wheels.get_subscription_count() > 0)
@@ -276,7 +292,7 @@ def test_wheels_give_the_scale(graph, tf):
 
     def ride(stamp):
         known = len(tree._links['base_footprint'].stamps) if tree.frames else 0
-        wheels.publish(odometry_message(stamp, 'wheel_odom', 'base_footprint', base_at(stamp),
+        wheels.publish(odometry_message(stamp, 'wheel_odom', child, base_at(stamp),
                                         1e-3 * np.eye(6), np.zeros(6), 1e-3 * np.eye(6)))
         graph.spin_until(lambda: tree.frames and len(
             tree._links['base_footprint'].stamps) > known, what='the wheels')
@@ -322,6 +338,23 @@ def test_wheels_that_do_not_come_are_missed(graph):
     scene.diagnosis('no odometry has come on /wheel_odometry; remap wheel_odometry', WARN)
 
 
+def test_wheels_that_do_not_say_what_they_move_are_heard_of(graph):
+    """Where there is no base_frame to take for it; they have come, so nobody looks for a topic."""
+    pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is not installed')
+    scene = Scene(graph, scale_source='odometry').start()
+    wheels = graph.advertise(Odometry, '/wheel_odometry')
+    graph.spin_until(lambda: wheels.get_subscription_count() > 0, what='the match')
+
+    def told():
+        wheels.publish(Odometry(header=make_header(scene.process(), 'wheel_odom')))
+        return 'ignored' in scene.node.describe()[2]
+
+    scene.process()
+    graph.spin_until(told, what='the reason')
+    scene.diagnosis("ignored an odometry on /wheel_odometry: a transform from 'wheel_odom' to '' "
+                    'lacks a frame name', WARN)
+
+
 # Continuity
 
 
@@ -344,13 +377,16 @@ def test_after_a_restart_of_the_pipeline_odometry_goes_on(graph):
     assert (values['tracking'], values['corners']) == ('hybrid', '123')
 
 
-def test_a_jump_back_in_time_starts_anew(graph):
-    """Odom, too."""
+@pytest.mark.parametrize('unseen', [0, 60])
+def test_a_jump_back_in_time_starts_anew(graph, unseen):
+    """Odom, too, even if motion is seen again only when time has caught up."""
     scene = Scene(graph).start()
     scene.process()
     for _ in range(5):
         scene.move()
     scene.stamp -= 50 * SECOND
+    scene.process(message=black(scene.stamp + SECOND // 10))
+    scene.stamp += unseen * SECOND
     scene.process()
     message = scene.move()
     assert np.linalg.norm(matrix_from_pose(message.pose.pose)[:3, 3]) < 0.1
@@ -372,6 +408,18 @@ def test_another_size_needs_another_calibration(graph):
     assert ns_to_stamp(refused) not in [depth.header.stamp for depth in scene.depths]
     assert np.linalg.norm(matrix_from_pose(after.pose.pose)[:3, 3]) > np.linalg.norm(
         matrix_from_pose(before.pose.pose)[:3, 3])
+
+
+def test_with_images_of_another_size_transforms_are_remembered(graph, tf):
+    """They do not come again, and odometry of the base needs them."""
+    scene = Scene(graph, base_frame='base_link', tf_timeout_s=5.0).start()
+    for second in (99, 102):
+        tf(second * SECOND, 'base_link', 'camera_optical_frame', T_BASE_CAMERA)
+    scene.process()
+    scene.move()
+    scene.calibrate(CAMERA.resized(32, 24))
+    scene.process(height=24, width=32)
+    scene.move(height=24, width=32)
 
 
 def test_a_covered_lens_publishes_nothing_and_says_so(graph):

@@ -3,11 +3,16 @@
 
 """The node ``geometry`` and camera_info: late, missing, wrong, binned, rectified."""
 
-from geometry_scene import CAMERA, Scene
+import itertools
+
+from geometry_scene import CAMERA, Scene, SECOND
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo
+from ros_harness import picture_message
+from sensor_msgs.msg import CameraInfo, Image
+from stand_in_geometry import StandInNode
 
 from geo_perception.ros.diagnostics import ERROR, WARN
 from geo_perception.ros.messages import camera_info_message, make_header
@@ -51,6 +56,37 @@ def test_calibration_that_was_published_once_and_kept_is_heard(graph):
         return scene.depths
 
     graph.spin_until(seen, what='the depth')
+
+
+def test_calibration_beside_the_image_goes_before_that_under_its_own_name(graph):
+    """Which counts while there is no other, whether asked for or not: ROS tells no difference."""
+    node = graph.add(StandInNode(
+        context=graph.context, parameter_overrides=[Parameter('base_frame', value='')],
+        cli_args=['--ros-args', '-r', 'image:=/camera/image', '-r', 'camera_info:=/camera_info']))
+    depths = graph.listen(Image, '/geometry/depth')
+    assert node.start()
+    camera = graph.advertise(Image, '/camera/image')
+    graph.spin_until(lambda: camera.get_subscription_count() > 0 and node.is_wanted())
+    stamps = itertools.count(SECOND, SECOND // 10)
+
+    def focal_by(info, focal):
+        """Publish calibration and an image; return the focal length of the last image."""
+        message = camera_info_message(1, 'camera_optical_frame', CAMERA)
+        message.k = np.where(message.k == 60, focal, message.k)
+        info.publish(message)
+        camera.publish(picture_message(next(stamps), frame_id='camera_optical_frame'))
+        graph.executor.spin_once(timeout_sec=0.02)
+        return depths and node.pipeline.cameras[-1].K[0, 0]
+
+    named = graph.advertise(CameraInfo, '/camera_info')
+    graph.spin_until(lambda: focal_by(named, 50.0) == 50, what='the one that there is')
+    beside = graph.advertise(CameraInfo, '/camera/camera_info')
+    graph.spin_until(lambda: focal_by(beside, 60.0) == 60, what='the one beside the image')
+    graph.peer.destroy_publisher(beside)
+    graph.spin_until(lambda: node.count_publishers('/camera/camera_info') == 0, what='its end')
+    known = len(depths)
+    graph.spin_until(lambda: focal_by(named, 50.0) and len(depths) > known + 5, what='the depth')
+    assert node.pipeline.cameras[-1].K[0, 0] == 60
 
 
 @pytest.mark.parametrize('camera, changes, sentence', [

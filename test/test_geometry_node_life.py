@@ -27,7 +27,7 @@ from geo_perception.ros.validators import odometry_problems
 
 
 def test_deactivating_waits_for_the_inference_and_silences_the_node(graph):
-    """No result comes out after the transition; activated again, it starts anew."""
+    """No result comes out after the transition; activated again, odometry goes on."""
     scene = Scene(graph).start()
     scene.look()
     scene.pipeline.gate.clear()
@@ -42,9 +42,44 @@ def test_deactivating_waits_for_the_inference_and_silences_the_node(graph):
                      and scene.info.get_subscription_count() > 0)
     scene.calibrate(CAMERA)
     scene.process()
-    message = scene.move()
+    scene.move()
     assert len(scene.odometry) == known + 1
-    assert np.linalg.norm(matrix_from_pose(message.pose.pose)[:3, 3]) < 0.1
+
+
+def swap(node):
+    """Give a node another model, as ``ros2 param set`` does."""
+    assert node.set_parameters_atomically([Parameter('model', value='another')]).successful
+
+
+def pause(node):
+    """Deactivate a node and activate it."""
+    assert node.trigger_deactivate() and node.trigger_activate()
+
+
+def begin_again(node):
+    """Clean a node up and start it."""
+    assert node.trigger_deactivate() and node.trigger_cleanup() and node.start()
+
+
+@pytest.mark.parametrize('change, scale_source, goes_on', [
+    (swap, 'model', True), (pause, 'model', True), (pause, 'none', True),
+    (swap, 'none', False), (begin_again, 'model', False)])
+def test_odom_stays_where_it_is(graph, change, scale_source, goes_on):
+    """Whatever lies in it would move along; only another unit or a clean slate begin at zero."""
+    scene = Scene(graph, listen=('odometry',), scale_source=scale_source).start()
+    scene.process()
+    before = [scene.move() for _ in range(8)][-1]
+    change(scene.node)
+    graph.spin_until(lambda: scene.camera.get_subscription_count() > 0
+                     and scene.info.get_subscription_count() > 0
+                     and scene.node._odometry_is_wanted(), what='the match')
+    scene.calibrate(CAMERA)
+    scene.process()
+    after = scene.move()
+    way, known = (np.linalg.norm(matrix_from_pose(message.pose.pose)[:3, 3])
+                  for message in (after, before))
+    assert known > 0.35 and (way > known if goes_on else way < 0.1)
+    assert (after.pose.covariance[0] > 1.5 * before.pose.covariance[0]) == goes_on
 
 
 @pytest.mark.parametrize('model, sentence', [

@@ -237,7 +237,7 @@ ODOMETRY = {'header.stamp.sec': INT32, 'header.stamp.nanosec': UINT32, 'header.f
 def wheels():
     """Return what listens to the odometry of wheels."""
     graph = Graph()
-    yield WheelMotion(graph.peer, 'wheel_odometry', lambda frame, stamp: np.eye(4))
+    yield WheelMotion(graph.peer, 'wheel_odometry', 'base_link', lambda frame, stamp: np.eye(4))
     graph.close()
 
 

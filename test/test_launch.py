@@ -217,6 +217,17 @@ def test_in_one_process_each_node_is_told_the_same_as_in_two(installed):
         assert words[node][2::2] == ['-p'] * len(told)
 
 
+@pytest.mark.parametrize('processes', ['two', 'one'])
+def test_the_wheels_are_remapped_for_whom_they_concern(installed, processes):
+    """However many processes there are."""
+    nodes = started('perception', relocalizer='r', geometry='g', processes=processes,
+                    wheel_odometry='/diff_drive/odom')
+    told = {name: 'wheel_odometry:=/diff_drive/odom' in command
+            for name, (_, _, command) in nodes.items()}
+    assert told == ({'perception': True} if processes == 'one' else
+                    {'relocalize': False, 'geometry': True})
+
+
 @pytest.mark.parametrize('model, node, other', [
     ('relocalizer', 'relocalize', 'geometry'), ('geometry', 'geometry', 'relocalize')])
 def test_a_node_without_a_model_is_not_started(installed, model, node, other):

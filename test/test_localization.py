@@ -69,6 +69,10 @@ def test_in_two_dimensions_tilt_and_height_do_not_reach_the_world(distance):
 def test_no_instant_is_broadcast_twice(graph, tf):
     """Where the clock of a simulation stands between two images: tf2 would warn."""
     graph.peer.set_parameters([Parameter('use_sim_time', value=True)])
+    clock = graph.advertise(Clock, '/clock')
+    graph.spin_until(lambda: clock.get_subscription_count() > 0)
+    clock.publish(Clock(clock=ns_to_stamp(10**9)))
+    graph.spin_until(lambda: graph.peer.get_clock().now().nanoseconds, what='the time')
     heard = graph.listen(tf.message_class, '/tf')
     correction = OdometryCorrection(graph.peer, 'map', 'odom', 0.5, False, lambda now: '')
     for stamp, known in ((10**9, 2), (10**9, 2), (2 * 10**9, 3)):

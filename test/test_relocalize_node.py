@@ -148,9 +148,8 @@ def test_an_error_inside_the_pipeline_does_not_end_the_node(graph):
     scene.fix()
 
 
-@pytest.mark.parametrize('what', ['size', 'time'])
-def test_a_jump_in_time_or_size_starts_anew(graph, what):
-    """Once, and poses go on."""
+def test_a_jump_in_time_starts_anew(graph):
+    """Once, and poses go on; they do with another size, for which nothing is to be forgotten."""
     resets = []
 
     class Node(StandInNode):
@@ -161,15 +160,12 @@ def test_a_jump_in_time_or_size_starts_anew(graph, what):
 
     scene = Scene(graph, node_class=Node).start()
     scene.fix()
+    scene.fix(height=24, width=32)
+    assert not resets and scene.pipeline.images[-1].shape == (24, 32, 3)
+    scene.stamp -= 50 * SECOND
     scene.fix()
-    assert not resets
-    if what == 'time':
-        scene.stamp -= 50 * SECOND
-    how = {'height': 24, 'width': 32} if what == 'size' else {}
-    scene.fix(**how)
-    scene.fix(**how)
+    scene.fix()
     assert len(resets) == 1
-    assert scene.pipeline.images[-1].shape == ((24, 32, 3) if how else (48, 64, 3))
 
 
 # Lifecycle
@@ -242,6 +238,14 @@ def test_without_a_model_the_node_stays_unconfigured(graph, model, sentence):
     assert status.level == ERROR
     change = [Parameter('model', value='other.safetensors')]
     assert scene.node.set_parameters_atomically(change).successful
+
+
+def test_a_failure_is_over_with_the_shutdown(graph):
+    """It succeeds from any state."""
+    scene = Scene(graph, node_class=RelocalizeNode, model='')
+    assert not scene.node.start()
+    assert scene.node.trigger_shutdown()
+    assert scene.diagnosis('The node is finalized; it does nothing').level == OK
 
 
 def test_parameters_are_fixed_while_the_node_is_configured(graph):

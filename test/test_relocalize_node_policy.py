@@ -13,7 +13,7 @@ from std_srvs.srv import Trigger
 from geo_perception.errors import ConfigurationError
 from geo_perception.geometry import se3
 from geo_perception.nodes.relocalize import RelocalizeParameters
-from geo_perception.ros.diagnostics import WARN
+from geo_perception.ros.diagnostics import OK, WARN
 from geo_perception.ros.messages import matrix_from_pose, stamp_to_ns
 from geo_perception.ros.validators import (
     amcl_seed_problems, fix_problems, transform_problems)
@@ -42,11 +42,11 @@ class Robot(Scene):
             self._tf(second * SECOND, 'odom', 'base_link', at(second))
         return self
 
-    def believe(self, x):
+    def believe(self, x, **how):
         """Let the network see the base at x; return whether the fix is published."""
         published = self.count('published')
         self.pipeline.T_world_camera = at(x) @ T_BASE_CAMERA
-        self.process()
+        self.process(**how)
         return self.count('published') > published
 
     def fix_at(self, x):
@@ -93,6 +93,22 @@ def test_a_kidnapped_robot_is_followed_after_enough_fixes(graph, tf):
     assert np.allclose(np.unique(np.round(corrections(), 3)), [5.0, 30.0], atol=0.01)
     assert [transform_problems(t) for message in heard for t in message.transforms
             if t.header.frame_id == 'map'][0] == []
+
+
+def test_with_images_of_another_size_the_map_stays(graph, tf):
+    """Both map -> odom and what fixes are compared with."""
+    robot = Robot(graph, tf, publish_tf=True, largest_jump_m=0.5)
+    heard = graph.listen(tf.message_class, '/tf')
+    robot.start()
+
+    def ends():
+        return [stamp_to_ns(t.header.stamp) for message in heard for t in message.transforms
+                if t.child_frame_id == 'odom']
+
+    assert robot.believe(robot.odometry() + 5.0)
+    assert not robot.believe(robot.odometry() + 9.0, height=24, width=32)
+    graph.spin_until(lambda: ends() and ends()[-1] > robot.stamp + SECOND, what='map -> odom')
+    assert values_of(graph.diagnosis(robot.node))['map -> odom'] == 'is broadcast'
 
 
 def test_the_fused_pose_goes_on_between_fixes(graph, tf):
@@ -220,6 +236,20 @@ def test_without_odometry_there_is_no_certain_start(graph, tf):
     robot.stamp = 120 * SECOND
     assert robot.believe(77.0)
     robot.diagnosis('Fixes are not compared with odometry: waiting for TF')
+
+
+def test_odometry_that_nobody_needs_any_more_is_not_missed(graph, tf):
+    """Only a fused pose takes it here, and only while somebody listens."""
+    robot = Robot(graph, tf, odom_frame='nowhere', tf_timeout_s=0.1).start()
+    graph.spin_until(lambda: robot.believe(0.0), what='the first pose')
+    fused = graph.peer.create_subscription(
+        PoseWithCovarianceStamped, '/relocalize/fused_pose', lambda message: None, 10)
+    graph.spin_until(robot.node._fused_is_wanted, what='the listener')
+    assert robot.believe(1.0)
+    assert robot.diagnosis('There is no fused pose: waiting for TF').level == WARN
+    graph.peer.destroy_subscription(fused)
+    graph.spin_until(lambda: not robot.node._fused_is_wanted(), what='its end')
+    assert robot.diagnosis('Relocalizing base_link at').level == OK
 
 
 @pytest.mark.parametrize('parameters, named', [

@@ -6,12 +6,12 @@
 import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from relocalize_scene import Scene
+from relocalize_scene import Scene, SECOND, values_of
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from geo_perception.ros.diagnostics import ERROR, OK, WARN
-from geo_perception.ros.messages import make_header
+from geo_perception.ros.messages import make_header, ns_to_stamp, stamp_to_ns
 
 
 # The watchdog says why nothing comes
@@ -84,6 +84,44 @@ def test_the_watchdog_misses_the_clock(graph):
     message.clock.sec = 7
     clock.publish(message)
     assert scene.diagnosis('/clock stands still').level == OK
+
+
+def test_a_clock_that_is_missing_is_missed_while_images_come(graph, tf):
+    """Without it map -> odom is not broadcast; that begins with the next image after it."""
+    scene = Scene(graph, base_frame='base_link', publish_tf=True, use_sim_time=True,
+                  transform_tolerance_s=0.5, tf_timeout_s=5.0, watchdog_s=3600.0)
+    heard = graph.listen(tf.message_class, '/tf')
+
+    def sent():
+        return [stamp_to_ns(t.header.stamp) for message in heard for t in message.transforms
+                if t.child_frame_id == 'odom']
+
+    scene.start()
+    for parent, child in (('base_link', 'camera'), ('odom', 'base_link')):
+        tf(0, parent, child, np.eye(4))
+    scene.fix()
+    graph.spin_until(sent, what='the first fix at its own stamp')
+    status = scene.diagnosis('nobody publishes /clock')
+    assert status.level == ERROR and values_of(status)['office -> odom'] == 'waits for /clock'
+    clock = graph.advertise(Clock, '/clock')
+    graph.spin_until(lambda: clock.get_subscription_count() > 0)
+
+    def tick(now):
+        clock.publish(Clock(clock=ns_to_stamp(now)))
+        graph.spin_until(lambda: scene.node.get_clock().now().nanoseconds == now, what='the time')
+
+    for seconds in (1, 2, 3):
+        tick(scene.stamp + seconds * SECOND)
+    scene.stamp += 3 * SECOND
+
+    def broadcast():
+        tick(scene.process())
+        return len(sent()) > 3
+
+    graph.spin_until(broadcast, what='map -> odom')
+    assert max(sent()) <= scene.stamp + SECOND
+    status = scene.diagnosis('Relocalizing base_link at')
+    assert status.level == OK and values_of(status)['office -> odom'] == 'is broadcast'
 
 
 # Calibration

@@ -130,8 +130,14 @@ class GeometryNode(PerceptionNode):
     def __init__(self, **options):
         self._listener = self._broadcaster = self._calibration = self._true_motion = None
         self._flow = None
+        self._frame = OdometryFrame()   # goes on after a pause and with another model
         self._forget()
         super().__init__('geometry', **options)
+
+    def cleanup(self):
+        """Release everything; configured again, ``odom`` is elsewhere."""
+        super().cleanup()
+        self._frame = OdometryFrame()
 
     def load_pipeline(self):
         """Load the pipeline; nothing heavy is imported before."""
@@ -156,6 +162,8 @@ class GeometryNode(PerceptionNode):
     def open_outputs(self):
         """Create publishers and, where asked for, the TF side."""
         self._metric = self.parameters.scale_source != 'none'
+        if not self._metric:
+            self._frame = OdometryFrame()   # every model has a unit of its own
         # What has no unit must not be taken for metres (ros2_conventions.md section 5).
         suffix = '' if self._metric else '_relative'
         self.verb = ('Depth, odometry and flow' if self.pipeline.has_flow else
@@ -171,7 +179,8 @@ class GeometryNode(PerceptionNode):
         if self.parameters.publish_tf:
             self._broadcaster = TransformBroadcaster(self)
         if self.parameters.scale_source == 'odometry':
-            self._true_motion = WheelMotion(self, 'wheel_odometry', self._mounting) \
+            self._true_motion = WheelMotion(
+                self, 'wheel_odometry', self.parameters.base_frame, self._mounting) \
                 if not self.parameters.scale_frame else TransformMotion(
                     self._listener, self.parameters.scale_frame, lambda: self._camera_frame)
 
@@ -186,7 +195,7 @@ class GeometryNode(PerceptionNode):
     def open_inputs(self):
         """Subscribe to calibration."""
         self._forget()
-        self._calibration = CameraInfoInput(self, self._input.info_topic,
+        self._calibration = CameraInfoInput(self, self._input.info_topics,
                                             self.parameters.rectified)
 
     def close_inputs(self):
@@ -203,7 +212,7 @@ class GeometryNode(PerceptionNode):
 
     def on_arrival(self, stamp):
         """Note what interrupts the odometry (executor's thread)."""
-        self._calibration.hear_latched()
+        self._calibration.find_publisher()
         if not self.is_wanted():
             self._interrupted = True
 
@@ -240,10 +249,15 @@ class GeometryNode(PerceptionNode):
         if refusals and self._published == published:
             raise refusals[0]
 
-    def reset(self):
-        """Forget motion from before a jump in time or another size."""
+    def resize(self):
+        """Let motion start anew, for images of two sizes show none; odometry goes on."""
         self._restart()
         self._resets += 1
+
+    def reset(self):
+        """Forget everything from before a jump in time."""
+        self.resize()
+        self._frame = OdometryFrame()
         for entity in (self._listener, self._true_motion):
             if entity is not None:
                 entity.reset()
@@ -283,7 +297,6 @@ class GeometryNode(PerceptionNode):
         self._informed = False      # whether the calibration of this image is out
         self._last_motion = None    # stamps of the two frames whose true distance is asked for
         self._interrupted = True    # images were left out, so that motion has to start anew
-        self._frame = OdometryFrame()
 
     def _restart(self):
         """Let motion start anew, from where the robot was last."""

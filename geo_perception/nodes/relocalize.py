@@ -195,7 +195,7 @@ class RelocalizeNode(PerceptionNode):
         """Subscribe to calibration."""
         self._forget()
         self._calibration = CalibrationCheck(
-            self, self._input.info_topic, self.parameters.rectified)
+            self, self._input.info_topics, self.parameters.rectified)
 
     def close_inputs(self):
         """Unsubscribe, and end the broadcast."""
@@ -280,11 +280,12 @@ class RelocalizeNode(PerceptionNode):
         if self._last_fix is not None:
             values['last fix age [s]'] = f'{1e-9 * (now - self._last_fix[0]):.2f}'
             values['last fix score'] = f'{self._last_fix[1]:.2f}'
-        warning = self._correction is not None and self._correction.problem or self._tf_problem
+        warning = self._correction is not None and self._correction.problem or (
+            self._tf_problem if self.phase == 'active' and self._needs_odometry() else '')
         if self._verifies and not warning:
             warning = self.pipeline.warning()
         if self._calibration is not None:
-            self._calibration.hear_latched()   # once a second is enough, for it is optional
+            self._calibration.find_publisher()   # once a second is enough, for it is optional
         if self._calibration is not None and not warning:
             warning = self._calibration.problem(
                 self._frames, self.pipeline.model.metadata.training_camera)
@@ -368,7 +369,8 @@ class RelocalizeNode(PerceptionNode):
                 self._track.reset()   # rather than falling behind until somebody listens
             return
         T_odom_base = self._look_up_odometry(
-            stamp, f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
+            stamp, 'There is no fused pose: ' if self._correction is None else
+            f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
         if T_odom_base is not None:
             if not self.parameters.limits.needs_odometry:   # else it was judged already
                 self._track.judge(T_map_base, covariance, T_odom_base)
@@ -388,6 +390,10 @@ class RelocalizeNode(PerceptionNode):
         return (f'{self._map_frame} -> {odom} is not broadcast: TF {odom} -> {base} ended '
                 f'{1e-9 * (now - newest):.1f} s ago, so odometry is gone; after it has come back '
                 'the next fix starts anew.')
+
+    def _needs_odometry(self):
+        return (self.parameters.limits.needs_odometry or self._correction is not None
+                or self._fused_is_wanted())
 
     def _fused_is_wanted(self):
         return self._fused is not None and self._fused.get_subscription_count() > 0

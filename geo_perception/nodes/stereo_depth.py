@@ -136,14 +136,14 @@ class StereoDepthNode(PerceptionNode):
     def open_inputs(self):
         """Subscribe to the other eye and to calibration."""
         self._forget()
-        self._calibration = CameraInfoInput(self, self._input.info_topic,
+        self._calibration = CameraInfoInput(self, self._input.info_topics,
                                             self.parameters.rectified)
         self._right = ImageInput(
             self, 'right_image', self.parameters.image_transport,
             self.parameters.image_reliability == 'reliable', 1, self.images, self._on_right)
         self._right.listen()
         self._right_calibration = CameraInfoInput(
-            self, _beside(self._right.topic), self.parameters.rectified)
+            self, (_beside(self._right.topic),), self.parameters.rectified)
 
     def close_inputs(self):
         """Unsubscribe."""
@@ -158,12 +158,16 @@ class StereoDepthNode(PerceptionNode):
                    for output in (self._depth, self._confidence, self._disparity))
 
     def on_arrival(self, stamp):
-        """Take in calibration that is latched (executor's thread)."""
-        self._calibration.hear_latched()
-        self._right_calibration.hear_latched()
+        """Look for calibration (executor's thread)."""
+        self._calibration.find_publisher()
+        self._right_calibration.find_publisher()
 
     def reset(self):
-        """Forget the eyes from before a jump in time or another size."""
+        """Forget the eyes from before a jump in time."""
+        self._forget()
+
+    def resize(self):
+        """Forget the eyes of another size."""
         self._forget()
 
     def process(self, stamp, frame_id, image):

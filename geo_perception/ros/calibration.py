@@ -73,21 +73,19 @@ class CameraInfoInput:
     ----------
     node : rclpy.node.Node
         Owner.
-    topic : str
-        Full name, of ``sensor_msgs/CameraInfo``.
+    topics : tuple of str
+        Full names, of ``sensor_msgs/CameraInfo``; the first that somebody publishes counts.
     rectified : bool
         Whether the images are rectified, see :func:`checked_camera`.
 
     """
 
-    def __init__(self, node, topic, rectified=False):
+    def __init__(self, node, topics, rectified=False):
         self._node = node
-        self._topic = topic
+        self._topics = topics
         self._rectified = rectified
-        self._info = None
         self._arrived = threading.Condition()
-        self._subscriptions = [node.create_subscription(
-            CameraInfo, topic, self._on_info, qos_profile_sensor_data)]
+        self._listen(topics[0])
 
     def close(self):
         """End the subscription."""
@@ -95,12 +93,18 @@ class CameraInfoInput:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def hear_latched(self):
+    def find_publisher(self):
         """
-        Listen for what was published before, where the publisher offers it (executor's thread).
+        Listen to the topic that somebody publishes (executor's thread).
 
-        Asked of every publisher, it would shut the others out and make them warn.
+        Also for what was published before, where the publisher offers it: asked of every
+        publisher, it would shut the others out and make them warn.
         """
+        topic = next(filter(self._node.count_publishers, self._topics), self._topic)
+        # What has come stays when its publisher has gone, unless a better one is there.
+        if topic != self._topic and (self._info is None or topic == self._topics[0]):
+            self.close()
+            self._listen(topic)
         if self._info is None and len(self._subscriptions) == 1 and any(
                 publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
                 for publisher in self._node.get_publishers_info_by_topic(self._topic)):
@@ -122,7 +126,8 @@ class CameraInfoInput:
             What is wrong with it.
 
         """
-        return None if self._info is None else checked_camera(self._info, self._rectified)
+        info = self._info   # the other thread may change it
+        return None if info is None else checked_camera(info, self._rectified)
 
     def baseline(self):
         """
@@ -236,6 +241,13 @@ class CameraInfoInput:
         theirs = info.header.frame_id.lstrip('/')
         return '' if theirs else _sentence(_frame_problem(theirs, (frame,)))
 
+    def _listen(self, topic):
+        """Begin anew with a topic."""
+        with self._arrived:
+            self._topic, self._info = topic, None
+        self._subscriptions = [self._node.create_subscription(
+            CameraInfo, topic, self._on_info, qos_profile_sensor_data)]
+
     def _on_info(self, message):
         with self._arrived:
             self._info = message
@@ -250,23 +262,23 @@ class CalibrationCheck:
     ----------
     node : rclpy.node.Node
         Owner.
-    topic : str
-        Of ``sensor_msgs/CameraInfo``.
+    topics : tuple of str
+        As for :class:`CameraInfoInput`.
     rectified : bool
         Whether the images are rectified, see :func:`checked_camera`.
 
     """
 
-    def __init__(self, node, topic, rectified=False):
-        self._input = CameraInfoInput(node, topic, rectified)
+    def __init__(self, node, topics, rectified=False):
+        self._input = CameraInfoInput(node, topics, rectified)
 
     def close(self):
         """End the subscription."""
         self._input.close()
 
-    def hear_latched(self):
-        """Listen for what was published before, see :meth:`CameraInfoInput.hear_latched`."""
-        self._input.hear_latched()
+    def find_publisher(self):
+        """Listen to who is there, see :meth:`CameraInfoInput.find_publisher`."""
+        self._input.find_publisher()
 
     def camera(self):
         """

@@ -43,9 +43,10 @@ class ImageInput:
     ----------
     topic : str
         Full name of the topic listened on.
-    info_topic : str
-        Full name of the calibration topic: ``camera_info`` where that is remapped, else the one
-        beside the image, as image_transport has it.
+    info_topics : tuple of str
+        Full names that the calibration topic may have, the best first: ``camera_info`` where that
+        is remapped, else the one beside the image, as image_transport has it. ``camera_info`` is
+        second then, for ROS does not tell a remapping to its own name from none.
 
     """
 
@@ -59,9 +60,11 @@ class ImageInput:
             self.topic = base + '/compressed'
         else:
             self.topic = base
-        self.info_topic = node.resolve_topic_name('camera_info')
-        if self.info_topic == node.resolve_topic_name('camera_info', only_expand=True):
-            self.info_topic = base.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+        info = node.resolve_topic_name('camera_info')
+        self.info_topics = (info,)
+        if info == node.resolve_topic_name('camera_info', only_expand=True):
+            beside = base.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+            self.info_topics = (beside, info)
         self._qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=depth, durability=DurabilityPolicy.VOLATILE,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)

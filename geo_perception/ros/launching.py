@@ -136,7 +136,7 @@ def one_process(context, nodes):
                 words += ['-p', f'{parameter}:={value}']
     return GroupAction([
         *_environment(), SetParameter('use_sim_time', LaunchConfiguration('use_sim_time')),
-        _process('perception', ('image', 'camera_info'), arguments=words)])
+        _process('perception', ('image', 'camera_info', 'wheel_odometry'), arguments=words)])
 
 
 def _environment():

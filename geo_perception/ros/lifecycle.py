@@ -94,7 +94,7 @@ class GuardedLifecycleNode(LifecycleNode):
     def on_shutdown(self, state):
         """Deactivate and clean up from whatever state it is."""
         self._release()
-        self.phase = 'finalized'
+        self.phase, self.last_failure = 'finalized', ''
         return super().on_shutdown(state)
 
     def on_error(self, state):

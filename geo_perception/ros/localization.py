@@ -70,7 +70,9 @@ class OdometryCorrection:
         """Words for the diagnostics."""
         if self.problem:
             return 'interrupted'
-        return 'waits for a fix' if self._T_map_odom is None else 'is broadcast'
+        if self._T_map_odom is None:
+            return 'waits for a fix'
+        return 'waits for /clock' if self._image is None else 'is broadcast'
 
     def see(self, stamp):
         """
@@ -82,10 +84,10 @@ class OdometryCorrection:
             Nanoseconds, of the newest image.
 
         """
-        image = self._image
-        if image is not None and stamp < image[0]:
+        if self._image is not None and stamp < self._image[0]:
             self.reset()
-        self._image = stamp, self._node.get_clock().now().nanoseconds
+        now = self._node.get_clock().now().nanoseconds
+        self._image = (stamp, now) if now else None   # no /clock yet; once there, it jumps
 
     def update(self, stamp, T_map_base, T_odom_base):
         """

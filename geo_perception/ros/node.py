@@ -317,7 +317,10 @@ class PerceptionNode(GuardedLifecycleNode):
         """
 
     def reset(self):
-        """Forget what depends on earlier images, in the worker thread."""
+        """Forget what depends on earlier images, for time jumped back (worker's thread)."""
+
+    def resize(self):
+        """Forget what depends on the size of the images before (worker's thread)."""
 
     def describe(self):
         """
@@ -330,7 +333,7 @@ class PerceptionNode(GuardedLifecycleNode):
         hardware_id : str
             E.g. the camera frame.
         warning : str
-            One sentence, empty if all is well.
+            One sentence, empty if all is well; told while results are wanted.
 
         """
         return {}, '', ''
@@ -414,27 +417,31 @@ class PerceptionNode(GuardedLifecycleNode):
                                 throttle_duration_sec=5.0)
 
     def _check_continuity(self, stamp, size):
-        """Reset on a jump back in time and on a change of size; one line of log for each."""
-        why = ''
-        if self._last_stamp is not None and stamp < self._last_stamp:
-            why = f'time jumped back by {1e-9 * (self._last_stamp - stamp):.3f} s'
-        elif self._last_size is not None and size != self._last_size:
-            why = 'image size changed from {}x{} to {}x{}'.format(*self._last_size, *size)
+        """Reset on a jump back in time, resize with the images; one line of log for each."""
+        before, size_before = self._last_stamp, self._last_size
         self._last_stamp, self._last_size = stamp, size
-        if why:
-            self.get_logger().warning(f'{why}; starting anew')
+        if before is not None and stamp < before:
+            self.get_logger().warning(
+                f'time jumped back by {1e-9 * (before - stamp):.3f} s; starting anew')
             self.reset()
+        elif before is not None and size != size_before:
+            self.get_logger().warning(
+                'image size changed from {}x{} to {}x{}'.format(*size_before, *size))
+            self.resize()
 
     # Diagnostics
 
     def _report(self):
         values, hardware_id, warning = self.describe()
         level, sentence = self._condition()
-        warning = self._namesake() or warning or self.phase == 'active' and self._stream.warning(
+        active = self.phase == 'active'
+        if not (active and self.is_wanted()):
+            warning = ''   # it is of results that there were once
+        warning = self._namesake() or warning or active and self._stream.warning(
             self.get_parameter('use_sim_time').value)
         if warning and level == OK:
             level, sentence = WARN, warning
-        if level != self._last_level and self.phase == 'active':
+        if level != self._last_level and active:
             # Two lines: rclpy ties the severity to the place of the call.
             if level == OK:
                 self.get_logger().info(sentence)
@@ -462,11 +469,11 @@ class PerceptionNode(GuardedLifecycleNode):
                            f'{self.last_failure}.')
         if self.phase != 'active':
             return OK, f'The node is {self.phase}; it does nothing until activated.'
+        # While time stands at zero no timer of ours runs, images or not.
+        if clock == 0 and not self.count_publishers('/clock'):
+            return ERROR, ('use_sim_time is true, but nobody publishes /clock; play the bag with '
+                           '--clock or set use_sim_time:=false.')
         if self.statistics.silence() > self.parameters.watchdog_s:
-            if clock == 0:
-                return ERROR, (
-                    'use_sim_time is true, but nobody publishes /clock; play the bag with '
-                    '--clock or set use_sim_time:=false.')
             if stands_still:
                 return OK, '/clock stands still: the playback is paused or over.'
             silence = f'No image for {self.statistics.silence():.1f} s: '

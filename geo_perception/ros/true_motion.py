@@ -25,6 +25,8 @@ class WheelMotion:
         Owner.
     topic : str
         Relative name, of ``nav_msgs/Odometry``.
+    base_frame : str
+        Frame that an odometry without ``child_frame_id`` moves, as robot_localization has it.
     mounting : callable
         Returns ``T_child_camera`` for the frame that the odometry moves and a stamp in
         nanoseconds; may raise TransformError.
@@ -36,12 +38,14 @@ class WheelMotion:
 
     """
 
-    def __init__(self, node, topic, mounting):
+    def __init__(self, node, topic, base_frame, mounting):
         self._node = node
+        self._base_frame = base_frame
         self._mounting = mounting
         self._tree = TransformTree(_HISTORY_NS, _LARGEST_GAP_NS)
         self._frames = None
         self.topic = node.resolve_topic_name(topic)
+        self._problem = f'no odometry has come on {self.topic}; remap wheel_odometry'
         self._subscription = node.create_subscription(
             Odometry, topic, self._on_odometry, qos_profile_sensor_data)
 
@@ -74,21 +78,22 @@ class WheelMotion:
 
         """
         if self._frames is None:
-            raise TransformError(f'no odometry has come on {self.topic}; remap wheel_odometry')
+            raise TransformError(self._problem)
         fixed, moving = self._frames
         ends = [self._tree.lookup(fixed, moving, stamp) @ self._mounting(moving, stamp)
                 for stamp in (before, after)]
         return float(np.linalg.norm(ends[1][:3, 3] - ends[0][:3, 3]))
 
     def _on_odometry(self, message):
-        frames = message.header.frame_id.lstrip('/'), message.child_frame_id.lstrip('/')
+        frames = (message.header.frame_id.lstrip('/'),
+                  message.child_frame_id.lstrip('/') or self._base_frame)
         try:
             self._tree.add(*frames, stamp_to_ns(message.header.stamp),
                            matrix_from_pose(message.pose.pose))
             self._frames = frames
         except (PoseError, TransformError) as error:
-            self._node.get_logger().warning(f'ignored an odometry on {self.topic}: {error}',
-                                            throttle_duration_sec=5.0)
+            self._problem = f'ignored an odometry on {self.topic}: {error}'
+            self._node.get_logger().warning(self._problem, throttle_duration_sec=5.0)
 
 
 class TransformMotion:
