@@ -84,7 +84,8 @@ class OdometryCorrection:
             Nanoseconds, of the newest image.
 
         """
-        if self._image is not None and stamp < self._image[0]:
+        image = self._image   # the other thread may reset it
+        if image is not None and stamp < image[0]:
             self.reset()
         now = self._node.get_clock().now().nanoseconds
         self._image = (stamp, now) if now else None   # no /clock yet; once there, it jumps
