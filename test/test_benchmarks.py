@@ -88,8 +88,9 @@ def test_plain_steps_stand_for_ours(monkeypatch, tmp_path, system):
 
 
 def test_busy_processes_end(harness):
+    before = _children()
     with harness.busy_processes(2):
-        children = _children()
+        children = _children() - before
         assert len(children) == 2
     assert not _children() & children
 

@@ -134,7 +134,7 @@ def test_training_leaves_them_out(drive):
     from geo_perception.training.novel_views import fuse_depth
     from geo_perception.training.relocalization_data import load_posed_images
     from geo_perception.training.stereo_data import load_pairs
-    from geo_perception.training.view_synthesis_data import load_video, training_camera
+    from geo_perception.training.view_synthesis_data import load_video
 
     sequence = open_recording(drive)
     posed = load_posed_images(sequence, PREPROCESSING, with_points=True)
@@ -142,7 +142,7 @@ def test_training_leaves_them_out(drive):
     np.testing.assert_array_equal(posed.poses, sequence.poses[READABLE])
     for image, i in zip(posed.images, READABLE):
         np.testing.assert_array_equal(image, sequence[i].image)
-    assert len(fuse_depth(sequence)) > 0 and training_camera(sequence).fx == 80
+    assert len(fuse_depth(sequence)) > 0 and posed.recorded_camera.fx == 80
     video = load_video(sequence, PREPROCESSING, 3, 1, 'drive')
     assert video.snippets[:, 1].tolist() == [2, 3, 7, 8, 9, 10]
     assert [depth is not None for depth in video.depths] == [i in READABLE
