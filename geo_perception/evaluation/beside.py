@@ -19,7 +19,7 @@ def read_ahead(sequence):
     Parameters
     ----------
     sequence : Sequence
-        The recording; nobody else reads it meanwhile.
+        See `Beside.read_ahead`.
 
     Yields
     ------
@@ -32,16 +32,8 @@ def read_ahead(sequence):
         See `readable_frames`.
 
     """
-    frames = readable_frames(sequence)
-    with ThreadPoolExecutor(1, 'reader') as reader:
-        waiting = deque(reader.submit(next, frames, None) for _ in range(_AHEAD))
-        try:
-            while (found := waiting.popleft().result()) is not None:
-                waiting.append(reader.submit(next, frames, None))
-                yield found
-        finally:
-            for future in waiting:
-                future.cancel()
+    with Beside() as beside:
+        yield from beside.read_ahead(sequence)
 
 
 class Beside:
@@ -49,7 +41,8 @@ class Beside:
     A thread that does one thing after the other, to be entered.
 
     It falls behind by a few things at most, so that what waits needs little memory. What goes
-    wrong there is raised here, at the latest when it is left.
+    wrong there is raised here, at the latest when it is left. It both reads and scores: two
+    threads would take turns at the interpreter with the pipeline more often.
     """
 
     def __enter__(self):
@@ -81,3 +74,33 @@ class Beside:
             self._waiting.popleft().result()
             if not self._waiting:
                 return
+
+    def read_ahead(self, sequence):
+        """
+        Yield the frames of a recording that can be read, the next ones being read meanwhile.
+
+        Parameters
+        ----------
+        sequence : Sequence
+            The recording; nobody else reads it meanwhile.
+
+        Yields
+        ------
+        index : int
+        frame : Frame
+
+        Raises
+        ------
+        ImageError, RecordingError
+            See `readable_frames`.
+
+        """
+        frames = readable_frames(sequence)
+        waiting = deque(self._worker.submit(next, frames, None) for _ in range(_AHEAD))
+        try:
+            while (found := waiting.popleft().result()) is not None:
+                waiting.append(self._worker.submit(next, frames, None))
+                yield found
+        finally:
+            for future in waiting:
+                future.cancel()

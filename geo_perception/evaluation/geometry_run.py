@@ -69,7 +69,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
             score_flow(recording, i, before, frame, *found)
 
     with Beside() as beside:
-        for i, frame in track(read_ahead(sequence), 'Looking', total=len(sequence)):
+        for i, frame in track(beside.read_ahead(sequence), 'Looking', total=len(sequence)):
             recording.names[i] = frame.name
             needed_camera(frame, 'neither depth nor odometry can be compared')
             started = time.perf_counter()

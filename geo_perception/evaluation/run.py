@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from geo_perception.datasets.readable import readable_frames
-from geo_perception.evaluation.beside import Beside, read_ahead
+from geo_perception.evaluation.beside import Beside
 from geo_perception.evaluation.relocalization import nearest_poses
 from geo_perception.evaluation.relocalization_result import RelocalizationResult
 from geo_perception.progress import track
@@ -45,7 +45,7 @@ def evaluate_relocalizer(relocalizer, sequence):
             T_retrieval[i] = retrieval(frame.image)
 
     with Beside() as beside:
-        for i, frame in track(read_ahead(sequence), 'Relocalizing', total=len(sequence)):
+        for i, frame in track(beside.read_ahead(sequence), 'Relocalizing', total=len(sequence)):
             beside.do(look_beside, i, frame)
             started = time.perf_counter()
             fix = relocalizer(frame.image, frame.camera)

@@ -10,7 +10,7 @@ from typing import List
 import numpy as np
 
 from geo_perception.datasets.frame import needed_camera
-from geo_perception.evaluation.beside import Beside, read_ahead
+from geo_perception.evaluation.beside import Beside
 from geo_perception.evaluation.depth import depth_at_truth, DepthRules
 from geo_perception.evaluation.depth_samples import score_depth
 from geo_perception.evaluation.geometry_result import GeometryRecording
@@ -142,7 +142,7 @@ def run_stereo_depth(pipeline, sequence, rules=DepthRules(), matching=True, spli
             _score_disparity(scores, frame, estimate, rules, matching)
 
     with Beside() as beside:
-        for i, frame in track(read_ahead(sequence), 'Looking', total=len(sequence)):
+        for i, frame in track(beside.read_ahead(sequence), 'Looking', total=len(sequence)):
             recording.names[i] = frame.name
             needed_camera(frame, 'depth cannot be compared')
             started = time.perf_counter()
