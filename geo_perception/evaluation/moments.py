@@ -202,7 +202,7 @@ def coded_depth(depth):
 
     """
     known = np.isfinite(depth) & (depth > 0)
-    share = np.log(np.where(known, depth, 1.0) / NEAREST) / np.log(FARTHEST / NEAREST)
+    share = cv2.log(np.where(known, depth, 1.0) / NEAREST) / np.log(FARTHEST / NEAREST)
     return np.where(known, 1 + np.rint(254 * share.clip(0, 1)), 0).astype(np.uint8)
 
 
