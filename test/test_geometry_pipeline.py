@@ -11,6 +11,7 @@ from small_world import CAMERA
 from true_geometry import (
     curved_drive, drive, METRES_PER_UNIT, pose, run, SECOND, TENTH, true_pipeline)
 
+from geo_perception.geometry.camera import same_camera
 from geo_perception.geometry.se3 import (
     inverse_transform, make_transform, matrix_from_rotation_vector, rotation_angle,
     rotation_vector_from_matrix)
@@ -134,6 +135,24 @@ def test_what_breaks_the_chain_starts_it_anew(tmp_path, way, change, words):
     truth = inverse_transform(frames[6].T_world_camera) @ frames[8].T_world_camera
     assert np.allclose(results[8].odometry.T_odom_camera, truth, atol=1e-9)
     assert np.allclose(results[7].odometry.covariance, results[7].odometry.motion_covariance)
+
+
+@pytest.mark.parametrize('odometry', ['network', 'hybrid'])
+def test_looking_ahead_changes_nothing(tmp_path, way, odometry):
+    """Evaluation does it; nothing of a frame may be of the one that is followed meanwhile."""
+    way = with_camera(way, 6, replace(CAMERA, K=CAMERA.K * [[1.1], [1.1], [1]]))
+    expected = run(true_pipeline(tmp_path, way, odometry=odometry), way)
+    pipeline = true_pipeline(tmp_path, way, odometry=odometry)
+    views = [pipeline.look(frame.image, frame.camera, frame.stamp) for frame in way]
+    for view, result in zip(views, expected):
+        found = pipeline.follow(view)
+        assert np.array_equal(found.depth.depth, result.depth.depth)
+        assert same_camera(found.depth.camera, result.depth.camera)
+        assert found.reset == result.reset
+        assert (found.odometry is None) == (result.odometry is None)
+        if result.odometry is not None:
+            assert np.array_equal(found.odometry.T_odom_camera, result.odometry.T_odom_camera)
+    assert any(result.reset for result in expected)
 
 
 def test_cut_in_the_video(tmp_path, way):

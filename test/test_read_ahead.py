@@ -93,7 +93,9 @@ def test_frames_come_in_order_without_those_that_cannot_be_read(caplog):
     for i, frame in read_ahead(Damaged(range(10, 20))):
         seen.append((i, frame))
     assert seen == [(i, 10 + i) for i in (1, 2, 3, 4, 5, 6, 8, 9)]
-    list(read_ahead(Damaged(range(10, 20))))
+    with Beside() as beside:
+        assert list(beside.read_ahead(Damaged(range(10, 20)), str)) == [
+            (i, str(frame)) for i, frame in seen]
     assert [record.message for record in caplog.records] == [
         '2 of 10 images cannot be read and are left out; the first: frame 0 is damaged']
     assert first_readable(Damaged([1, 2])) == 2
@@ -110,7 +112,7 @@ def test_other_faults_come_where_they_are():
         for i, _ in read_ahead(Damaged(range(20))):
             seen.append(i)
     assert seen == [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
-    assert not [t for t in threading.enumerate() if t.name.startswith('reader')]
+    assert not [t for t in threading.enumerate() if t.name.startswith('beside')]
 
 
 def test_work_beside_is_done_in_order_and_its_faults_come_out():

@@ -75,7 +75,7 @@ class Beside:
             if not self._waiting:
                 return
 
-    def read_ahead(self, sequence):
+    def read_ahead(self, sequence, prepared=None):
         """
         Yield the frames of a recording that can be read, the next ones being read meanwhile.
 
@@ -83,11 +83,13 @@ class Beside:
         ----------
         sequence : Sequence
             The recording; nobody else reads it meanwhile.
+        prepared : callable, optional
+            Called in the thread with each frame, for what can be done before its turn.
 
         Yields
         ------
         index : int
-        frame : Frame
+        frame : Frame, or what ``prepared`` returns of it
 
         Raises
         ------
@@ -96,6 +98,8 @@ class Beside:
 
         """
         frames = readable_frames(sequence)
+        if prepared is not None:
+            frames = ((i, prepared(frame)) for i, frame in frames)
         waiting = deque(self._worker.submit(next, frames, None) for _ in range(_AHEAD))
         try:
             while (found := waiting.popleft().result()) is not None:

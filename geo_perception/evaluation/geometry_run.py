@@ -28,9 +28,9 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     """
     Send every frame of a recording through the pipeline.
 
-    Where the pipeline starts anew its pose goes on from the last one: nothing is known of the
-    motion in between, so what was missed counts as error. A scale from odometry is learned from
-    the recording's own poses.
+    The next frame is looked at while the pipeline follows the last one. Where the pipeline starts
+    anew its pose goes on from the last one: nothing is known of the motion in between, so what
+    was missed counts as error. A scale from odometry is learned from the recording's own poses.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     Returns
     -------
     GeometryRecording
-        ``delay_ms`` is the time of the pipeline alone.
+        ``delay_ms`` is the time of the pipeline alone, while it looks at the next frame.
 
     Raises
     ------
@@ -60,7 +60,13 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     T_last, T_odom_start = np.eye(4), None
     scale = before = None
 
-    def look_beside(i, before, frame, result):
+    def look(frame):
+        needed_camera(frame, 'neither depth nor odometry can be compared')
+        started = time.perf_counter()
+        view = pipeline.look(frame.image, frame.camera, frame.stamp)
+        return frame, view, time.perf_counter() - started
+
+    def score(i, before, frame, result):
         score_depth(recording, i, frame, result.depth)
         found = (result.flow.backward, result.flow.camera) if result.flow else None
         recording.moments.take(i, frame, result.depth, *((found[0].moving, found[1]) if found
@@ -69,12 +75,12 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
             score_flow(recording, i, before, frame, *found)
 
     with Beside() as beside:
-        for i, frame in track(beside.read_ahead(sequence), 'Looking', total=len(sequence)):
+        for i, (frame, view, seconds) in track(beside.read_ahead(sequence, look), 'Looking',
+                                               total=len(sequence)):
             recording.names[i] = frame.name
-            needed_camera(frame, 'neither depth nor odometry can be compared')
             started = time.perf_counter()
-            result = pipeline(frame.image, frame.camera, frame.stamp, flow=flow)
-            recording.delay_ms[i] = 1e3 * (time.perf_counter() - started)
+            result = pipeline.follow(view, flow)
+            recording.delay_ms[i] = 1e3 * (seconds + time.perf_counter() - started)
             scale, odometry = result.scale, result.odometry
             recording.processed[i] = True
             recording.metric[i] = scale.metres_per_unit is not None
@@ -91,7 +97,7 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
                     odometry.covariance, T_odom_start[:3, :3])
                 recording.states[i] = odometry.state
                 _tell_distance(pipeline, recording, i, odometry)
-            beside.do(look_beside, i, before, frame, result)
+            beside.do(score, i, before, frame, result)
             before = frame
     return replace(recording, scale='' if scale is None else scale.sentence)
 

@@ -236,16 +236,62 @@ class GeometryPipeline:
 
         Raises
         ------
+        ImageError, ConfigurationError
+            See `look`.
+
+        """
+        return self.follow(self.look(image, camera, stamp), flow)
+
+    def look(self, image, camera, stamp):
+        """
+        Return an image as the networks see it, and its depth; nothing is remembered.
+
+        One thread may look at the next image while another follows the last one.
+
+        Parameters
+        ----------
+        image, camera, stamp
+            As of a call.
+
+        Returns
+        -------
+        View
+
+        Raises
+        ------
         ImageError
             When it is no image, or not of the size that its camera has.
         ConfigurationError
             When the intrinsics are absurd.
 
         """
-        if self._last is not None and stamp == self._last[0]:
+        straight = self._rectifier.straighten(image, camera)
+        features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
+        crop, camera = self._rectifier.crop(straight), self._rectifier.camera
+        ratio = self._depth_network.focal_ratio(camera)
+        detail = (self._rectifier.detail(straight)
+                  if self.has_flow and self._flow_options['refine'] else None)
+        return View(crop, self._depth_of(crop, ratio), camera, stamp, ratio, detail, features)
+
+    def follow(self, view, flow=False):
+        """
+        Go on from the frame before to the next one.
+
+        Parameters
+        ----------
+        view : View
+            From `look`.
+        flow : bool
+            As of a call.
+
+        Returns
+        -------
+        GeometryResult
+
+        """
+        if self._last is not None and view.stamp == self._last[0]:
             return replace(self._last[1], odometry=None, reset='',
                            reason='a frame with this stamp was there already')
-        view = self._view_of(image, camera, stamp)
         depth, camera, ratio = view.depth, view.camera, view.focal_ratio
         self._scale.observe_depth(depth, camera)
         scale = self._scale.current()
@@ -265,7 +311,7 @@ class GeometryPipeline:
             self._hybrid.leave_out(result.flow.backward.moving, result.flow.camera.K)
         if step.estimate is not None or self._odometry.last is view:
             self._view = view
-        self._last = stamp, result
+        self._last = view.stamp, result
         return result
 
     def flow_of_pair(self, image, other, camera, interval):
@@ -286,7 +332,7 @@ class GeometryPipeline:
         FlowEstimate
 
         """
-        views = [self._view_of(picture, camera, round(i * interval * 1e9))
+        views = [self.look(picture, camera, round(i * interval * 1e9))
                  for i, picture in enumerate((image, other))]
         if self._flow_network is None:
             self.prepare_flow()
@@ -390,16 +436,6 @@ class GeometryPipeline:
             self._hybrid or self._motion, MotionCalibration.from_model(self.model),
             _trained_interval(self.model),
             None if self._hybrid is None else CornerCalibration.from_model(self.model))
-
-    def _view_of(self, image, camera, stamp):
-        """Return an image as the networks see it."""
-        straight = self._rectifier.straighten(image, camera)
-        features = None if self._hybrid is None else FeatureImage.of(straight, camera.straight())
-        crop, camera = self._rectifier.crop(straight), self._rectifier.camera
-        ratio = self._depth_network.focal_ratio(camera)
-        detail = (self._rectifier.detail(straight)
-                  if self.has_flow and self._flow_options['refine'] else None)
-        return View(crop, self._depth_of(crop, ratio), camera, stamp, ratio, detail, features)
 
     def _depth_of(self, crop, ratio):
         """Return the depth in units of the network; of a covered lens nothing is known."""
