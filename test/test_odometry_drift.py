@@ -6,7 +6,7 @@
 import numpy as np
 import pytest
 
-from geo_perception.geometry.se3 import make_transform
+from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.odometry_drift import common_root, Drift, scale_root
 
@@ -22,12 +22,29 @@ def test_common_part_of_a_covariance():
         start = Drift.none()
         drift = start.after(np.eye(4), motion, covariance, root)
         assert np.allclose(drift.covariance, covariance)
-        assert np.allclose(drift.scaled(2.0).covariance[:3, 3:], 2 * covariance[:3, 3:])
         # Ten motions straight ahead: independent errors grow as the root, common ones as the way.
         for _ in range(9):
             drift = drift.after(np.eye(4), motion, covariance, root)
         assert drift.covariance[4, 4] == pytest.approx(
             covariance[4, 4] * (10 * (1 - part) + 100 * part))
+        # Of errors of rotation the end is off, too, so that both are correlated.
+        factors = [2.0] * 3 + [1.0] * 3
+        assert np.allclose(drift.scaled(2.0).covariance,
+                           np.outer(factors, factors) * drift.covariance)
+
+
+def test_drift_after_a_turn_by_hand():
+    """Facing y, unsure of the yaw: two ahead, the end is off along x, by how far ahead along y."""
+    T = make_transform(matrix_from_rotation_vector([0, 0, np.pi / 2]), [5, 0, 0])
+    ahead = make_transform(np.eye(3), [2, 0, 0])
+    own, none = np.diag([0.5, 0, 0, 0, 0, 0]), np.zeros((6, 7))
+    shared, yaw = none.copy(), none.copy()
+    shared[0, 0], yaw[5, 5] = 0.5, 0.1
+    x_y_yaw = np.ix_([0, 1, 5], [0, 1, 5])
+    for start in (Drift(yaw @ yaw.T, none), Drift(np.zeros((6, 6)), yaw)):
+        drift = start.after(T, ahead, own, shared)
+        assert np.allclose(drift.covariance[x_y_yaw],
+                           [[0.04, 0, -0.02], [0, 0.5, 0], [-0.02, 0, 0.01]])
 
 
 def test_an_error_of_the_scale_is_one_for_all_motions():
