@@ -3,7 +3,6 @@
 
 """Covariance of motion: the law is found again, and is never degenerate."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform, matrix_from_rotation_vector
 from geo_perception.inference.motion_uncertainty import (
-    common_root, Drift, fit_motion_calibration, motion_errors, MotionCalibration, scale_root)
+    fit_motion_calibration, motion_errors, MotionCalibration)
 
 LAW = MotionCalibration(
     floor_translation=0.002, along=0.2, across=0.05, floor_rotation=0.003, per_angle=0.1,
@@ -62,42 +61,6 @@ def test_common_errors_are_told_from_independent_ones():
     found = fit_motion_calibration(errors, motions, residuals)
     assert found.common_translation < 0.05
     assert found.common_rotation == pytest.approx(0.6, abs=0.15)
-
-
-def test_common_part_of_a_covariance():
-    """Root and rest make up the whole; the rest is positive for any part."""
-    motion = make_transform(np.eye(3), [0.1, 0.2, -0.3])
-    for part in (0.0, 0.3, 0.95):
-        law = replace(LAW, common_translation=part, common_rotation=part)
-        covariance = law.covariance(motion, 0.1, 0.1)
-        root = common_root(law, covariance, np.zeros(6))
-        assert np.allclose(root @ root.T, part * covariance)
-        start = Drift.none()
-        drift = start.after(np.eye(4), motion, covariance, root)
-        assert np.allclose(drift.covariance, covariance)
-        assert np.allclose(drift.scaled(2.0).covariance[:3, 3:], 2 * covariance[:3, 3:])
-        # Ten motions straight ahead: independent errors grow as the root, common ones as the way.
-        for _ in range(9):
-            drift = drift.after(np.eye(4), motion, covariance, root)
-        assert drift.covariance[4, 4] == pytest.approx(
-            covariance[4, 4] * (10 * (1 - part) + 100 * part))
-
-
-def test_an_error_of_the_scale_is_one_for_all_motions():
-    """Ten ahead: a tenth of the way. Back again: nothing. Then to the side: both go together."""
-    law = replace(LAW, common_translation=0.0, common_rotation=0.0)
-    drift, T, stated = Drift.none(), np.eye(4), []
-    for step in [[0.0, 0.0, 0.5]] * 10 + [[0.0, 0.0, -0.5]] * 10 + [[0.3, 0.0, 0.4]] * 10:
-        motion = make_transform(np.eye(3), np.array(step))
-        own, of_scale = 1e-9 * np.eye(6), scale_root(motion, 0.1)
-        drift = drift.after(T, motion, own + np.outer(of_scale, of_scale),
-                            common_root(law, own, of_scale))
-        T = T @ motion
-        stated.append(drift.covariance[:3, :3])
-    way = 0.1 * np.array([3.0, 0.0, 4.0])
-    assert np.allclose(stated[9], np.diag([0, 0, 0.25]), atol=1e-6)
-    assert np.allclose(stated[19], 0, atol=1e-6)
-    assert np.allclose(stated[29], np.outer(way, way), atol=1e-6)
 
 
 def test_perfect_motion_and_few_motions():

@@ -12,6 +12,7 @@ import pytest
 
 from geo_perception.datasets.rig_check import check_rig
 from geo_perception.datasets.sample_world.world import BASELINE, SampleWorld
+from geo_perception.errors import ImageError
 from geo_perception.geometry.camera import Camera
 
 CAMERA = Camera(np.array([[176.0, 0, 127.5], [0, 176.0, 95.5], [0, 0, 1]]), 256, 192,
@@ -128,3 +129,16 @@ def test_some_left_images_alone(frames):
     """Those are left out; a rig that is there all the same is no fault."""
     report = check_rig([frames[0], replace(frames[1], right=None), frames[2]])
     assert not report.hopeless and '1 of 3 left images' in report.verdict()
+
+
+@pytest.mark.parametrize('damaged', [1, 3])
+def test_pairs_that_cannot_be_read(frames, damaged):
+    """Some are left out and told of; of all of them nothing can be learned."""
+    def read(frame):
+        if any(frame is other for other in frames[:damaged]):
+            raise ImageError('half.png is cut off')
+        return frame
+
+    report = check_rig(Altered(frames, read))
+    assert report.pairs == 3 - damaged and report.hopeless == (damaged == 3)
+    assert f'{damaged} of 3 pairs cannot be read (half.png is cut off).' in report.verdict()

@@ -8,25 +8,21 @@ A rig that is not rectified, or whose eyes are swapped, trains without complaint
 at all. What the images themselves say is compared with what the calibration says.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import List, Optional
 
-import cv2
 import numpy as np
 
-from geo_perception.errors import ImageError, RecordingError
+from geo_perception.datasets.rig_measurement import (
+    FEWEST_MATCHES, measure_rig, SIGNIFICANT, WIDTH)
 
-# Pairs that are looked at, and the width that they are looked at with.
-PAIRS, WIDTH = 12, 512
-# Matches that a pair needs for its numbers to count.
-FEWEST_MATCHES = 20
-# Pixels at that width: rows farther apart than the first leave nothing to learn from; the second
-# is what a good calibration reaches.
+# Pairs that are looked at.
+PAIRS = 12
+# Pixels at the width that they are looked at with: rows farther apart than the first leave nothing
+# to learn from; the second is what a good calibration reaches.
 WORST_ROWS, GOOD_ROWS = 1.0, 0.5
 # Shares of the matches: an eye that sees things to the left of where the left one sees them.
 SWAPPED, MIXED = 0.75, 0.25
-# Pixels at that width: smaller disparity has no sign.
-SIGNIFICANT = 0.5
 # Parts of the width.
 SMALLEST_DISPARITY = 0.005
 # Metres.
@@ -34,8 +30,6 @@ SHORTEST, LONGEST = 0.005, 3.0
 # Seconds between the eyes: a robot that turns with 1 rad/s moves its image by a pixel in the
 # first, and by ten in the second.
 GOOD_TIME, WORST_TIME = 0.002, 0.02
-# Brightness of 255, and its spread, of an eye that sees something.
-DARK, BRIGHT, FLAT = 8, 247, 4.0
 # Ratio of brightness between the eyes that photometric losses suffer from.
 LARGEST_GAIN = 1.25
 # How far the baseline may be from what true depth says.
@@ -136,29 +130,9 @@ class RigReport:
         return 'The rig is good.'
 
 
-@dataclass
-class _Findings:
-    """What the pairs said, gathered."""
-
-    read: int = 0
-    usable: int = 0
-    without_right: int = 0
-    unreadable: List[str] = field(default_factory=list)
-    sizes: List[tuple] = field(default_factory=list)
-    blind: dict = field(default_factory=lambda: {'left': [], 'right': []})
-    same: int = 0
-    few: int = 0
-    rows: List[np.ndarray] = field(default_factory=list)
-    columns: List[np.ndarray] = field(default_factory=list)
-    expected: List[np.ndarray] = field(default_factory=list)
-    offsets: List[float] = field(default_factory=list)
-    gains: List[float] = field(default_factory=list)
-    distorted: int = 0
-
-
 def check_rig(sequence, max_disparity=0.3, pairs=PAIRS):
     """
-    Look at some pairs of a recording.
+    Check the rig of a recording by some of its pairs.
 
     Parameters
     ----------
@@ -174,112 +148,13 @@ def check_rig(sequence, max_disparity=0.3, pairs=PAIRS):
     RigReport
 
     """
-    found, baseline, size = _Findings(), None, (0, 0)
-    chosen = np.unique(np.linspace(0, len(sequence) - 1, pairs).round().astype(int))
-    for i in chosen:
-        try:
-            frame = sequence[int(i)]
-        except (ImageError, RecordingError) as error:
-            found.unreadable.append(str(error))
-            continue
-        found.read += 1
-        size = frame.image.shape[1::-1] if size == (0, 0) else size
-        if frame.right is None:
-            found.without_right += 1
-            continue
-        baseline = frame.baseline if baseline is None else baseline
-        _look(frame, found)
-    return _judge(found, len(chosen), size, baseline, max_disparity)
-
-
-def _look(frame, found):
-    """Take in one pair."""
-    left, right = frame.image, frame.right
-    if left.shape != right.shape:
-        found.sizes.append((left.shape[1::-1], right.shape[1::-1]))
-        return
-    if frame.right_stamp is not None:
-        found.offsets.append(1e-9 * (frame.right_stamp - frame.stamp))
-    if frame.camera is not None and frame.camera.distorts:
-        found.distorted += 1
-    scale = min(1.0, WIDTH / left.shape[1])
-    size = round(left.shape[1] * scale), round(left.shape[0] * scale)
-    eyes = [cv2.resize(cv2.cvtColor(eye, cv2.COLOR_RGB2GRAY), size,
-                       interpolation=cv2.INTER_AREA) for eye in (left, right)]
-    seeing = True
-    for name, eye in zip(('left', 'right'), eyes):
-        blind = _blindness(eye)
-        if blind:
-            found.blind[name].append(blind)
-            seeing = False
-    if not seeing:
-        return
-    found.usable += 1
-    found.gains.append(float(np.median(eyes[1])) / max(float(np.median(eyes[0])), 1.0))
-    if np.array_equal(*eyes):
-        found.same += 1
-        return
-    points = _matches(*eyes)
-    if len(points) < FEWEST_MATCHES:
-        found.few += 1
-        return
-    factor = left.shape[1] / size[0]
-    disparity, rows = factor * (points[:, 0] - points[:, 2]), factor * (points[:, 3]
-                                                                        - points[:, 1])
-    found.rows.append(rows)
-    found.columns.append(disparity)
-    if frame.depth is not None and frame.camera is not None and frame.baseline:
-        found.expected.append(_baseline_factors(frame, factor * points[:, :2], disparity))
-
-
-def _blindness(eye):
-    """Return why an eye sees nothing, or an empty string."""
-    if np.mean(eye <= DARK) > 0.9:
-        return 'black'
-    if np.mean(eye >= BRIGHT) > 0.6:
-        return 'saturated'
-    return 'without any texture' if eye.std() < FLAT else ''
-
-
-def _matches(left, right):
-    """Return points (x, y) of the left and of the right eye, shape (N, 4)."""
-    sift = cv2.SIFT_create(nfeatures=800)
-    (points, words), (others, other_words) = (sift.detectAndCompute(eye, None)
-                                              for eye in (left, right))
-    if words is None or other_words is None or len(other_words) < 2:
-        return np.zeros((0, 4))
-    matcher = cv2.BFMatcher()
-    there = [pair[0] for pair in matcher.knnMatch(words, other_words, k=2)
-             if len(pair) == 2 and pair[0].distance < 0.8 * pair[1].distance]
-    back = {m.queryIdx: m.trainIdx for m in matcher.match(other_words, words)}
-    found = np.array([[*points[m.queryIdx].pt, *others[m.trainIdx].pt] for m in there
-                      if back[m.trainIdx] == m.queryIdx]).reshape(-1, 4)
-    if not len(found):
-        return found
-    # Wrong matches lie anywhere; right ones, even of a bad rig, near the most common row.
-    rows = found[:, 3] - found[:, 1]
-    return found[np.abs(rows - np.median(rows)) < 0.1 * left.shape[0]]
-
-
-def _baseline_factors(frame, points, disparity):
-    """Return how many times too long the baseline is, by the true depth at points."""
-    height, width = frame.depth.shape
-    column, row = (points * [width / frame.image.shape[1], height / frame.image.shape[0]]
-                   ).astype(int).T
-    depth = frame.depth[row.clip(0, height - 1), column.clip(0, width - 1)]
-    known = np.isfinite(depth) & (depth > 0) & (disparity > 2 * SIGNIFICANT)
-    return (frame.camera.K[0, 0] * abs(frame.baseline)
-            / (depth[known] * disparity[known]))
-
-
-def _judge(found, count, size, baseline, max_disparity):
-    """Turn findings into a report."""
+    found = measure_rig(sequence, pairs)
     faults, warnings = [], []
-    _judge_presence(found, count, faults, warnings)
+    _judge_presence(found, faults, warnings)
     numbers = {}
     if found.rows:
         rows, columns = np.concatenate(found.rows), np.concatenate(found.columns)
-        factor = max(1.0, size[0] / WIDTH)
+        factor = max(1.0, found.size[0] / WIDTH)
         significant = np.abs(columns) > SIGNIFICANT * factor
         positive = float((columns[significant] > 0).mean()) if significant.any() else float('nan')
         numbers = {
@@ -287,8 +162,8 @@ def _judge(found, count, size, baseline, max_disparity):
             'vertical_spread_px': float(np.quantile(np.abs(rows), 0.9)),
             'disparity_px': tuple(np.quantile(columns, [0.5, 0.99]).tolist()),
             'positive': positive}
-        _judge_geometry(numbers, size, factor, max_disparity, faults, warnings)
-    _judge_baseline(found, baseline, numbers.get('positive'), faults, warnings)
+        _judge_geometry(numbers, found.size, factor, max_disparity, faults, warnings)
+    _judge_baseline(found, numbers.get('positive'), faults, warnings)
     offset = float(np.median(found.offsets)) if found.offsets else None
     _judge_time(found.offsets, faults, warnings)
     gain = float(np.median(found.gains)) if found.gains else float('nan')
@@ -298,15 +173,16 @@ def _judge(found, count, size, baseline, max_disparity):
     if found.distorted:
         warnings.append('The calibration has distortion, so the images are not rectified: record '
                         'image_rect (image_proc).')
-    return RigReport(found.read, faults, warnings, size, baseline=baseline, time_offset=offset,
-                     gain=gain, **numbers)
+    return RigReport(found.read, faults, warnings, found.size, baseline=found.baseline,
+                     time_offset=offset, gain=gain, **numbers)
 
 
-def _judge_presence(found, count, faults, warnings):
+def _judge_presence(found, faults, warnings):
     """Is there a pair at all, and does it show something."""
     if found.unreadable:
         (faults if not found.read else warnings).append(
-            f'{len(found.unreadable)} of {count} pairs cannot be read ({found.unreadable[0]}).')
+            f'{len(found.unreadable)} of {found.chosen} pairs cannot be read '
+            f'({found.unreadable[0]}).')
     if found.read and found.without_right == found.read:
         faults.append('There is no right image: this is a recording of one camera, or the topic '
                       'of the right one is not known (name it), or its stamps are more than '
@@ -366,8 +242,9 @@ def _judge_geometry(numbers, size, factor, max_disparity, faults, warnings):
                         'max_disparity.')
 
 
-def _judge_baseline(found, baseline, positive, faults, warnings):
+def _judge_baseline(found, positive, faults, warnings):
     """Is there a baseline, of the right sign and length."""
+    baseline = found.baseline
     if found.without_right == found.read:
         return
     if not baseline:

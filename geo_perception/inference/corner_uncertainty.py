@@ -7,7 +7,7 @@ How far to trust a motion found by corners.
 What places and depths of the corners leave open is known for each motion, and tells the good ones
 from the bad ones: much is seen to the side, little ahead. Real errors are some factor larger,
 fitted on frames with known poses. The error of the scale is another matter: it is one for all
-motions of a map, see `geo_perception.inference.motion_uncertainty.scale_root`.
+motions of a map, see `geo_perception.inference.odometry_drift.scale_root`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo_perception.inference.motion_uncertainty import (
-    SMALLEST_SAMPLE, SMALLEST_SIGMA, StoredCalibration, with_common_parts)
+    SMALLEST_SAMPLE, SMALLEST_SIGMA, StoredCalibration)
+from geo_perception.inference.odometry_drift import with_common_parts
 
 # A drive on which nearly nothing moved tells nothing of the scale.
 LARGEST_SCALE_ERROR = 1.0

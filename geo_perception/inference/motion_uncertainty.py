@@ -9,13 +9,14 @@ is fitted on validation frames with known poses. Distances are in the unit of th
 they are scaled, so that one calibration serves every source of scale.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import ClassVar, Tuple
 
 import numpy as np
 
 from geo_perception.errors import ModelFileError
-from geo_perception.geometry.se3 import rotation_vector_from_matrix, skew
+from geo_perception.geometry.se3 import rotation_vector_from_matrix
+from geo_perception.inference.odometry_drift import LARGEST_COMMON, with_common_parts
 
 # Standard deviations below these are numerical zero: parts of a unit, radians.
 SMALLEST_SIGMA = 1e-6
@@ -26,11 +27,6 @@ SMALLEST_SAMPLE = 12
 # Floors are at least this part of the usual motion: a standing camera is not known better, and
 # validation leaves it out.
 SMALLEST_FLOOR = 0.02
-# Motions in a row whose mean error shows what they share.
-RUN = 20
-# Something is left to each motion of its own, and something shared: a drive may happen to end with
-# little of it (the same odometry showed 0 on one drive, 0.02 to 0.05 on five others).
-SMALLEST_COMMON, LARGEST_COMMON = 0.03, 0.95
 
 
 @dataclass(frozen=True)
@@ -188,138 +184,6 @@ class MotionCalibration(StoredCalibration):
         return covariance
 
 
-def common_root(calibration, covariance, of_scale):
-    """
-    Return the root of what a motion's covariance shares with its neighbours'.
-
-    Parameters
-    ----------
-    calibration : MotionCalibration or CornerCalibration
-        Which parts they share.
-    covariance : np.ndarray
-        Of the motion, 6x6.
-    of_scale : np.ndarray
-        From `scale_root`, shape (6,): neighbours share all of that.
-
-    Returns
-    -------
-    np.ndarray
-        S, 6x7: ``S S^T`` is the common part. The last column is the scale's: what is too long
-        there is too long on the way back.
-
-    """
-    root = np.zeros((6, 7))
-    root[:, 6] = of_scale
-    for block, part in ((slice(0, 3), calibration.common_translation),
-                        (slice(3, 6), calibration.common_rotation)):
-        root[block, block] = _root(part * covariance[block, block])
-    return root
-
-
-@dataclass(frozen=True)
-class Drift:
-    """
-    The covariance of a chain of motions.
-
-    Attributes
-    ----------
-    independent : np.ndarray
-        What each motion added of its own, 6x6, axes of the origin.
-    common : np.ndarray
-        How the pose changes with the errors that all motions share, 6x7.
-
-    """
-
-    independent: np.ndarray
-    common: np.ndarray
-
-    @classmethod
-    def none(cls):
-        """
-        Return that of the origin.
-
-        Returns
-        -------
-        Drift
-
-        """
-        return cls(np.zeros((6, 6)), np.zeros((6, 7)))
-
-    @property
-    def covariance(self):
-        """6x6, order (x, y, z, rot X, rot Y, rot Z), axes of the origin."""
-        return self.independent + self.common @ self.common.T
-
-    def after(self, T, motion, covariance, common_root):
-        """
-        Return the drift after another motion: both are carried along by the adjoint.
-
-        Parameters
-        ----------
-        T : np.ndarray
-            Pose before, 4x4.
-        motion, covariance : np.ndarray
-            The motion, 4x4, and its covariance, 6x6, axes of the previous camera.
-        common_root : np.ndarray
-            From `common_root`.
-
-        Returns
-        -------
-        Drift
-
-        """
-        carry, turn = np.eye(6), np.zeros((6, 6))
-        carry[:3, 3:] = -skew(T[:3, :3] @ motion[:3, 3])
-        turn[:3, :3] = turn[3:, 3:] = T[:3, :3]
-        own = covariance - common_root @ common_root.T
-        return Drift(carry @ self.independent @ carry.T + turn @ own @ turn.T,
-                     carry @ self.common + turn @ common_root)
-
-    def scaled(self, scale):
-        """
-        Return the drift in another unit of length.
-
-        Parameters
-        ----------
-        scale : float
-            New units per old unit.
-
-        Returns
-        -------
-        Drift
-
-        """
-        factors = np.array([scale] * 3 + [1.0] * 3)
-        return Drift(self.independent * np.outer(factors, factors),
-                     self.common * factors[:, None])
-
-
-def _root(matrix):
-    """Return the symmetric square root of a positive matrix."""
-    values, axes = np.linalg.eigh(matrix)
-    return (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
-
-
-def scale_root(motion, spread):
-    """
-    Return how a motion changes with the scale.
-
-    Parameters
-    ----------
-    motion : np.ndarray
-        ``T_previous_current``, 4x4.
-    spread : float
-        Relative standard deviation of the scale.
-
-    Returns
-    -------
-    np.ndarray
-        For one standard deviation, as of `MotionCalibration.covariance`, shape (6,).
-
-    """
-    return spread * np.concatenate([motion[:3, 3], np.zeros(3)])
-
-
 def motion_errors(motions, true_motions, metres_per_unit):
     """
     Return how wrong motions are.
@@ -393,36 +257,6 @@ def fit_motion_calibration(errors, motions, residuals, interval=0.0):
         usual_interval=float(interval))
     return with_common_parts(calibration, errors, [
         calibration.covariance(T, r, interval) for T, r in zip(motions, residuals)])
-
-
-def with_common_parts(calibration, errors, covariances):
-    """
-    Return a calibration with the parts of the variances that neighbours share.
-
-    The mean of n errors with the common part c has the variance ``c + (1 - c) / n``.
-
-    Parameters
-    ----------
-    calibration : MotionCalibration or CornerCalibration
-        Fitted otherwise.
-    errors : np.ndarray
-        In order of time, shape (N, 6).
-    covariances : sequence of np.ndarray
-        What it says of each, 6x6.
-
-    Returns
-    -------
-    MotionCalibration or CornerCalibration
-
-    """
-    whitened = np.array([np.linalg.solve(_root(covariance), error)
-                         for covariance, error in zip(covariances, errors)])
-    n = min(RUN, len(whitened) // 4)
-    means = whitened[:len(whitened) // n * n].reshape(-1, n, 6).mean(1)
-    variances = (means ** 2).reshape(-1, 2, 3).mean((0, 2))
-    translation, rotation = np.clip(
-        (n * variances - 1) / (n - 1), SMALLEST_COMMON, LARGEST_COMMON).tolist()
-    return replace(calibration, common_translation=translation, common_rotation=rotation)
 
 
 def _fit(squares, components, lengths, ratio):

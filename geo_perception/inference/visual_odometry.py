@@ -22,7 +22,7 @@ from geo_perception.geometry.se3 import (
     rotation_vector_from_matrix)
 from geo_perception.inference.hybrid_motion import HYBRID
 from geo_perception.inference.motion import View
-from geo_perception.inference.motion_uncertainty import common_root, Drift, scale_root
+from geo_perception.inference.odometry_drift import common_root, Drift, scale_root
 from geo_perception.losses.photometric import photometric_residual
 
 # A gap is longer than this many usual intervals, or this many seconds.
