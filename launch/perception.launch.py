@@ -25,6 +25,7 @@ _SWITCH = ['true', 'false']
 # Node -> the argument that holds its model.
 _NODES = {'relocalize': 'relocalizer', 'geometry': 'geometry'}
 _FILES = 'Empty: as in the parameter files.'
+_GEOMETRY_FILE = 'Empty: as in geometry_params_file.'
 # Name -> default, choices, description.
 _ARGUMENTS = {
     'relocalizer': ('', None, 'Model file for the node relocalize; empty: it is not started.'),
@@ -33,7 +34,17 @@ _ARGUMENTS = {
     'camera_info': ('camera_info', None,
                     'Calibration topic; by default the one beside the image topic.'),
     'wheel_odometry': ('wheel_odometry', None, 'Odometry topic that gives the metres, for '
-                       'scale_source: odometry in geometry_params_file.'),
+                       'scale_source odometry.'),
+    'scale_source': ('', ['', 'model', 'camera_height', 'odometry', 'constant', 'none'],
+                     f'Where the metres of the node geometry come from. {_GEOMETRY_FILE}'),
+    'scale': ('', None, 'Metres per unit, for scale_source constant; with a decimal point. '
+              f'{_GEOMETRY_FILE}'),
+    'camera_height': ('', None, 'Metres from the ground to the lens, for scale_source '
+                      f'camera_height; with a decimal point. {_GEOMETRY_FILE}'),
+    'odometry': ('', ['', 'hybrid', 'network'], 'How the node geometry finds motion; network '
+                 f'leaves corners alone. {_GEOMETRY_FILE}'),
+    'motion_smoothing': ('', None, 'How much of the motion score of the frame before is carried '
+                         f'along, 0 to 0.99; with a decimal point. {_GEOMETRY_FILE}'),
     'map_frame': ('', None, "Frame of the poses; empty takes the model's world frame."),
     'base_frame': ('base_link', None, 'Robot frame, which TF connects with the camera frame; Nav2 '
                    "and AMCL often call it base_footprint. '' means the camera itself."),
@@ -72,10 +83,12 @@ _ARGUMENTS = {
 _SHARED = ('base_frame', 'device', 'image_transport', 'image_reliability', 'rectified',
            'autostart', 'two_d')
 _PROCESS = ('image', 'camera_info', 'namespace', 'use_sim_time', 'log_level', 'large_images')
-# Parameter of one node -> argument, and topics that it alone listens to.
+# Parameter of one node -> argument, and topics that it alone listens to. Nothing that the included
+# files declare is missing: with two processes they would take it from the command line.
 _OWN = {
     'relocalize': {'map_frame': 'map_frame', 'publish_tf': 'map_to_odom', 'seed': 'seed'},
-    'geometry': {'publish_tf': 'odom_to_base'}}
+    'geometry': {'publish_tf': 'odom_to_base', **{name: name for name in (
+        'scale_source', 'scale', 'camera_height', 'odometry', 'motion_smoothing')}}}
 _TOPICS = {'relocalize': (), 'geometry': ('wheel_odometry',)}
 
 

@@ -37,16 +37,24 @@ def test_a_raw_image_has_K_and_distortion_a_rectified_one_P():
     assert (raw.width, raw.height, raw.frame_id) == (640, 480, 'camera')
 
 
-@pytest.mark.parametrize('rectified, topic, distorts, sentence', [
-    (True, '/camera/image_raw', True, 'rectified is true, but /camera/image_raw is not called so'),
-    (False, '/camera/image_rect/compressed', True, 'is called so; set rectified: true'),
-    (False, '/camera/image_raw', True, ''), (True, '/camera/image_rect', True, ''),
-    (False, '/camera/image_rect', False, '')])
-def test_topic_that_is_called_otherwise_than_said(graph, rectified, topic, distorts, sentence):
-    """A camera without distortion is both."""
+PINHOLE = {'d': [0.0] * 5}
+FISHEYE = {'d': [0.0] * 4, 'distortion_model': 'equidistant'}
+
+
+@pytest.mark.parametrize('rectified, topic, lens, sentence', [
+    (True, '/camera/image_raw', {}, 'rectified is true, but /camera/image_raw is not called so'),
+    (True, '/camera/image_raw', FISHEYE, 'rectified is true, but'),
+    (False, '/camera/image_rect/compressed', {}, 'is called so; set rectified: true'),
+    (False, '/camera/image_rect', FISHEYE, 'is called so; set rectified: true'),
+    (False, '/camera/image_raw', {}, ''), (True, '/camera/image_rect', {}, ''),
+    (False, '/camera/image_rect', PINHOLE, ''),
+    (False, '/camera/image_rect', {'d': [0.1, 0.2]}, ''),
+    (False, '/camera/image_rect', {'width': 0, 'binning_x': 2}, '')])
+def test_topic_that_is_called_otherwise_than_said(graph, rectified, topic, lens, sentence):
+    """A camera without distortion is both; one that is refused is neither."""
     calibration = CameraInfoInput(graph.peer, ['/camera/camera_info'], rectified)
     assert calibration.doubt(topic, 'camera') == ''
-    calibration._on_info(message() if distorts else message(d=[0.0] * 5))
+    calibration._on_info(message(**lens))
     doubt = calibration.doubt(topic, 'camera')
     assert (sentence in doubt) if sentence else not doubt
 

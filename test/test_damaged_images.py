@@ -69,6 +69,19 @@ def test_info_looks_at_the_first_that_can_be_read(drive, capsys):
     assert '12, 96 × 64 pixels' in capsys.readouterr().out
 
 
+def test_prepare_bag(capsys, caplog):
+    """All others are written, each with its own pose and depth."""
+    before = open_recording(write_drive('drive', 4, damaged=(0, 2)))
+    assert main(['prepare', 'bag', 'drive', '--output', 'copy', '--json', 'copy.json']) == 0
+    assert capsys.readouterr().out == 'wrote 2 frames to copy\n'
+    assert json.loads(Path('copy.json').read_text())['frames'] == 2
+    assert '2 of 4 images cannot be read and are left out' in caplog.text
+    copy = open_recording('copy')
+    assert copy.stamps.tolist() == before.stamps[1::2].tolist()
+    np.testing.assert_allclose(copy.poses, before.poses[1::2], atol=1e-9)
+    np.testing.assert_array_equal(copy[1].depth, before[3].depth)
+
+
 def test_evaluate_odometry(drive, caplog):
     """They are counted as not processed, in every pass over the recording, and warned of once."""
     model = str(write_geometry_model('m.safetensors'))

@@ -196,6 +196,18 @@ def test_both_nodes_start_and_each_is_told_its_own(installed):
             assert f'-r {rule}' in rules
 
 
+def test_only_arguments_that_are_declared_reach_the_nodes(installed):
+    """Launch hands all others on as well, but to included files only, not with one process."""
+    declared = {argument.name for argument in load('perception').generate_launch_description()
+                .entities if isinstance(argument, launch.actions.DeclareLaunchArgument)}
+    models = {'relocalizer': 'r', 'geometry': 'g'}
+    others = {*NODES['relocalize'][1], *NODES['geometry'][1]} - declared
+    told = started('perception', **models)
+    for name, (_, parameters, command) in started(
+            'perception', **models, **dict.fromkeys(others, 'other')).items():
+        assert (parameters, command) == told[name][1:]
+
+
 def test_in_one_process_each_node_is_told_the_same_as_in_two(installed):
     """By its own arguments, for a parameter file of one would otherwise reach the other."""
     from geo_perception.nodes.perception import NODES as IN_ONE, split_arguments
@@ -254,7 +266,8 @@ def test_nothing_to_start_is_an_error(installed):
 EVERYTHING = {'seed': 'first_fix', 'image_transport': 'compressed', 'device': 'cpu',
               'image_reliability': 'reliable', 'autostart': 'false', 'rectified': 'true',
               'two_d': 'true', 'map_frame': 'map', 'base_frame': 'base_footprint',
-              'odom_to_base': 'true'}
+              'odom_to_base': 'true', 'scale_source': 'camera_height', 'camera_height': '0.32',
+              'scale': '2.5', 'odometry': 'network', 'motion_smoothing': '0.5'}
 
 
 def test_the_joint_parameters_are_known_to_the_nodes(installed):

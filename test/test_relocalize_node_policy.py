@@ -10,7 +10,7 @@ from rclpy.parameter import Parameter
 from relocalize_scene import Scene, SECOND, values_of
 from std_srvs.srv import Trigger
 
-from geo_perception.errors import ConfigurationError
+from geo_perception.errors import ConfigurationError, TransformError
 from geo_perception.geometry import se3
 from geo_perception.nodes.relocalize import RelocalizeParameters
 from geo_perception.ros.diagnostics import OK, WARN
@@ -177,6 +177,118 @@ def test_odometry_that_was_gone_starts_anew(graph, tf):
     robot.stamp = 112 * SECOND
     assert robot.believe(50.0)
     assert not robot.believe(52.0)
+
+
+class LateRobot(Robot):
+    """A robot whose odometry comes later than its images, when a test says so."""
+
+    def __init__(self, graph, tf, **parameters):
+        super().__init__(graph, tf, tf_timeout_s=0.0, **parameters)
+        self.fused = graph.listen(PoseWithCovarianceStamped, '/relocalize/fused_pose')
+
+    def start(self):
+        """Bring everything up; odometry is known until 106 s, when the next image comes."""
+        super().start()
+        self.graph.spin_until(self.node._fused_is_wanted, what='the listener')
+        self.know(106)
+        self.stamp = 106 * SECOND
+        return self
+
+    def know(self, second):
+        """Let odometry come until a time."""
+        self._tf(second * SECOND, 'odom', 'base_link', at(second))
+
+        def known():
+            try:
+                self.node._listener.lookup('odom', 'camera', second * SECOND, 0.0)
+            except TransformError:
+                return False
+            return True
+
+        self.graph.spin_until(known, what='the odometry')
+
+    def fixes(self, *offsets):
+        """Let the network see the base this far from where odometry has it; tell what is out."""
+        return [self.believe(self.odometry() + offset) for offset in offsets]
+
+    def look_away(self):
+        """Have an image processed that gives no fix; return its stamp."""
+        self.pipeline.accepted = False
+        stamp = self.process()
+        self.pipeline.accepted = True
+        return stamp
+
+    def followed(self):
+        """Return how far from odometry the fused pose is, at an image without a fix."""
+        known, stamp = len(self.fused), self.look_away()
+        self.graph.spin_until(lambda: len(self.fused) > known, what='the fused pose')
+        return self.fused[-1].pose.pose.position.x - 1e-9 * stamp
+
+
+def test_a_fix_waits_for_odometry_that_comes_later(graph, tf):
+    """Newer ones win, whether their odometry is late or not."""
+    robot = LateRobot(graph, tf).start()
+    assert all(robot.fixes(5.0, 7.0)) and not robot.fused
+    robot.know(107)
+    assert robot.followed() == pytest.approx(7.0)
+    robot.stamp = 107 * SECOND
+    assert all(robot.fixes(9.0))
+    robot.know(108)
+    assert all(robot.fixes(11.0))
+    assert robot.followed() == pytest.approx(11.0)
+
+
+def test_a_fix_whose_odometry_comes_later_is_compared_then(graph, tf):
+    """Also one that says where the robot starts."""
+    robot = LateRobot(graph, tf, largest_jump_m=0.5, fixes_to_start=2).start()
+    assert not any(robot.fixes(5.0, 5.1, 9.0))
+    robot.know(107)
+    assert robot.followed() == pytest.approx(5.1)
+    assert all(robot.fixes(5.2))
+    robot.stamp = 107 * SECOND
+    assert all(robot.fixes(5.3, 9.0))
+    robot.know(108)
+    assert robot.followed() == pytest.approx(5.3)
+
+
+@pytest.mark.parametrize('limit, believed', [(0.0, {5.0, 9.0}), (0.5, {5.0})])
+def test_map_to_odom_takes_fixes_whose_odometry_comes_later(graph, tf, limit, believed):
+    """Those that odometry can explain; here it always comes later."""
+    robot = LateRobot(graph, tf, publish_tf=True, largest_jump_m=limit)
+    heard = graph.listen(tf.message_class, '/tf')
+    robot.start()
+    seconds = iter(range(106, 1000))
+
+    def corrections():
+        second = next(seconds)
+        robot.stamp = second * SECOND
+        robot.fixes(5.0, 9.0)
+        robot.know(second + 1)
+        robot.look_away()
+        return [round(t.transform.translation.x, 6) for message in heard
+                for t in message.transforms if t.child_frame_id == 'odom']
+
+    graph.spin_until(lambda: len(corrections()) > 5, what='map -> odom')
+    assert set(corrections()) == believed
+
+
+def test_no_fix_waits_for_odometry_that_begins_anew(graph, tf):
+    """It may do so elsewhere, so in between nobody knows where the robot was."""
+    robot = LateRobot(graph, tf).start()
+    robot.stamp = 108 * SECOND
+    assert all(robot.fixes(5.0))
+    robot.know(109)
+    robot.look_away()
+    assert all(robot.fixes(9.0))
+    graph.spin_until(lambda: robot.fused, what='the fused pose')
+    assert stamp_to_ns(robot.fused[0].header.stamp) == robot.stamp
+
+
+def test_no_fix_waits_for_ever(graph, tf):
+    """Where odometry never comes."""
+    robot = LateRobot(graph, tf, odom_frame='nowhere').start()
+    assert all(robot.fixes(*[5.0] * 30))
+    assert 0 < len(robot.node._track.waiting) < 25
 
 
 @pytest.mark.parametrize('fixes_to_start', [1, 2])

@@ -15,7 +15,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
     Write any recording as a ROS 2 bag, to be played, shared or trained from.
 
     Topics: ``/camera/image_raw``, ``/camera/camera_info``, ``/ground_truth/pose`` and
-    ``/camera/depth/image``, as far as the recording has them.
+    ``/camera/depth/image``, as far as the recording has them. Images that cannot be read are left
+    out.
 
     Parameters
     ----------
@@ -41,23 +42,24 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
     Returns
     -------
     dict
-        ``frames`` and ``output``.
+        ``frames``, those that were written, and ``output``.
 
     """
     from dataclasses import replace
 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.bag_writer import BagWriter
+    from geo_perception.datasets.readable import readable_frames
     from geo_perception.datasets.recording import open_with_poses_if_any
     from geo_perception.progress import track
 
     sequence = open_with_poses_if_any(recording, image_topic, pose_topic, camera_info_topic,
                                       quaternion, pose_frame, beside=('depth',))
     # Datasets without times count from zero, which ROS takes for "no time".
-    offset = max(0, 10**9 - int(sequence.stamps[0]))
+    offset, written = max(0, 10**9 - int(sequence.stamps[0])), 0
     with BagWriter(output, overwrite=overwrite) as writer:
-        for i in track(range(len(sequence)), 'Writing frames'):
-            frame = sequence[i]
+        for _, frame in track(readable_frames(sequence), 'Writing frames', total=len(sequence)):
+            written += 1
             stamp, camera = frame.stamp + offset, frame.camera
             frame_id = (camera.frame_id if camera else '') or 'camera_optical_frame'
             writer.image('/camera/image_raw', stamp, frame_id, frame.image, 'rgb8')
@@ -70,8 +72,8 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
             if frame.depth is not None:
                 writer.image('/camera/depth/image', stamp, frame_id, frame.depth, '32FC1')
     lacking = '' if sequence.poses is not None else ' without poses'
-    print(f'wrote {len(sequence)} frames{lacking} to {output}')
-    summary = {'frames': len(sequence), 'output': output}
+    print(f'wrote {written} frames{lacking} to {output}')
+    summary = {'frames': written, 'output': output}
     write_outcome(json, summary)
     return summary
 

@@ -214,10 +214,10 @@ class RelocalizeNode(PerceptionNode):
         frame_id = frame_id.lstrip('/')
         self._camera_frame = self.parameters.camera_frame or frame_id
         self._frames = frame_id, self._camera_frame
-        if self._listener is not None:
-            self._why_odometry_is_gone(stamp)   # which a broadcast would ask, but not all do so
+        # A broadcast would ask, but not all do so.
+        gone = self._listener is not None and bool(self._why_odometry_is_gone(stamp))
         if self._odometry_was_gone:
-            self._odometry_was_gone = False
+            self._odometry_was_gone = gone   # fixes until it is back are not of what comes then
             self._track.reset()   # it may have begun elsewhere since
         self._T_odom_base, self._has_looked_up = None, False
         try:
@@ -347,19 +347,41 @@ class RelocalizeNode(PerceptionNode):
                                         f'({self.parameters.tf_timeout_s} s)')
                 if consequence:
                     self._tf_problem = f'{consequence}{self._odometry_lacks}.'
+            self._catch_up(stamp)
         return self._T_odom_base
+
+    def _catch_up(self, now):
+        """Take over fixes whose odometry has come only since, before newer ones."""
+        fixes, self._track.waiting = self._track.waiting, []
+        for stamp, T_map_base, covariance in fixes:
+            if now - stamp > _LONGEST_SILENCE_NS:
+                continue
+            try:
+                T_odom_base = self._look_up(
+                    self.parameters.odom_frame, self.parameters.base_frame, stamp, waits=False)
+            except Rejection:
+                T_odom_base = None
+            doubt = self._follow(stamp, T_map_base, covariance, T_odom_base)
+            if T_odom_base is not None and not doubt and self._correction is not None:
+                self._correction.update(stamp, T_map_base, T_odom_base)
+
+    def _follow(self, stamp, T_map_base, covariance, T_odom_base):
+        """Return what speaks against a fix; without odometry it waits, and nothing does yet."""
+        if T_odom_base is None:
+            self._track.waiting.append((stamp, T_map_base, covariance))
+            return ''
+        doubt, news = self._track.judge(T_map_base, covariance, T_odom_base)
+        if news:
+            self.get_logger().warning(news)
+        return doubt
 
     def _compare_with_odometry(self, stamp, T_map_base, covariance):
         """Return why a fix is refused, None where odometry, or enough other fixes, agree."""
         T_odom_base = self._look_up_odometry(stamp, 'Fixes are not compared with odometry: ')
-        if T_odom_base is None:
-            # Later ones are published all the same: the robot was somewhere for certain.
-            starts = self.parameters.fixes_to_start > 1 and self._last_fix is None
-            return Rejection('odometry', 'where the robot starts is not certain yet: '
-                             f'{self._odometry_lacks}') if starts else None
-        doubt, news = self._track.judge(T_map_base, covariance, T_odom_base)
-        if news:
-            self.get_logger().warning(news)
+        doubt = self._follow(stamp, T_map_base, covariance, T_odom_base)
+        # Later ones are published all the same: the robot was somewhere for certain.
+        if T_odom_base is None and self.parameters.fixes_to_start > 1 and self._last_fix is None:
+            doubt = f'where the robot starts is not certain yet: {self._odometry_lacks}'
         return Rejection('odometry', doubt) if doubt else None
 
     def _correct_odometry(self, stamp, T_map_base, covariance):
@@ -370,12 +392,11 @@ class RelocalizeNode(PerceptionNode):
             return
         T_odom_base = self._look_up_odometry(
             stamp, 'There is no fused pose: ' if self._correction is None else
-            f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected: ')
-        if T_odom_base is not None:
-            if not self.parameters.limits.needs_odometry:   # else it was judged already
-                self._track.judge(T_map_base, covariance, T_odom_base)
-            if self._correction is not None:
-                self._correction.update(stamp, T_map_base, T_odom_base)
+            f'{self._map_frame} -> {self.parameters.odom_frame} is not corrected yet: ')
+        if not self.parameters.limits.needs_odometry:   # else it was judged already
+            self._follow(stamp, T_map_base, covariance, T_odom_base)
+        if T_odom_base is not None and self._correction is not None:
+            self._correction.update(stamp, T_map_base, T_odom_base)
 
     def _why_odometry_is_gone(self, now):
         """Return it in a sentence, '' while odometry lives (executor's or worker's thread)."""

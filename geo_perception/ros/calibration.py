@@ -224,13 +224,17 @@ class CameraInfoInput:
         Returns
         -------
         str
-            One sentence, empty if all is well or nothing is known.
+            One sentence, empty if all is well, nothing is known, or it is unusable anyway.
 
         """
         info = self._info
         if info is None:
             return ''
-        distorts = np.any(info.d)
+        try:
+            checked_camera(info, self._rectified)
+        except CalibrationError:
+            return ''   # the images are refused, with the reason
+        distorts = camera_from_info(info, rectified=False).distorts
         named = 'rect' in image_topic.removesuffix('/compressed').rpartition('/')[2]
         if distorts and self._rectified and not named:
             return (f'rectified is true, but {image_topic} is not called so and its camera '

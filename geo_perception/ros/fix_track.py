@@ -82,6 +82,12 @@ class FixTrack:
     limits : FixLimits
         What fits.
 
+    Attributes
+    ----------
+    waiting : list of tuple
+        Fixes to judge once their odometry has come, oldest first: stamp (ns), ``T_map_base``
+        (4x4), covariance (6x6). Its owner fills it; a reset empties it.
+
     """
 
     def __init__(self, limits):
@@ -93,6 +99,7 @@ class FixTrack:
         self._last = self._candidate = self._T_odom_base = None
         self._agreeing = 0
         self._way = 0.0   # metres, along the path: odometry drifts on the way back, too
+        self.waiting = []
 
     def predict(self, T_odom_base):
         """

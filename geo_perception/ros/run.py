@@ -141,12 +141,13 @@ def run_nodes(makers, args=None):
 
 def _serve(node):
     """Start a node and run its callbacks until the end."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
     try:
-        if node.parameters.autostart:
-            node.start()
-        spin(executor, node.get_logger())
+        # Left to the garbage collector, it may complain that what it holds has gone before it.
+        with SingleThreadedExecutor() as executor:
+            executor.add_node(node)
+            if node.parameters.autostart:
+                node.start()
+            spin(executor, node.get_logger())
     except RCLError:
         if rclpy.ok():
             raise
