@@ -124,33 +124,6 @@ def test_model_file_knows_camera_interval_and_errors(world, length):
             model.metadata, calibration={'egomotion_scale': 0})))
 
 
-def test_motion_is_calibrated_on_validation(world, monkeypatch):
-    """Errors that are known go in: scale, its spread and the law of errors come out."""
-    module = ViewSynthesisModule(depth='dispnet_vgg', depth_arguments={'width': 0.05},
-                                 egomotion_arguments={'width': 0.1}, size=(64, 96))
-    random = np.random.default_rng(0)
-    true = np.tile(np.eye(4), (300, 1, 1))
-    true[:, :3, 3] = random.normal(0, 1, (300, 3)) * [0.02, 0.02, 0.1]
-    predicted = true.copy()
-    predicted[:, :3, 3] = (true[:, :3, 3] + random.normal(0, 0.01, (300, 3))) / 4.0
-    # Frames without a pose say nothing.
-    true[250:] = np.nan
-    # A unit of the depth is two metres, a step of the network as long as half of one says.
-    far = np.linalg.norm(true[:, :3, 3], axis=1)
-    ways = np.stack([far / 2.0, far], 1)
-    motions = module._learn_motion(predicted, true, np.full(300, 0.05), ways)
-    assert module._metrics['metres_per_unit'] == pytest.approx(2.0)
-    assert module._metrics['egomotion_scale'] == pytest.approx(2.0, rel=0.05)
-    np.testing.assert_allclose(motions[:, :3, 3], predicted[:, :3, 3]
-                               * module._metrics['egomotion_scale'])
-    calibration = module._motion_calibration
-    sigma = np.sqrt(np.diag(calibration.covariance(motions[0], 0.05, 0.1)))
-    assert sigma[:3] == pytest.approx([0.01 / 2] * 3, rel=0.4)
-    assert sigma[3] < 1e-4
-    module._learn_motion(predicted[:5], true[:5], np.full(5, 0.05), ways[:5])
-    assert module._motion_calibration is None
-
-
 def test_resumed_run_is_the_uninterrupted_one(world):
     """Weights to the last digit, with augmentation on; a GPU adds up in any order."""
     options = (*SMALL, '--trainer.accelerator', 'cpu',
