@@ -24,6 +24,7 @@ from geo_perception.errors import ConfigurationError, ModelFileError   # noqa: E
 from geo_perception.geometry.camera import Camera   # noqa: E402
 from geo_perception.inference.motion import MotionNetwork   # noqa: E402
 from geo_perception.inference.motion_uncertainty import MotionCalibration   # noqa: E402
+from geo_perception.losses.view_synthesis import ViewSynthesisOptions   # noqa: E402
 from geo_perception.model_file import load_model_file   # noqa: E402
 from geo_perception.preprocessing import Preprocessing   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
@@ -93,6 +94,12 @@ def test_from_a_bag_to_a_checkpoint(world):
     assert metadata['preprocessing']['crop'] == (64, 96)
     assert metadata['calibration']['metres_per_unit'] > 0
     assert metadata['data']['train_snippets'] == 46 and metadata['data']['length'] == 3
+    metrics = outcome['metrics']
+    assert metrics['val/metres_per_unit'] == pytest.approx(
+        metadata['calibration']['metres_per_unit'])
+    assert metrics['val/error'] == metrics['val/abs_rel_median_scaled'] != metrics['val/loss']
+    # Units of several metres, and errors of less than all of the depth.
+    assert metrics['val/error'] < 1 < metrics['val/depth_ratio']
 
 
 @pytest.mark.parametrize('length', [3, 5])
@@ -122,6 +129,24 @@ def test_model_file_knows_camera_interval_and_errors(world, length):
     with pytest.raises(ModelFileError, match='egomotion_scale = 0'):
         MotionNetwork(replace(model, metadata=replace(
             model.metadata, calibration={'egomotion_scale': 0})))
+
+
+def test_depth_is_validated_as_the_model_has_it(monkeypatch):
+    """Normalised where the loss does so; the target is shown above its depth."""
+    module = ViewSynthesisModule('dispnet_vgg', {'width': 0.05},
+                                 egomotion_arguments={'width': 0.1}, size=(32, 32),
+                                 loss=ViewSynthesisOptions(normalise_disparity=True)).eval()
+    shown = []
+    monkeypatch.setattr(module, '_show', lambda name, picture: shown.append(picture))
+    images = torch.randint(256, (2, 3, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        module.validation_step({
+            'images': images, 'K': torch.tensor([[30.0, 0, 16], [0, 30, 16], [0, 0, 1]]).expand(
+                2, 3, 3), 'depth': torch.full((2, 32, 32), 3.0),
+            'poses': torch.eye(4).expand(2, 3, 4, 4)}, 0)
+    # Before training depth is about one everywhere; disparity as it is would make it a fifth.
+    assert [row[1] for row in module._outputs] == pytest.approx([3.0, 3.0], rel=0.2)
+    np.testing.assert_array_equal(shown[0][:32, :32], images[0, 1].numpy()[..., ::-1])
 
 
 def test_resumed_run_is_the_uninterrupted_one(world):
