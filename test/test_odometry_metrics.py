@@ -1,17 +1,15 @@
 # Copyright 2026 The geo_perception authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Trajectory errors: published numbers, second implementations, invariances, known drift."""
+"""Trajectory errors: second implementations, invariances, known drift."""
 
 import numpy as np
 import pytest
-import torch
 
 from geo_perception.evaluation.odometry import (
     absolute_errors, fit_alignment, motion_errors, path_length, scaled, segment_drift,
-    segment_lengths, snippet_ate, snippet_errors, snippet_poses, steps)
+    segment_lengths, steps)
 from geo_perception.geometry import se3
-from geo_perception.geometry.projection import pose_vector_to_matrix
 
 
 def drive(n=400, step=1.013):   # no multiple of it is a segment's length
@@ -43,44 +41,6 @@ def anywhere(seed):
     rng = np.random.default_rng(seed)
     return se3.make_transform(se3.matrix_from_quaternion(rng.normal(size=4)),
                               10 * rng.normal(size=3))
-
-
-def windows(n, length):
-    """Return all windows of consecutive frames."""
-    return np.arange(n - length + 1)[:, None] + np.arange(length)
-
-
-def test_published_snippet_ate():
-    """The check of sfmlearner.md section 6.2 step 4."""
-    truth = np.array([(0, 0, 0), (.1, -.02, .9), (.25, -.03, 1.85), (.45, -.05, 2.75),
-                      (.7, -.06, 3.6)])
-    points = np.array([(0, 0, 0), (.002, -.0005, .018), (.006, -.0004, .036),
-                       (.010, -.001, .055), (.013, -.0015, .073)])
-    ate, scale = snippet_ate(points, truth)
-    assert (ate, scale) == (pytest.approx(0.022319, abs=1e-6), pytest.approx(49.803532, abs=1e-5))
-    again, _ = snippet_ate(points + 7.0, truth - 3.0)
-    assert again == pytest.approx(ate)
-    rmse = np.sqrt(np.mean(np.sum((scale * points - truth) ** 2, 1)))
-    assert rmse == pytest.approx(np.sqrt(5) * ate)
-
-
-def test_published_snippet_poses():
-    """The check of sfmlearner.md section 6.2 step 2."""
-    vectors = torch.tensor([(0.02, -0.01, 0.30, 0.001, 0.02, -0.003),
-                            (0.01, -0.005, 0.15, 0.0005, 0.01, -0.001), (0.0,) * 6,
-                            (-0.01, 0.004, -0.16, -0.0004, -0.011, 0.002),
-                            (-0.02, 0.008, -0.31, -0.001, -0.021, 0.003)], dtype=torch.float64)
-    positions = snippet_poses(pose_vector_to_matrix(vectors).numpy())[:, :3, 3]
-    assert positions == pytest.approx(np.array([
-        (0, 0, 0), (0.008510, -0.004908, 0.150110), (0.02, -0.01, 0.30),
-        (0.034934, -0.014282, 0.459608), (0.052639, -0.018778, 0.608904)]), abs=1e-6)
-
-
-def test_standing_snippet_has_the_error_of_not_moving():
-    """An estimate that stays is no division by zero."""
-    truth = np.cumsum(np.ones((3, 3)), 0)
-    ate, scale = snippet_ate(np.zeros((3, 3)), truth)
-    assert scale == 0 and ate == pytest.approx(np.sqrt(3 + 12) / 3)
 
 
 def test_known_alignment_is_recovered():
@@ -128,8 +88,7 @@ def test_rigid_motion_of_the_world_changes_nothing():
         drift = segment_drift(estimate, truth, lengths, every)
         return np.concatenate([
             absolute_errors(estimate, truth, True), absolute_errors(estimate, truth, False),
-            *motion_errors(steps(estimate), steps(truth)), drift.translation, drift.rotation,
-            *snippet_errors(estimate, truth, windows(len(T), 5))])
+            *motion_errors(steps(estimate), steps(truth)), drift.translation, drift.rotation])
 
     before = numbers(noisy, T)
     assert numbers(A @ noisy, B @ T) == pytest.approx(before, abs=1e-6)
@@ -199,14 +158,3 @@ def test_motion_errors_by_hand():
     true = se3.make_transform(np.eye(3), [0, 0, 1.0])
     translation, rotation = motion_errors(motion, true)
     assert (translation, rotation) == (pytest.approx(0.5), pytest.approx(2.0))
-
-
-def test_snippets_are_cut_out_right():
-    """As the published script does it: one snippet after the other, in its first camera."""
-    T, noisy = drive(12), scaled(disturbed(drive(12), 0.1), 0.02)
-    ate, rotation = snippet_errors(noisy, T, windows(12, 5))
-    for i in range(8):
-        truth, points = ((np.linalg.inv(P[i]) @ P[i:i + 5])[:, :3, 3] for P in (T, noisy))
-        scale = np.sum(truth * points) / np.sum(points ** 2)
-        assert ate[i] == pytest.approx(np.sqrt(np.sum((scale * points - truth) ** 2)) / 5)
-    assert len(ate) == 8 and 0 < rotation.max() < 5

@@ -12,7 +12,7 @@ from small_recordings import (
     HEADER, label_line, N, picture, pose, POSES, refused, write_bag, write_cambridge, write_image,
     write_kitti, write_seven_scenes, write_tum)
 
-from geo_perception.datasets.image_files import read_depth
+from geo_perception.datasets.picture_files import read_depth
 from geo_perception.datasets.recording import open_images, open_recording
 from geo_perception.datasets.tum import associate
 from geo_perception.geometry.se3 import inverse_transform, make_transform, quaternion_from_matrix

@@ -21,7 +21,7 @@ from geo_perception.evaluation.geometry_score import (
     score_of_flow, score_of_motion, score_of_odometry)
 from geo_perception.evaluation.run_record import load_run
 from geo_perception.geometry.camera import Camera
-from geo_perception.inference.geometry import load_geometry_model
+from geo_perception.inference.geometry_model import load_geometry_model
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 
 HERE = Path(__file__).parent

@@ -15,7 +15,8 @@ from geo_perception.cli import main
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.se3 import make_transform, R_BODY_OPTICAL
-from geo_perception.inference.geometry import GeometryPipeline, load_geometry_model
+from geo_perception.inference.geometry import GeometryPipeline
+from geo_perception.inference.geometry_model import load_geometry_model
 from geo_perception.inference.stereo_depth import StereoDepthPipeline
 from geo_perception.model_file import save_model_file
 

@@ -24,6 +24,7 @@ from geo_perception.errors import ConfigurationError, ModelFileError   # noqa: E
 from geo_perception.geometry.camera import Camera   # noqa: E402
 from geo_perception.inference.motion import MotionNetwork   # noqa: E402
 from geo_perception.inference.motion_uncertainty import MotionCalibration   # noqa: E402
+from geo_perception.losses.view_synthesis import ViewSynthesisOptions   # noqa: E402
 from geo_perception.model_file import load_model_file   # noqa: E402
 from geo_perception.preprocessing import Preprocessing   # noqa: E402
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint   # noqa: E402
@@ -93,6 +94,12 @@ def test_from_a_bag_to_a_checkpoint(world):
     assert metadata['preprocessing']['crop'] == (64, 96)
     assert metadata['calibration']['metres_per_unit'] > 0
     assert metadata['data']['train_snippets'] == 46 and metadata['data']['length'] == 3
+    metrics = outcome['metrics']
+    assert metrics['val/metres_per_unit'] == pytest.approx(
+        metadata['calibration']['metres_per_unit'])
+    assert metrics['val/error'] == metrics['val/abs_rel_median_scaled'] != metrics['val/loss']
+    # Units of several metres, and errors of less than all of the depth.
+    assert metrics['val/error'] < 1 < metrics['val/depth_ratio']
 
 
 @pytest.mark.parametrize('length', [3, 5])
@@ -124,31 +131,22 @@ def test_model_file_knows_camera_interval_and_errors(world, length):
             model.metadata, calibration={'egomotion_scale': 0})))
 
 
-def test_motion_is_calibrated_on_validation(world, monkeypatch):
-    """Errors that are known go in: scale, its spread and the law of errors come out."""
-    module = ViewSynthesisModule(depth='dispnet_vgg', depth_arguments={'width': 0.05},
-                                 egomotion_arguments={'width': 0.1}, size=(64, 96))
-    random = np.random.default_rng(0)
-    true = np.tile(np.eye(4), (300, 1, 1))
-    true[:, :3, 3] = random.normal(0, 1, (300, 3)) * [0.02, 0.02, 0.1]
-    predicted = true.copy()
-    predicted[:, :3, 3] = (true[:, :3, 3] + random.normal(0, 0.01, (300, 3))) / 4.0
-    # Frames without a pose say nothing.
-    true[250:] = np.nan
-    # A unit of the depth is two metres, a step of the network as long as half of one says.
-    far = np.linalg.norm(true[:, :3, 3], axis=1)
-    ways = np.stack([far / 2.0, far], 1)
-    motions = module._learn_motion(predicted, true, np.full(300, 0.05), ways)
-    assert module._metrics['metres_per_unit'] == pytest.approx(2.0)
-    assert module._metrics['egomotion_scale'] == pytest.approx(2.0, rel=0.05)
-    np.testing.assert_allclose(motions[:, :3, 3], predicted[:, :3, 3]
-                               * module._metrics['egomotion_scale'])
-    calibration = module._motion_calibration
-    sigma = np.sqrt(np.diag(calibration.covariance(motions[0], 0.05, 0.1)))
-    assert sigma[:3] == pytest.approx([0.01 / 2] * 3, rel=0.4)
-    assert sigma[3] < 1e-4
-    module._learn_motion(predicted[:5], true[:5], np.full(5, 0.05), ways[:5])
-    assert module._motion_calibration is None
+def test_depth_is_validated_as_the_model_has_it(monkeypatch):
+    """Normalised where the loss does so; the target is shown above its depth."""
+    module = ViewSynthesisModule('dispnet_vgg', {'width': 0.05},
+                                 egomotion_arguments={'width': 0.1}, size=(32, 32),
+                                 loss=ViewSynthesisOptions(normalise_disparity=True)).eval()
+    shown = []
+    monkeypatch.setattr(module, '_show', lambda name, picture: shown.append(picture))
+    images = torch.randint(256, (2, 3, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        module.validation_step({
+            'images': images, 'K': torch.tensor([[30.0, 0, 16], [0, 30, 16], [0, 0, 1]]).expand(
+                2, 3, 3), 'depth': torch.full((2, 32, 32), 3.0),
+            'poses': torch.eye(4).expand(2, 3, 4, 4)}, 0)
+    # Before training depth is about one everywhere; disparity as it is would make it a fifth.
+    assert [row[1] for row in module._outputs] == pytest.approx([3.0, 3.0], rel=0.2)
+    np.testing.assert_array_equal(shown[0][:32, :32], images[0, 1].numpy()[..., ::-1])
 
 
 def test_resumed_run_is_the_uninterrupted_one(world):

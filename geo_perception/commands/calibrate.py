@@ -259,7 +259,8 @@ def _fitted(model, recording, sequence, fit, *, output: str, json: Optional[str]
 
     from geo_perception.commands.outcome import require_writable
     from geo_perception.evaluation.training_overlap import refuse_training_data
-    from geo_perception.inference.geometry import geometry_of, GeometryPipeline, JOB
+    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.geometry_model import geometry_of, JOB
     from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
     from geo_perception.model_file import load_model_file
 

@@ -322,7 +322,8 @@ def _present(job, measure, model, recording, published, *, json: Optional[str] =
     """
     from geo_perception.commands.geometry_evaluation import present_geometry, resized_as_published
     from geo_perception.commands.outcome import require_writable
-    from geo_perception.inference.geometry import GeometryPipeline, load_geometry_model
+    from geo_perception.inference.geometry import GeometryPipeline
+    from geo_perception.inference.geometry_model import load_geometry_model
     from geo_perception.inference.scale import ScaleOptions
 
     require_writable(json, output, folder=report)

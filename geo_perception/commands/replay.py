@@ -72,7 +72,7 @@ def replay(bag: str, *, relocalizer: Optional[str] = None, geometry: Optional[st
     from geo_perception.commands.outcome import require_writable
     from geo_perception.commands.replay_output import present_replay
     from geo_perception.datasets.recording import open_recording
-    from geo_perception.inference.geometry import load_geometry_model
+    from geo_perception.inference.geometry_model import load_geometry_model
     from geo_perception.model_file import load_model_file
 
     require_writable(json, output, folder=report)

@@ -9,8 +9,9 @@ import numpy as np
 
 from geo_perception.datasets.camera_files import checked_camera, read_numbers
 from geo_perception.datasets.image_files import (
-    FileSequence, folder_camera, list_images, nominal_stamps, read_image)
+    FileSequence, folder_camera, list_images, nominal_stamps)
 from geo_perception.datasets.kitti_calibration import camera_by_size
+from geo_perception.datasets.picture_files import read_image
 from geo_perception.errors import RecordingError
 
 # Image folder, depth folder, and how the name of an image becomes that of its depth.

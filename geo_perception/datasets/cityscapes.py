@@ -15,7 +15,8 @@ import re
 import numpy as np
 
 from geo_perception.datasets.camera_files import checked_camera
-from geo_perception.datasets.image_files import FileSequence, read_image
+from geo_perception.datasets.image_files import FileSequence
+from geo_perception.datasets.picture_files import read_image
 from geo_perception.errors import RecordingError
 
 IMAGES = 'leftImg8bit_sequence'

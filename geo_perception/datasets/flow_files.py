@@ -9,7 +9,7 @@ import struct
 import cv2
 import numpy as np
 
-from geo_perception.datasets.image_files import read_raw
+from geo_perception.datasets.picture_files import read_raw
 from geo_perception.errors import ImageError
 
 FLO_MAGIC = 202021.25

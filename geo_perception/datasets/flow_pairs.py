@@ -11,8 +11,8 @@ from typing import Optional
 import numpy as np
 
 from geo_perception.datasets.flow_files import read_flow_of
-from geo_perception.datasets.image_files import read_image
 from geo_perception.datasets.kitti_calibration import camera_by_size, camera_in_file
+from geo_perception.datasets.picture_files import read_image
 from geo_perception.datasets.readable import readable_frames
 from geo_perception.datasets.recording import open_images
 from geo_perception.errors import RecordingError

@@ -5,97 +5,20 @@
 
 import logging
 from os.path import isfile
-from pathlib import Path
 import re
 
-import cv2
 import numpy as np
 
 from geo_perception.datasets.camera_files import CAMERA_FILES, read_camera
 from geo_perception.datasets.frame import Frame
-from geo_perception.errors import ImageError, RecordingError
+from geo_perception.datasets.picture_files import read_depth, read_image
+from geo_perception.errors import RecordingError
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
 # Frames without recorded times.
 NOMINAL_HZ = 30
 
 _logger = logging.getLogger(__name__)
-
-
-def read_image(path):
-    """
-    Return the picture in a file; grey ones are replicated, 16 bits scaled to 8.
-
-    Parameters
-    ----------
-    path : str or Path
-        PNG, JPEG or whatever else OpenCV reads.
-
-    Returns
-    -------
-    np.ndarray
-        (H, W, 3) uint8 RGB.
-
-    Raises
-    ------
-    ImageError
-        When it is not a whole picture.
-
-    """
-    return cv2.cvtColor(_read(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def read_depth(path, units_per_metre):
-    """
-    Return the depth in a 16-bit PNG; 0 and 65535 mean unknown (posenet.md section 12.2).
-
-    Parameters
-    ----------
-    path : str or Path
-        One-channel 16-bit picture.
-    units_per_metre : float
-        1000 for millimetres.
-
-    Returns
-    -------
-    np.ndarray
-        (H, W) float32 metres, NaN where unknown.
-
-    Raises
-    ------
-    ImageError
-        When it is not such a picture.
-
-    """
-    raw = read_raw(path)
-    if raw.dtype != np.uint16 or raw.ndim != 2:
-        raise ImageError(f'{path} is not a depth image: 16 bits and one channel are expected, it '
-                         f'has {raw.dtype} and shape {raw.shape}')
-    invalid = (raw == 0) | (raw == 65535)
-    return np.where(invalid, np.float32(np.nan), raw / np.float32(units_per_metre))
-
-
-def read_raw(path):
-    """
-    Return the numbers in a picture as they are.
-
-    Parameters
-    ----------
-    path : str or Path
-        Any picture that OpenCV reads.
-
-    Returns
-    -------
-    np.ndarray
-        (H, W) or (H, W, C), uint8 or uint16; channels in OpenCV's order.
-
-    Raises
-    ------
-    ImageError
-        When it is not a whole picture.
-
-    """
-    return _read(path, cv2.IMREAD_UNCHANGED)
 
 
 def nominal_stamps(count, rate=NOMINAL_HZ):
@@ -411,15 +334,3 @@ def keep_usable(path, images, labels):
     for problem in problems:
         _logger.warning('%s: %s', path, problem)
     return usable
-
-
-def _read(path, flags):
-    if not Path(path).is_file():
-        raise ImageError(f'the image {path} does not exist')
-    try:
-        picture = cv2.imread(str(path), flags)
-    except cv2.error:   # Its header says a size that no picture has.
-        picture = None
-    if picture is None:
-        raise ImageError(f'the image {path} cannot be decoded: it is damaged or not a picture')
-    return picture

@@ -12,7 +12,8 @@ import numpy as np
 
 from geo_perception.datasets.camera_files import checked_camera
 from geo_perception.datasets.image_files import (
-    FileSequence, frame_number, keep_usable, list_images, read_image)
+    FileSequence, frame_number, keep_usable, list_images)
+from geo_perception.datasets.picture_files import read_image
 from geo_perception.datasets.trajectory import labels_from_matrices
 from geo_perception.errors import RecordingError
 from geo_perception.geometry.se3 import make_transform

@@ -15,11 +15,12 @@ import re
 import numpy as np
 
 from geo_perception.datasets.image_files import (
-    FileSequence, frame_number, keep_usable, list_images, read_image, refuse_missing)
+    FileSequence, frame_number, keep_usable, list_images, refuse_missing)
 from geo_perception.datasets.kitti_calibration import (
     CALIBRATION, camera_poses, oxts_poses, rectified_camera, SCANNER_CALIBRATION, T_camera_imu,
     T_camera_velodyne)
 from geo_perception.datasets.kitti_lists import eigen_test_frames
+from geo_perception.datasets.picture_files import read_image
 from geo_perception.datasets.trajectory import labels_from_matrices
 from geo_perception.datasets.velodyne import VelodyneScan
 from geo_perception.errors import RecordingError

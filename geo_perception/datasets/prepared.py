@@ -18,7 +18,8 @@ import numpy as np
 from geo_perception.datasets.camera_files import checked_camera, read_numbers
 from geo_perception.datasets.frame import Frame
 from geo_perception.datasets.image_files import (
-    FileSequence, folder_camera, list_images, nominal_stamps, read_image, refuse_missing)
+    FileSequence, folder_camera, list_images, nominal_stamps, refuse_missing)
+from geo_perception.datasets.picture_files import read_image
 from geo_perception.errors import RecordingError
 
 LISTS = ('train.txt', 'val.txt')

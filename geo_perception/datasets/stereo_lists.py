@@ -23,10 +23,10 @@ import yaml
 
 from geo_perception.datasets.camera_files import CAMERA_FILES, checked_camera, read_numbers
 from geo_perception.datasets.image_files import (
-    FileSequence, folder_camera, IMAGE_SUFFIXES, list_images, nominal_stamps, read_image, read_raw,
-    refuse_missing)
+    FileSequence, folder_camera, IMAGE_SUFFIXES, list_images, nominal_stamps, refuse_missing)
 from geo_perception.datasets.kitti_calibration import (
     CALIBRATION, camera_by_size, camera_in_file, rectified_camera)
+from geo_perception.datasets.picture_files import read_image, read_raw
 from geo_perception.errors import ImageError, RecordingError
 
 DISPARITY_UNITS = 256.0

@@ -18,7 +18,7 @@ from geo_perception.evaluation.depth_samples import score_depth
 from geo_perception.evaluation.flow_samples import score_flow
 from geo_perception.evaluation.flow_scores import FlowScores, has_flow_truth
 from geo_perception.evaluation.geometry_result import GeometryRecording
-from geo_perception.evaluation.odometry import snippet_poses
+from geo_perception.evaluation.snippet_errors import snippet_poses
 from geo_perception.geometry import se3
 from geo_perception.geometry.camera import same_camera
 from geo_perception.progress import track

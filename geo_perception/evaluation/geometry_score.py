@@ -8,6 +8,7 @@ import numpy as np
 from geo_perception.evaluation import odometry
 from geo_perception.evaluation.depth import DISTANCES, METRICS
 from geo_perception.evaluation.relocalization import calibration, percentile
+from geo_perception.evaluation.snippet_errors import compare_snippets, snippet_errors
 from geo_perception.geometry import se3
 
 # Snippets of the published protocol; never compare one with the other.
@@ -219,7 +220,7 @@ def score_of_trajectory(recording, T_estimate):
     for length in SNIPPETS:
         windows = _windows(used, length)
         if len(windows):
-            values = _snippet_values(*odometry.snippet_errors(T, truth, windows), length)
+            values = _snippet_values(*snippet_errors(T, truth, windows), length)
             metrics.update(zip(_snippet_names(length), values))
     return metrics
 
@@ -292,8 +293,8 @@ def _score_of_snippets(recording):
     known = np.isfinite(truth).all((1, 2, 3)) & np.isfinite(snippets).all((1, 2, 3))
     if known.any():
         snippets, truth = snippets[known], truth[known]
-        values = _snippet_values(*odometry.compare_snippets(
-            snippets, se3.inverse_transform(truth[:, :1]) @ truth), length)
+        values = _snippet_values(
+            *compare_snippets(snippets, se3.inverse_transform(truth[:, :1]) @ truth), length)
         metrics.update(zip(_snippet_names(length, True), values))
     return metrics
 

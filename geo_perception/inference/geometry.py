@@ -9,23 +9,20 @@ from typing import Optional
 
 import numpy as np
 
-from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.errors import ConfigurationError
 from geo_perception.geometry.se3 import make_transform
 from geo_perception.inference.corner_uncertainty import CornerCalibration
 from geo_perception.inference.depth import DepthEstimate, DepthNetwork
 from geo_perception.inference.feature_tracks import FeatureImage
 from geo_perception.inference.flow import FlowEstimate, FlowNetwork, has_flow
+from geo_perception.inference.geometry_model import load_geometry_model, trained_interval
 from geo_perception.inference.hybrid_motion import HybridMotion
 from geo_perception.inference.motion import build_motion, View
 from geo_perception.inference.motion_uncertainty import MotionCalibration
 from geo_perception.inference.rectification import Rectifier
 from geo_perception.inference.scale import Scale, ScaleEstimator, ScaleOptions
-from geo_perception.inference.stereo_depth import JOB as STEREO_DEPTH
-from geo_perception.inference.stereo_geometry import as_geometry
 from geo_perception.inference.visual_odometry import is_blank, OdometryEstimate, VisualOdometry
-from geo_perception.model_file import load_model_file
 
-JOB = 'geometry'
 # Ways to find motions.
 ODOMETRY = ('hybrid', 'network')
 # Sources of the scale that are measured in the map of hybrid odometry.
@@ -134,7 +131,7 @@ class GeometryPipeline:
         Parameters
         ----------
         path : str or pathlib.Path
-            The model file, see `load_geometry_model`.
+            The model file, see `geo_perception.inference.geometry_model.load_geometry_model`.
         **options
             As in the constructor.
 
@@ -434,7 +431,7 @@ class GeometryPipeline:
         ) if odometry == 'hybrid' else None
         self._odometry = VisualOdometry(
             self._hybrid or self._motion, MotionCalibration.from_model(self.model),
-            _trained_interval(self.model),
+            trained_interval(self.model),
             None if self._hybrid is None else CornerCalibration.from_model(self.model))
 
     def _depth_of(self, crop, ratio):
@@ -442,63 +439,6 @@ class GeometryPipeline:
         if is_blank(crop):
             return np.full(crop.shape[:2], np.nan, np.float32)
         return self._depth_network(crop, ratio)
-
-
-def load_geometry_model(path):
-    """
-    Read a model file that depth and odometry can be made with.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        A model for geometry, or one for depth from stereo pairs, see
-        `geo_perception.inference.stereo_geometry.as_geometry`.
-
-    Returns
-    -------
-    ModelFile
-        For geometry.
-
-    Raises
-    ------
-    ModelFileError
-        When it is neither, or not to be read.
-
-    """
-    return geometry_of(load_model_file(path, (JOB, STEREO_DEPTH)))
-
-
-def geometry_of(model):
-    """
-    Return a model as one for geometry.
-
-    Parameters
-    ----------
-    model : ModelFile
-        For geometry, or for depth from stereo pairs.
-
-    Returns
-    -------
-    ModelFile
-
-    Raises
-    ------
-    ModelFileError
-        When the latter does not say what is needed.
-
-    """
-    return as_geometry(model) if model.metadata.job == STEREO_DEPTH else model
-
-
-def _trained_interval(model):
-    """Return the seconds between the frames that the network was trained on, None if unknown."""
-    interval = model.metadata.data.get('interval')
-    if interval is None:
-        return None
-    if not isinstance(interval, (int, float)) or not 0 < interval < np.inf:
-        raise ModelFileError(f'model file {model.path} says that it was trained on frames '
-                             f'{interval} s apart')
-    return interval
 
 
 def _scaled_depth(depth, camera, scale):

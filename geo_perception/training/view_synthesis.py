@@ -17,14 +17,7 @@ import torch
 
 from geo_perception.environment import describe_machine
 from geo_perception.errors import ConfigurationError
-from geo_perception.geometry.direct_alignment import align_images
-from geo_perception.geometry.projection import pose_vector_to_matrix
-from geo_perception.geometry.se3 import inverse_transform
-from geo_perception.inference.motion import newest_motion
-from geo_perception.inference.motion_uncertainty import (
-    fit_motion_calibration, motion_errors, MotionCalibration)
 from geo_perception.inference.preview import preview
-from geo_perception.losses.photometric import photometric_residual
 from geo_perception.losses.smoothness import mean_normalised
 from geo_perception.losses.view_synthesis import ViewSynthesisLoss, ViewSynthesisOptions
 from geo_perception.model_file import Metadata, TrainingCamera
@@ -35,6 +28,8 @@ from geo_perception.preprocessing import Preprocessing
 from geo_perception.training.direct_egomotion import EGOMOTION
 from geo_perception.training.from_stereo import stereo_start
 from geo_perception.training.guarded import GuardedModule
+from geo_perception.training.motion_validation import (
+    sample_motions, validate_motion, ValidatedMotion)
 from geo_perception.training.pictures import trajectory_picture
 from geo_perception.training.start import begin_with
 from geo_perception.training.video_augmentation import (
@@ -42,9 +37,6 @@ from geo_perception.training.video_augmentation import (
 
 # Options of a network: numbers on the command line are numbers.
 Arguments = Dict[str, Union[bool, int, float, str]]
-
-# Motion that says something about the scale, metres.
-SMALLEST_MOTION = 0.005
 
 
 class ViewSynthesisModule(GuardedModule):
@@ -143,7 +135,7 @@ class ViewSynthesisModule(GuardedModule):
         self.augmentation = augmentation
         self._data: Dict = {}
         self._outputs: List[Tuple] = []
-        self._motion_calibration: Optional[MotionCalibration] = None
+        self._motion: Optional[ValidatedMotion] = None
         self._training_camera: Optional[TrainingCamera] = None
         self._stereo = False
 
@@ -355,31 +347,21 @@ class ViewSynthesisModule(GuardedModule):
         if self.loss.options.normalise_disparity:
             disparity = mean_normalised(disparity)
         depth = 1.0 / disparity[:, 0]
-        centre = images.shape[1] // 2
-        with torch.autocast(self.device.type, enabled=False):
-            T = pose_vector_to_matrix(poses.float())
-            motions = newest_motion(T)
-            residuals = photometric_residual(images[:, centre], images[:, centre + 1],
-                                             depth[:, None], T[:, centre], K)
-            # Alignment goes as far as the depth has it, which the network's own steps may not.
-            aligned = T[:, centre] if self.egomotion.uses_depth else align_images(
-                images[:, centre], images[:, centre + 1], depth[:, None], K)[0]
+        samples = sample_motions(images, K, depth, poses, batch['poses'],
+                                 self.egomotion.uses_depth)
         if batch_index == 0:
+            targets = batch['images'][:, images.shape[1] // 2]
             self._show('val/depth', np.concatenate([
                 preview(d, image) for d, image in zip(
-                    depth.cpu().numpy(), batch['images'][:, centre].cpu().numpy())], 1))
-        for i in range(len(depth)):
+                    depth.cpu().numpy(), targets.cpu().numpy())], 1))
+        for i, sample in enumerate(samples):
             self._outputs.append((terms['total'].item(),
-                                  *_depth_errors(depth[i], batch['depth'][i]),
-                                  motions[i].double().cpu().numpy(),
-                                  _true_motion(batch['poses'][i]), residuals[i].item(),
-                                  (aligned[i, :3, 3].norm().item(), np.linalg.norm(
-                                      _true_motion(batch['poses'][i, :centre + 2])[:3, 3]))))
+                                  *_depth_errors(depth[i], batch['depth'][i]), sample))
 
     def _measure(self):
         """Make metrics of what was collected, find the scale; return what ranks checkpoints."""
-        loss, ratio, scaled_error, motions, true_motions, residuals, ways = (
-            np.array(column) for column in zip(*self._outputs))
+        *columns, samples = zip(*self._outputs)
+        loss, ratio, scaled_error = np.array(columns)
         self._outputs.clear()
         self._metrics = {'loss': float(loss.mean())}
         if np.isfinite(scaled_error).any():
@@ -387,40 +369,15 @@ class ViewSynthesisModule(GuardedModule):
             self._metrics['depth_ratio'] = float(np.nanmedian(ratio))
             self._metrics['depth_ratio_spread'] = float(
                 np.nanstd(ratio) / np.nanmedian(ratio))
-        motions = self._learn_motion(motions, true_motions, residuals, ways)
+        self._motion = motion = validate_motion(samples, self.egomotion.uses_depth,
+                                                self._data.get('interval') or 0.0)
+        self._metrics.update(motion.scales)
         if self.trainer.world_size == 1:
             # Several processes have every other snippet each.
             self._show('val/trajectory', trajectory_picture(
-                motions, true_motions, self._metrics.get('metres_per_unit')))
+                motion.motions, motion.true_motions, motion.scales.get('metres_per_unit')))
         # Photometric loss does not rank models by the quality of their depth (sfmlearner.md 9).
         return self._metrics.get('abs_rel_median_scaled', self._metrics['loss'])
-
-    def _learn_motion(self, motions, true_motions, residuals, ways):
-        """
-        Find the scale of depth, and how wrong motions are; return these in the unit of depth.
-
-        The steps of an ego-motion network need not be in it, though view synthesis asks for that:
-        a young network makes short steps. ``ways`` are those of alignment through the depth, and
-        true ones, shape (N, 2).
-        """
-        self._motion_calibration = None
-        steps = [np.linalg.norm(T[:, :3, 3], axis=1) for T in (motions, true_motions)]
-        ratios, of_depth = (_ratios(*pair) for pair in (steps, ways.T))
-        if not (len(ratios) and len(of_depth)):
-            return motions
-        scale = float(np.median(of_depth))
-        low, high = np.quantile(of_depth, [0.25, 0.75])
-        self._metrics['metres_per_unit'] = scale
-        self._metrics['metres_per_unit_spread'] = float((high - low) / scale)
-        if not self.egomotion.uses_depth:
-            self._metrics['egomotion_scale'] = float(np.median(ratios) / scale)
-            motions = motions.copy()
-            motions[:, :3, 3] *= self._metrics['egomotion_scale']
-        known = np.isfinite(steps[1])
-        self._motion_calibration = fit_motion_calibration(
-            motion_errors(motions[known], true_motions[known], scale), motions[known],
-            residuals[known], self._data.get('interval') or 0.0)
-        return motions
 
     def metadata(self):
         """
@@ -432,12 +389,8 @@ class ViewSynthesisModule(GuardedModule):
 
         """
         calibration = {'metres_per_unit': 1.0} if self._stereo else {}
-        calibration.update({name: self._metrics[name]
-                            for name in ('metres_per_unit', 'metres_per_unit_spread',
-                                         'egomotion_scale')
-                            if name in self._metrics})
-        if self._motion_calibration is not None:
-            calibration.update(self._motion_calibration.entries())
+        if self._motion is not None:
+            calibration.update(self._motion.entries())
         return Metadata(
             job='geometry', architecture=self._depth_name,
             arguments={'depth': self._depth_arguments, 'egomotion_name': self._egomotion_name,
@@ -479,15 +432,3 @@ def _depth_errors(depth, truth):
     ratio = truth[valid].median() / depth[valid].median()
     error = ((ratio * depth[valid] - truth[valid]).abs() / truth[valid]).mean()
     return ratio.item(), error.item()
-
-
-def _ratios(found, true):
-    """Return by how much ways are too short, of those that are long enough to tell."""
-    moving = np.isfinite(true) & (true > SMALLEST_MOTION)
-    return true[moving] / np.maximum(found[moving], 1e-12)
-
-
-def _true_motion(poses):
-    """Return how the camera moved between the last two frames, NaN where unknown."""
-    poses = poses.cpu().numpy()
-    return inverse_transform(poses[-2]) @ poses[-1]
