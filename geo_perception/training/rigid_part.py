@@ -10,11 +10,11 @@ from typing import Dict, Tuple
 import torch
 
 from geo_perception.errors import ConfigurationError, ModelFileError
+from geo_perception.inference.geometry_model import JOB
 from geo_perception.model_file import load_model_file, Metadata, metadata_from_dict
 from geo_perception.networks.egomotion import EgoMotionNet
 from geo_perception.training.checkpoint import CONTENT_KEY, read_checkpoint
 
-JOB = 'geometry'
 # Of flow, which stage 2 says anew.
 FLOW_ENTRIES = ('flow_name', 'flow', 'flow_border')
 
