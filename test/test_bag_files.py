@@ -68,7 +68,8 @@ def test_damaged_bags_are_one_sentence(tmp_path, storage):
                  else 'mcap recover'], BagSequence, tmp_path / 'cut')
         shutil.rmtree(tmp_path / 'cut')
     (tmp_path / 'whole' / 'metadata.yaml').unlink()
-    refused(['metadata.yaml', 'ros2 bag reindex'], BagSequence, tmp_path / 'whole')
+    refused(['metadata.yaml', 'still being recorded', 'ros2 bag reindex'], BagSequence,
+            tmp_path / 'whole')
 
 
 def test_garbage_anywhere_in_a_bag_never_escapes_as_another_error(tmp_path, full):

@@ -200,6 +200,16 @@ def test_prepare_bag_writes_a_bag_and_a_summary(capsys, place):
     assert open_recording('copy').stamps.tolist() == open_recording('drive').stamps[1:3].tolist()
 
 
+@pytest.mark.parametrize('recording', ['drive[1:3]', '{place}/drive/drive.mcap'])
+def test_prepare_bag_does_not_replace_what_it_reads(capsys, place, recording):
+    """Frames and topics that the new bag has not would be lost."""
+    write_drive('drive', 4)
+    status, _, err = run(capsys, 'prepare', 'bag', recording.format(place=Path.cwd()), '--output',
+                         './drive', '--overwrite')
+    assert status == 1 and './drive holds the recording itself' in err
+    assert len(open_recording('drive')) == 4
+
+
 def test_prepare_bag_of_images_without_poses(capsys, place):
     """Is a bag of images."""
     assert run(capsys, 'prepare', 'bag', 'pictures', '--output', 'copy')[:2] == (

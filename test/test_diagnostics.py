@@ -64,6 +64,8 @@ def test_silence_counts_from_the_last_frame_or_the_start(statistics, clock):
 
 def test_each_situation_has_its_sentence(statistics, clock):
     """From nothing yet over trouble to normal work."""
+    assert summarize(statistics, 'Working') == (OK, 'No image has come yet.')
+    statistics.received()
     assert summarize(statistics, 'Working') == (OK, 'Images arrive; the first one is in work.')
     feed(statistics, clock, [Outcome.FAILED] * 2, category='ImageError', sentence='wrong step')
     assert summarize(statistics, 'Working') == (

@@ -166,6 +166,21 @@ def test_pictures_without_intrinsics(capsys):
     assert '1.png' in read_table()[1]['reason']
 
 
+def test_pictures_of_two_shapes(capsys, caplog):
+    """Intrinsics are for one of them; metres and depths up to scale are counted apart."""
+    Path('pictures').mkdir()
+    for i, T in enumerate(poses(3)):
+        image = view(T)[0]
+        cv2.imwrite(f'pictures/{i}.png', image[:-9] if i == 1 else image)
+    Path('pictures/cam.txt').write_text('80 0 47.5 0 80 31.5 0 0 1')
+    model = str(write_geometry_model('m.safetensors'))
+    assert main(['infer', model, 'pictures', '--output', 'o']) == 0
+    assert '3 depths (2 in metres, the others up to scale)' in capsys.readouterr().out
+    assert 'intrinsics are for images of 96x64 pixels, pictures/1.png has 96x55' in caplog.text
+    assert [row['reason'] == 'the image has no intrinsics' for row in read_table()] == [
+        False, True, False]
+
+
 def test_earlier_results_are_replaced_as_a_whole(tmp_path, bag):
     """No image of a longer run stands behind those of this one; other files are left alone."""
     sequence = open_recording(f'{bag}[:4]')

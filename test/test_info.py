@@ -15,6 +15,7 @@ from geo_perception.cli import main
 from geo_perception.datasets.bag_writer import BagWriter
 from geo_perception.datasets.recording import open_recording
 from geo_perception.geometry.se3 import inverse_transform
+from geo_perception.model_file import load_model_file, save_model_file
 
 
 def told(capsys, *arguments):
@@ -39,6 +40,20 @@ def test_model_files(capsys, tmp_path):
         'scale None, floor 0.05')
     model = write_geometry_model(tmp_path / 'g.safetensors')
     assert told(capsys, model)[0]['For'].strip() == 'geometry'
+    # Models for depth from pairs have neither poses nor a world.
+    loaded = load_model_file(model)
+    save_model_file(model, replace(loaded.metadata, rotation='', world_frame=''), loaded.tensors)
+    found, _ = told(capsys, model)
+    assert 'World frame' not in found and found['Architecture'].strip() == 'dispnet_vgg'
+
+
+def test_what_is_no_model_file_is_told_as_one(capsys, tmp_path):
+    """A checkpoint is to be exported; a name that is wrong is that of no recording."""
+    (tmp_path / 'best.ckpt').write_bytes(b'PK\x03\x04 and so on')
+    for name, words in (('best.ckpt', 'make one with "geo_perception export"'),
+                        ('office.place', 'cannot read model file')):
+        assert main(['info', str(tmp_path / name)]) == 1
+        assert words in capsys.readouterr().err
 
 
 def test_a_recording(capsys, tmp_path):

@@ -68,7 +68,7 @@ class Altered:
     """Frames of a recording, their images changed."""
 
     def __init__(self, recording, indices, change):
-        self.poses = recording.poses[indices]
+        self.poses, self.stamps = recording.poses[indices], recording.stamps[indices]
         self._frames = [replace(recording[i], image=change(recording[i].image, recording.poses[i]))
                         for i in indices]
 
@@ -377,6 +377,35 @@ def test_key_frames_are_added(model, recording):
     plain = replace(model, metadata=replace(model.metadata, place={}))
     with pytest.raises(ConfigurationError, match='no place memory to add to'):
         make_place_file(other, Coarse(plain, other), 'more', extend=True)
+
+
+def moved(recording, T):
+    """Return the same frames with poses in another world, whose axes lie elsewhere."""
+    frames = Altered(recording, np.arange(len(recording)), lambda image, _: image)
+    frames.poses = T @ frames.poses
+    frames._frames = [replace(frame, T_world_camera=pose)
+                      for frame, pose in zip(frames._frames, frames.poses)]
+    return frames
+
+
+def test_poses_in_another_frame_do_not_spoil_a_place(model, recording):
+    """A second SLAM session begins elsewhere: its poses neither extend nor calibrate the map."""
+    other, T = Recording(look_around(40, seed=9, turn=0.8)), np.eye(4)
+    coarse = Coarse(model, other)
+    verified = VerifiedRelocalizer(coarse, Place.from_model(model))
+    T[:3, 3] = 0.1, 0.0, 0.0
+    calibrate_fixes(verified, moved(other, T))   # Drift is what a covariance is for.
+    T[:3, :3], T[:3, 3] = matrix_from_rotation_vector(np.array([0, 0, 0.3])), [1.5, 0, 0]
+    for spoil in (lambda frames: make_place_file(frames, coarse, 'far', extend=True),
+                  lambda frames: calibrate_fixes(verified, frames)):
+        with pytest.raises(RecordingError, match='not in the frame of the map: .* and 17 deg'):
+            spoil(moved(other, T))
+
+
+def test_a_recording_of_what_is_known_adds_nothing(model, recording):
+    """And it is not said that it has no features."""
+    with pytest.raises(RecordingError, match='room shows nothing that the place memory does not'):
+        make_place_file(recording, Coarse(model, recording), 'room', extend=True)
 
 
 def test_recording_without_depth_is_triangulated(recording, tmp_path):

@@ -199,7 +199,7 @@ def test_what_cannot_be_played_is_refused(scene):
     sequence, model = scene(40)
     with pytest.raises(ConfigurationError, match='rate'):
         replay(sequence, model, rate=0.0)
-    with pytest.raises(RecordingError, match='ROS 2 bag'):
+    with pytest.raises(RecordingError, match='geo_perception prepare bag'):
         replay([], model)
 
 

@@ -82,6 +82,14 @@ def test_from_pairs_to_a_model_file(place):
     assert all(torch.equal(whole[name], half[name]) for name in whole)
 
 
+@pytest.mark.parametrize('steps', ['1', '10'])
+def test_one_cycle_of_few_steps(place, steps):
+    """A tenth of ten is one step, in which no rate can rise."""
+    assert train(place, *SMALL, '--model.schedule', 'one_cycle', '--trainer.max_steps', steps,
+                 '--trainer.limit_val_batches', '1', '--json', 'o.json') == 0
+    assert json.loads(Path('o.json').read_text())['steps'] == int(steps)
+
+
 def test_a_hopeless_rig_is_refused(place, capsys):
     """Before any training, with what is wrong; who insists may."""
     assert train(place, *SMALL, train='swapped') == 1

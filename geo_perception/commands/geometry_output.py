@@ -86,9 +86,8 @@ def write_geometry(pipeline, sequence, output, flow=False, motion=False):
                 continue
             written.add(i, frame, *seen)
     pieces = written.finish()
-    metric = bool(written.metric)
-    return {**written.counts, 'pieces': pieces, 'output': str(output), 'metric': metric,
-            'unit': 'metres' if metric else 'up to scale', 'scale': pipeline.scale().sentence,
+    return {**written.counts, 'pieces': pieces, 'output': str(output),
+            'scale': pipeline.scale().sentence,
             'metres_per_unit': pipeline.scale().metres_per_unit,
             'intrinsics': written.camera is not None, 'warnings': written.warnings}
 
@@ -110,9 +109,9 @@ class _Written:
 
     def __init__(self, folder, images, flow, motion):
         self._folder, self._flow, self._motion = folder, flow, motion
-        self.counts = {'images': images, 'depth': 0, 'odometry': 0, 'resets': 0, 'failed': 0,
-                       **({'flow': 0} if flow or motion else {})}
-        self.rows, self.warnings, self.camera, self.metric = [], [], None, None
+        self.counts = {'images': images, 'depth': 0, 'metric': 0, 'odometry': 0, 'resets': 0,
+                       'failed': 0, **({'flow': 0} if flow or motion else {})}
+        self.rows, self.warnings, self.camera = [], [], None
         self._pieces, self._earlier = [], None
         clear_earlier_results(folder)
 
@@ -126,7 +125,8 @@ class _Written:
         name, known = f'{i:06d}', np.isfinite(depth.depth).any()
         if known:
             self.counts['depth'] += 1
-            self.camera, self.metric = depth.camera or self.camera, depth.metric
+            self.counts['metric'] += depth.metric
+            self.camera = depth.camera or self.camera
             write_depth(self._folder, name, depth, frame.image)
         if row.get('reset') or not self._pieces:
             self._pieces.append([])
@@ -192,8 +192,8 @@ def summary_sentence(summary):
         Lines.
 
     """
-    lines = [f"{summary['images']} images: {summary['depth']} depths "
-             f"({summary['unit']}), {summary['odometry']} poses in {summary['pieces']} pieces, "
+    lines = [f"{summary['images']} images: {depths_in_words(summary)}, "
+             f"{summary['odometry']} poses in {summary['pieces']} pieces, "
              f"{summary['failed']} unreadable; wrote {summary['output']}"]
     if not summary['intrinsics']:
         lines.append('These images have no intrinsics: their depth is relative, and there is no '
@@ -202,6 +202,27 @@ def summary_sentence(summary):
     else:
         lines.append(summary['scale'])
     return '\n'.join([*lines, *summary['warnings']])
+
+
+def depths_in_words(summary):
+    """
+    Return how many depths were written, and in which unit.
+
+    Parameters
+    ----------
+    summary : dict
+        ``depth`` of them, of which ``metric`` are in metres.
+
+    Returns
+    -------
+    str
+        A part of a sentence.
+
+    """
+    depths, metric = summary['depth'], summary['metric']
+    unit = ('up to scale' if not metric else 'metres' if metric == depths else
+            f'{metric} in metres, the others up to scale')
+    return f'{depths} depths ({unit})'
 
 
 def _process(pipeline, frame, flow):

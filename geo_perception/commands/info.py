@@ -39,11 +39,14 @@ def info(file: str, *, image_topic: Optional[str] = None, pose_topic: Optional[s
         What is printed: name to text, and ``findings``, a list of sentences.
 
     """
+    from pathlib import Path
+
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.recording import open_with_poses_if_any
     from geo_perception.model_file import is_model_file, load_model_file
 
-    if is_model_file(file):
+    # What is named like a model or a checkpoint is told what it lacks as one.
+    if is_model_file(file) or Path(file).suffix in ('.safetensors', '.place', '.ckpt'):
         found, findings = _of_model(load_model_file(file)), []
     else:
         sequence = open_with_poses_if_any(file, image_topic, pose_topic, camera_info_topic,

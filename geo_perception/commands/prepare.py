@@ -46,15 +46,21 @@ def bag(recording: str, *, output: str, overwrite: bool = False,
 
     """
     from dataclasses import replace
+    from pathlib import Path
 
     from geo_perception.commands.outcome import write_outcome
     from geo_perception.datasets.bag_writer import BagWriter
     from geo_perception.datasets.readable import readable_frames
-    from geo_perception.datasets.recording import open_with_poses_if_any
+    from geo_perception.datasets.recording import open_with_poses_if_any, split_spec
+    from geo_perception.errors import RecordingError
     from geo_perception.progress import track
 
     sequence = open_with_poses_if_any(recording, image_topic, pose_topic, camera_info_topic,
                                       quaternion, pose_frame, beside=('depth',))
+    source, target = split_spec(recording)[0].resolve(), Path(output).resolve()
+    if target in (source, *source.parents):
+        raise RecordingError(f'{output} holds the recording itself, of which the new bag has a '
+                             'part only; choose another output')
     # Datasets without times count from zero, which ROS takes for "no time".
     offset, written = max(0, 10**9 - int(sequence.stamps[0])), 0
     with BagWriter(output, overwrite=overwrite) as writer:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from geo_perception.commands.geometry_output import (
-    clear_earlier_results, depth_row, failed_row, write_camera, write_depth, write_table)
+    clear_earlier_results, depth_row, depths_in_words, failed_row, write_camera, write_depth,
+    write_table)
 from geo_perception.commands.outcome import kept_when_interrupted
 from geo_perception.errors import ImageError, RecordingError
 from geo_perception.progress import track
@@ -43,7 +44,7 @@ def write_stereo_depth(pipeline, sequence, output):
 
     """
     folder, rows, camera, warnings = Path(output), [], None, []
-    counts = {'images': len(sequence), 'depth': 0, 'failed': 0}
+    counts = {'images': len(sequence), 'depth': 0, 'metric': 0, 'failed': 0}
     clear_earlier_results(folder)
 
     def finish():
@@ -69,13 +70,13 @@ def write_stereo_depth(pipeline, sequence, output):
             camera = estimate.camera or camera
             if np.isfinite(estimate.depth).any():
                 counts['depth'] += 1
+                counts['metric'] += estimate.metric
                 write_depth(folder, f'{i:06d}', estimate, frame.image)
             if estimate.warning and estimate.warning not in warnings:
                 warnings.append(estimate.warning)
             rows.append({**depth_row(i, frame, estimate), 'warning': estimate.warning})
     finish()
-    return {**counts, 'output': str(output), 'metric': camera is not None,
-            'baseline': pipeline.baseline, 'warnings': warnings}
+    return {**counts, 'output': str(output), 'baseline': pipeline.baseline, 'warnings': warnings}
 
 
 def summary_sentence(summary):
@@ -93,8 +94,7 @@ def summary_sentence(summary):
         Lines.
 
     """
-    unit = 'metres' if summary['metric'] else 'up to scale'
-    lines = [f"{summary['images']} images: {summary['depth']} depths ({unit}), "
+    lines = [f"{summary['images']} images: {depths_in_words(summary)}, "
              f"{summary['failed']} unreadable; wrote {summary['output']}"]
     if not summary['metric']:
         lines.append('These images have no intrinsics, and depth is metric for known focal '

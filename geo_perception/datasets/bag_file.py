@@ -219,8 +219,9 @@ class BagFile:
         if self._reader is None or self._process != os.getpid():
             path = self.path
             if path.is_dir() and not (path / 'metadata.yaml').is_file():
-                raise RecordingError(f'the bag {path} has no metadata.yaml, so its recording was '
-                                     f'cut off; repair it with "ros2 bag reindex {path}"')
+                raise RecordingError(f'the bag {path} has no metadata.yaml: it is still being '
+                                     'recorded, or was cut off; end the recording, or repair it '
+                                     f'with "ros2 bag reindex {path}"')
             kind = None if path.is_dir() else _kind(path)
             reader = Ros1Reader(path) if kind == '.bag' else Ros2Reader(path)
             reader.open()

@@ -55,7 +55,7 @@ class FileSequence:
         ``T_world_camera``, shape (N, 4, 4).
     camera : Camera or list of Camera, optional
         Intrinsics of every image, or one for each; rescaled for images of another size but the
-        same shape.
+        same shape, left out of those of another shape, the first of which is told of.
     world_frame : str
         Name of the frame of the poses.
     depths : list of Path, callable or None, optional
@@ -76,7 +76,7 @@ class FileSequence:
         self._images, self._depths, self._rights = images, depths, rights
         self._stamps, self._poses = np.asarray(stamps, np.int64), poses
         self._camera, self._depth_units, self._baseline = camera, depth_units, baseline
-        self._register = register
+        self._register, self._told = register, False
         self.world_frame = world_frame
 
     def __len__(self):
@@ -130,8 +130,14 @@ class FileSequence:
         camera = self._camera[index] if isinstance(self._camera, list) else self._camera
         if camera is None or (camera.width, camera.height) == (width, height):
             return camera
-        same_shape = abs(width * camera.height - height * camera.width) <= max(width, height)
-        return camera.resized(width, height) if same_shape else None
+        if abs(width * camera.height - height * camera.width) <= max(width, height):
+            return camera.resized(width, height)
+        if not self._told:
+            self._told = True
+            _logger.warning('the intrinsics are for images of %dx%d pixels, %s has %dx%d, another '
+                            'shape: images like it are taken for ones without intrinsics',
+                            camera.width, camera.height, self._images[index], width, height)
+        return None
 
 
 def open_image_files(path):

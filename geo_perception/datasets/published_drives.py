@@ -96,8 +96,9 @@ def kitti_odometry_drives(root, sequences=None):
     folders = {name: root / 'sequences' / name for name in sequences or ODOMETRY_TRAINING}
     missing = [name for name, folder in folders.items() if not (folder / 'image_2').is_dir()]
     if missing and (sequences or len(missing) == len(folders)):
-        raise RecordingError(f'{root / "sequences"} lacks the colour images of {missing[0]} '
-                             f'(image_2), and {len(missing) - 1} more of {len(folders)} sequences')
+        raise RecordingError(f'{len(missing)} of {len(folders)} sequences in '
+                             f'{root / "sequences"} have no colour images (image_2); the first '
+                             f'is {missing[0]}')
     if missing:
         _logger.warning('%s lacks sequences %s', root, ', '.join(missing))
     drives = []

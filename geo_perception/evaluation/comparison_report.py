@@ -19,7 +19,8 @@ _NAMES = {
     'fl_percent': 'Outliers', 'iou': 'Intersection over union',
     'false_alarm_rate': 'False alarms', 'recall': 'Found'}
 _MEANING = ('Errors of position and orientation, and delays, are medians; “in 95 %” is the share '
-            'of true poses inside the 95 % ellipsoid.')
+            'of true poses inside the 95 % ellipsoid. Of a place file the answers are the '
+            'verified poses, and relocalization is what its network says alone.')
 _SIGNS = {'better': '▲', 'worse': '▼', 'same': '', 'unknown': '?', 'other': ''}
 
 

@@ -35,7 +35,8 @@ def calibrate_fixes(relocalizer, sequence):
     Raises
     ------
     RecordingError
-        When too few frames are answered and have a known pose.
+        When too few frames are answered and have a known pose, or the poses are in another
+        frame than the map.
 
     """
     place = replace(relocalizer.place, calibration=UNCALIBRATED)
@@ -45,6 +46,7 @@ def calibrate_fixes(relocalizer, sequence):
         raise RecordingError(f'only {usable.sum()} of {len(sequence)} frames are answered and '
                              f'have a known pose; a calibration takes {SMALLEST_SAMPLE} or more')
     T = result.T_estimate[usable]
+    place.refuse_other_frame(T, result.T_truth[usable])
     views = place.view_distances(inverse_transform(relocalizer.T_map_world) @ T).min(1)
     return fit_fix_calibration(pose_differences(T, result.T_truth[usable]),
                                result.covariance[usable], views)

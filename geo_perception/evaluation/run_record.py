@@ -63,9 +63,12 @@ class ModelCard:
         """
         metadata = model.metadata
         name = Path(model.path).name
+        # Of a relocalizer alone there are a rotation and a world.
+        rotation = metadata.rotation and f', rotation as {metadata.rotation}'
         rows = [('File', f'{name}, SHA-256 {model.sha256[:16]}'),
-                ('Architecture', f'{metadata.architecture}, rotation as {metadata.rotation}'),
-                ('World frame', metadata.world_frame)]
+                ('Architecture', f'{metadata.architecture}{rotation}')]
+        if metadata.world_frame:
+            rows.append(('World frame', metadata.world_frame))
         camera = metadata.training_camera
         if camera is not None:
             rows.append(('Training camera', f'{camera.width} × {camera.height} pixels, '

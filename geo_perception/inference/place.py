@@ -13,7 +13,7 @@ from typing import Dict
 
 import numpy as np
 
-from geo_perception.errors import ModelFileError
+from geo_perception.errors import ModelFileError, RecordingError
 from geo_perception.geometry.camera import Camera
 from geo_perception.inference.fix_covariance import FixCalibration
 from geo_perception.inference.gate import Gate
@@ -26,6 +26,9 @@ VERSION = 3
 LARGEST_PART, LARGEST_ANGLE = 0.06, np.deg2rad(4.0)
 # Nor is one of which a larger part of the points may as well be others.
 LARGEST_AMBIGUITY = 0.5
+# Poses of a recording that put the picture (radians) so far from where the map sees it are in
+# another frame; so few frames do not tell.
+OTHER_FRAME, FEW_FOUND = 0.3, 5
 PREFIX = 'place.'
 TENSORS = 'poses', 'depths', 'first', 'points', 'descriptors', 'repeats'
 
@@ -294,6 +297,35 @@ class Place:
         """
         T = np.asarray(T_world_camera)[..., None, :, :]
         return view_distance(T, self.poses, self.depths)
+
+    def refuse_other_frame(self, T_found, T_recorded):
+        """
+        Raise where a recording has its poses in another frame than the key frames.
+
+        Parameters
+        ----------
+        T_found : np.ndarray
+            ``T_world_camera`` of its frames by this memory, shape (N, 4, 4).
+        T_recorded : np.ndarray
+            What the recording says, shape (N, 4, 4).
+
+        Raises
+        ------
+        RecordingError
+            When most of them contradict each other.
+
+        """
+        depth = np.median(self.depths)
+        if len(T_found) < FEW_FOUND or np.median(
+                view_distance(T_found, T_recorded, depth)) < OTHER_FRAME:
+            return
+        metres = np.linalg.norm(T_found[:, :3, 3] - T_recorded[:, :3, 3], axis=1)
+        degrees = np.degrees(view_distance(T_found, T_recorded, np.inf))
+        raise RecordingError(
+            f'the poses of the recording are not in the frame of the map: {len(T_found)} of its '
+            f'frames are known to the map, which sees them {np.median(metres):.2f} m and '
+            f'{np.median(degrees):.0f} deg (median) away; record it localized in the map that the '
+            'poses of the first recording were in')
 
 
 def view_distance(T_a, T_b, depth):

@@ -196,7 +196,7 @@ def _percentiles(name, seconds):
 
 def summarize(statistics, verb):
     """
-    Return level and sentence for a node whose images arrive.
+    Return level and sentence for a node of which the watchdog says nothing.
 
     Parameters
     ----------
@@ -218,7 +218,8 @@ def summarize(statistics, verb):
     failed = statistics.recent(Outcome.FAILED)
     useless = len(rejected) + len(failed)
     if published == useless == 0:
-        return OK, 'Images arrive; the first one is in work.'
+        return OK, ('Images arrive; the first one is in work.' if statistics.count('received')
+                    else 'No image has come yet.')
     reason = (failed or rejected or [''])[-1]
     if failed and not published and len(failed) >= len(rejected):
         return ERROR, f'Images arrive but none can be used: {reason}.'

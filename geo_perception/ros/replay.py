@@ -86,8 +86,9 @@ def _bag_of(sequence):
     while isinstance(sequence, SlicedSequence):
         sequence = sequence.whole
     if not isinstance(sequence, BagSequence):
-        raise RecordingError('only a ROS 2 bag can be played into a node; measure other '
-                             'recordings offline with: geo_perception evaluate')
+        raise RecordingError('only a ROS 2 bag can be played into a node; make one of other '
+                             'recordings with "geo_perception prepare bag", or measure them '
+                             'offline with "geo_perception evaluate"')
     return sequence
 
 

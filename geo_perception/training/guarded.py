@@ -154,8 +154,9 @@ class GuardedModule(lightning.LightningModule):
             scheduler = torch.optim.lr_scheduler.LambdaLR(
                 optimizer, lambda step: halving(step, steps))
         else:
+            # Of a rise that lasts one step PyTorch divides by zero.
             scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, self._learning_rate, total_steps=steps, pct_start=0.1,
+                optimizer, self._learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps),
                 cycle_momentum=False)
         return {'optimizer': optimizer,
                 'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'}}

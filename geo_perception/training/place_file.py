@@ -14,6 +14,7 @@ from geo_perception.inference.fix_covariance import UNCALIBRATED
 from geo_perception.inference.gate import Gate
 from geo_perception.inference.place import Place, PREFIX
 from geo_perception.inference.retrieval import thumbnail
+from geo_perception.inference.verified import VerifiedRelocalizer
 from geo_perception.progress import track
 from geo_perception.training.place_calibration import (
     coverage, fit_covariance, fit_focal_error, fit_gate, run_trials)
@@ -26,6 +27,8 @@ from geo_perception.training.triangulation import triangulate_key_frames
 LARGE = 4096
 # A key frame with fewer points is where the map will refuse.
 FEW_POINTS = 60
+# Frames that a recording as a whole is judged by.
+PROBES = 40
 # What stands in a place before its gate is fitted: trials do not ask it.
 _OPEN = Gate((0.0,) * 8, (0.0,) * 8, 0.0, 0, 1.0)
 
@@ -57,7 +60,8 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     Raises
     ------
     RecordingError
-        When the recording has nothing to make a map of.
+        When the recording has nothing to make a map of, or its poses are in another frame than
+        those of the place memory that is kept.
     ConfigurationError
         When there is no place memory to extend.
 
@@ -72,6 +76,8 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
     if sequence.poses is None:
         raise RecordingError(f'{name} has no poses, and a map is made of frames with poses')
     sequence = _usable(sequence)
+    if known is not None:
+        _refuse_other_frame(VerifiedRelocalizer(relocalizer, known), sequence)
     has_depth = DepthOfFrames(sequence).has_depth()
     depth = _typical_depth(sequence) if has_depth else UNKNOWN_DEPTH
     indices = choose_key_frames(sequence.poses, depth, largest,
@@ -109,11 +115,11 @@ def make_place_file(sequence, relocalizer, name, features='sift', largest=200, e
 
 def _nothing(name, frames, has_depth):
     """Return why no point came out of a recording."""
+    if not frames:
+        return f'{name} shows nothing that the place memory does not know already'
     if has_depth:
         return (f'none of {frames} key frames of {name} shows features with depth: the scene is '
                 'bare, or its depth is not registered to the images')
-    if not frames:
-        return f'{name} shows nothing that the place memory does not know already'
     return (f'{name} has no depth, and none of its {frames} key frames has points with parallax: '
             'the camera turned without moving, or what it saw is bare or far; record it while '
             'moving sideways, or with depth. The relocalizer alone still gives coarse poses')
@@ -125,11 +131,26 @@ def _usable(sequence):
     return sequence if finite.all() else SlicedSequence(sequence, np.flatnonzero(finite))
 
 
+def _probes(sequence):
+    """Return a few frames, evenly spread."""
+    return np.unique(np.linspace(0, len(sequence) - 1, PROBES).astype(int))
+
+
+def _refuse_other_frame(relocalizer, sequence):
+    """Raise where the poses of a recording contradict what is known of the place."""
+    found, recorded = [], []
+    for _, frame in readable_frames(sequence, _probes(sequence)):
+        fix = relocalizer(frame.image, frame.camera)
+        if fix.accepted:
+            found.append(fix.T_world_camera)
+            recorded.append(relocalizer.T_map_world @ frame.T_world_camera)
+    relocalizer.place.refuse_other_frame(np.array(found), np.array(recorded))
+
+
 def _typical_depth(sequence):
     """Return how far the scene is, metres."""
     depths = []
-    probes = np.unique(np.linspace(0, len(sequence) - 1, 40).astype(int))
-    for _, frame in readable_frames(sequence, probes):
+    for _, frame in readable_frames(sequence, _probes(sequence)):
         depth = frame.depth
         if depth is not None and np.isfinite(depth).any():
             depths.append(float(np.nanmedian(depth)))
