@@ -229,6 +229,7 @@ def test_what_is_no_run_is_refused(folders, capsys):
             ((folders / 'now', '--fail_if_worse'), 'give --compare')):
         status, _, error = report(capsys, *arguments)
         assert status == 1 and words in error and error.count('\n') == 1
+    assert not (folders / 'now' / 'index.html').exists()   # nothing is half done
     for content in ('', '{', '[1]', '{"depth": 3}', '{"a": {}}', '[' * 100_000, '\udcff'):
         (empty / 'metrics.json').write_bytes(content.encode(errors='surrogateescape'))
         with pytest.raises(RunError, match='metrics.json'):

@@ -402,10 +402,19 @@ def test_poses_in_another_frame_do_not_spoil_a_place(model, recording):
             spoil(moved(other, T))
 
 
-def test_a_recording_of_what_is_known_adds_nothing(model, recording):
+def test_a_place_that_is_not_recognised_is_told(model, recording, caplog):
+    """Then nothing tells whether poses are in the frame of the map."""
+    negative = Altered(recording, np.arange(0, len(recording), 4), lambda image, _: 255 - image)
+    with pytest.raises(RecordingError, match='shows nothing'):
+        make_place_file(negative, Coarse(model, negative), 'night', extend=True)
+    assert 'recognises none of the frames' in caplog.text
+
+
+def test_a_recording_of_what_is_known_adds_nothing(model, recording, caplog):
     """And it is not said that it has no features."""
     with pytest.raises(RecordingError, match='room shows nothing that the place memory does not'):
         make_place_file(recording, Coarse(model, recording), 'room', extend=True)
+    assert not caplog.text
 
 
 def test_recording_without_depth_is_triangulated(recording, tmp_path):

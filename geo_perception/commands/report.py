@@ -51,6 +51,7 @@ def report(runs: str, *, compare: Optional[str] = None, output: Optional[str] = 
         raise ConfigurationError('--fail_if_worse needs runs to compare with; give --compare')
     console = Console()
     folders = find_runs(runs)
+    earlier = find_runs(compare) if compare else {}   # refused before anything is written
     metrics = {name: read_metrics(folder) for name, folder in folders.items()}
     folder = Path(output or runs)
     _render(console, folders)
@@ -59,7 +60,7 @@ def report(runs: str, *, compare: Optional[str] = None, output: Optional[str] = 
     if not compare:
         write_outcome(json, metrics)
         return metrics
-    compared, outcome = _compare(console, folder, runs, compare, metrics)
+    compared, outcome = _compare(console, folder, runs, compare, metrics, earlier)
     write_outcome(json, outcome)
     if fail_if_worse and outcome['counts']['worse']:
         worse = [f'{name} {change.job} {change.name}' for name, found in compared.items()
@@ -134,7 +135,7 @@ def _render(console, folders):
                       soft_wrap=True)
 
 
-def _compare(console, folder, runs, compare, metrics):
+def _compare(console, folder, runs, compare, metrics, earlier):
     """Print and write what changed."""
     from dataclasses import asdict
     from pathlib import Path
@@ -144,9 +145,8 @@ def _compare(console, folder, runs, compare, metrics):
     from geo_perception.evaluation.comparison import counts
     from geo_perception.evaluation.comparison_report import (
         cell_text, compare_runs, comparison_tables, verdict_of, write_comparison)
-    from geo_perception.evaluation.run_folders import find_runs, paired, read_metrics
+    from geo_perception.evaluation.run_folders import paired, read_metrics
 
-    earlier = find_runs(compare)
     pairs, only_after, only_before = paired(metrics, earlier)
     compared = compare_runs({name: (metrics[new], read_metrics(earlier[old]))
                              for name, (new, old) in pairs.items()})

@@ -4,6 +4,7 @@
 """A relocalizer and a recording become one place file."""
 
 from dataclasses import replace
+import logging
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from geo_perception.training.place_memory import (
 from geo_perception.training.repeats import find_repeats
 from geo_perception.training.triangulation import triangulate_key_frames
 
+_logger = logging.getLogger(__name__)
 # Weights with at least so many numbers are kept with 16 bits; they are computed with in 32.
 LARGE = 4096
 # A key frame with fewer points is where the map will refuse.
@@ -144,6 +146,10 @@ def _refuse_other_frame(relocalizer, sequence):
         if fix.accepted:
             found.append(fix.T_world_camera)
             recorded.append(relocalizer.T_map_world @ frame.T_world_camera)
+    if not found:
+        _logger.warning('the place memory recognises none of the frames of the recording that it '
+                        'looked at, so that nothing tells whether their poses are in the frame of '
+                        'the map; if they are not, make a map of its own of them')
     relocalizer.place.refuse_other_frame(np.array(found), np.array(recorded))
 
 
