@@ -84,6 +84,7 @@ def test_geometry(place, onnxruntime):
     summary = json.loads(Path('s.json').read_text())['networks']
     assert list(summary) == ['depth', 'ego_motion', 'flow']
     assert all(part['difference'] < 1e-3 for part in summary.values())
+    assert 'length of training (80 pixels)' in Path('o/ports.json').read_text()
     assert ports('ego_motion') == [
         ('target', ['batch', 64, 96, 3]), ('sources', ['batch', 2, 64, 96, 3]),
         ('T_source_target', ['batch', 2, 4, 4])]

@@ -76,7 +76,7 @@ class DepthNetwork:
         network = build_network(model, build, metadata.architecture, arguments['depth'])
         height, width = self._preprocessing.crop
         network = load_weights(network, model, 'depth.')
-        self._training_focal_length = _training_focal_length(metadata)
+        self._training_focal_length = training_focal_length(metadata)
         example = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
         self._engine = Engine(_Disparity(network, self._preprocessing), example, device,
                               precision, threads)
@@ -174,8 +174,21 @@ def network_arguments(model):
     return arguments
 
 
-def _training_focal_length(metadata):
-    """Return the focal length that the network was trained with, pixels of its input, or None."""
+def training_focal_length(metadata):
+    """
+    Return the focal length that a network was trained with.
+
+    Parameters
+    ----------
+    metadata : Metadata
+        Of the model file.
+
+    Returns
+    -------
+    float or None
+        Pixels of its input; None where no camera was known in training.
+
+    """
     trained = metadata.training_camera
     if trained is None:
         return None

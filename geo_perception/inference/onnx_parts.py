@@ -16,7 +16,7 @@ from torch import nn
 
 from geo_perception.errors import ModelFileError
 from geo_perception.geometry.projection import pose_vector_to_matrix
-from geo_perception.inference.depth import network_arguments
+from geo_perception.inference.depth import network_arguments, training_focal_length
 from geo_perception.inference.flow import has_flow
 from geo_perception.inference.flow_input import flow_input
 from geo_perception.inference.motion import egomotion_scale
@@ -169,10 +169,12 @@ def _geometry(model):
                                          arguments['depth']), model, 'depth.')
     scale = metadata.calibration.get('metres_per_unit')
     unit = 'units of the network' + (f', {scale:.6g} m each' if scale else '')
+    focal = training_focal_length(metadata)
+    focal = f' ({focal:.6g} pixels)' if focal else ''
     parts = [Part('depth', _Depth(network, metadata.preprocessing,
                                   arguments.get('normalise_disparity', False)), (images,), (
         Port('depth', 'float32', (BATCH, *size), f'Along the optical axis, {unit}, for the focal '
-             'length of training; it grows with that.'),))]
+             f'length of training{focal}; it grows with that.'),))]
     if arguments.get('egomotion_name', 'network') == 'network':
         network = build_network(model, EgoMotionNet,
                                 **{**arguments['egomotion'], 'explainability': False})
