@@ -61,6 +61,7 @@ def test_twenty_images_are_learned_by_heart(world, place, capsys):
                         r'next: geo_perception export \1 --output model.safetensors\n',
                         printed.out).group(1) == outcome['checkpoint']
     assert [line.split(':')[0] for line in printed.err.splitlines()] == [
+        'step 0 of 360, 1 batches an epoch; a line follows each validation',
         'epoch 180, step 180', 'epoch 360, step 360']
 
     assert main(['export', outcome['checkpoint'], '--output', 'wall.safetensors']) == 0

@@ -101,6 +101,13 @@ class ProgressBar(RichProgressBar):
 class ProgressLog(lightning.Callback):
     """What stands in for the bar in a log file: a line on standard error a validation."""
 
+    def on_train_start(self, trainer, module):
+        """Say what comes: the first line may take minutes."""
+        if trainer.is_global_zero:
+            print(f'step {trainer.global_step} of {trainer.estimated_stepping_batches}, '
+                  f'{trainer.num_training_batches} batches an epoch; a line follows each '
+                  'validation', file=sys.stderr, flush=True)
+
     def on_validation_end(self, trainer, module):
         """Print the line."""
         if trainer.is_global_zero:
