@@ -46,7 +46,8 @@ def run_geometry(pipeline, sequence, rules=DepthRules(), flow=False):
     Returns
     -------
     GeometryRecording
-        ``delay_ms`` is the time of the pipeline alone, while it looks at the next frame.
+        ``delay_ms`` is the time of the pipeline while the next frame is looked at beside it; one
+        frame by itself takes less.
 
     Raises
     ------
