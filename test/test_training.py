@@ -131,7 +131,9 @@ def test_a_signal_before_anything_was_kept(world, place, monkeypatch, capsys):
     """Says so."""
     during_training(monkeypatch, lambda module: os.kill(os.getpid(), signal.SIGTERM))
     assert train(world, '--trainer.max_epochs', '2') == 130
-    assert capsys.readouterr().err == ('stopped before the first validation: nothing is kept\n'
+    assert capsys.readouterr().err == ('step 0 of 6, 3 batches an epoch; a line follows each '
+                                       'validation\n'
+                                       'stopped before the first validation: nothing is kept\n'
                                        'interrupted\n')
 
 
@@ -217,7 +219,9 @@ def test_two_processes_train_one_network(world, tmp_path):
 def test_other_ways_to_train(world, place, options, capsys):
     """Each runs to its end, says nothing unexpected, and leaves a model that loads."""
     assert train(world, '--trainer.max_epochs', '2', *options) == 0
-    assert all(line.startswith('epoch') for line in capsys.readouterr().err.splitlines())
+    begin, *lines = capsys.readouterr().err.splitlines()
+    assert begin.startswith('step 0 of ')
+    assert all(line.startswith('epoch') for line in lines)
     assert main(['export', str(checkpoints() / 'best.ckpt'), '--output', 'model']) == 0
     fix = Relocalizer.load('model', samples=4)(open_recording(world / 'val')[0].image)
     assert np.isfinite(fix.T_world_camera).all() and np.isfinite(fix.covariance).all()
